@@ -1,0 +1,107 @@
+//! Instruction-set levels, and which of them this CPU and operating system offer.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An instruction-set level. A higher level of the same architecture includes the lower ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Plain Rust; runs everywhere and is the law for all others.
+    Scalar,
+    /// x86-64: AVX2 and FMA.
+    Avx2,
+    /// x86-64: AVX2 with the VEX-encoded `vpdpbusd`.
+    AvxVnni,
+    /// x86-64: AVX-512 F and BW.
+    Avx512,
+    /// x86-64: AVX-512 F, BW, VL, VNNI and VBMI.
+    Avx512Vnni,
+    /// aarch64: Advanced SIMD.
+    Neon,
+    /// aarch64: Advanced SIMD with `sdot`.
+    NeonDotprod,
+    /// aarch64: Advanced SIMD with `sdot` and `smmla`.
+    NeonI8mm,
+}
+
+impl Tier {
+    /// Every tier, lowest first.
+    pub const ALL: [Tier; 8] = [
+        Tier::Scalar,
+        Tier::Avx2,
+        Tier::AvxVnni,
+        Tier::Avx512,
+        Tier::Avx512Vnni,
+        Tier::Neon,
+        Tier::NeonDotprod,
+        Tier::NeonI8mm,
+    ];
+
+    /// The name used in kernel names and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Scalar => "scalar",
+            Tier::Avx2 => "avx2",
+            Tier::AvxVnni => "avxvnni",
+            Tier::Avx512 => "avx512",
+            Tier::Avx512Vnni => "avx512vnni",
+            Tier::Neon => "neon",
+            Tier::NeonDotprod => "dotprod",
+            Tier::NeonI8mm => "i8mm",
+        }
+    }
+
+    /// Whether this CPU has the tier's instructions and the operating system lets them be used.
+    /// The answer never changes while the program runs.
+    pub fn is_available(self) -> bool {
+        match self {
+            Tier::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni => Tier::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => {
+                Tier::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512Vnni => {
+                Tier::Avx512.is_available()
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512vbmi")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonDotprod => {
+                Tier::Neon.is_available() && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Tier::NeonI8mm => {
+                Tier::NeonDotprod.is_available() && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Tier {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Tier::ALL.into_iter().find(|t| t.name() == s).ok_or_else(|| {
+            let known: Vec<_> = Tier::ALL.iter().map(|t| t.name()).collect();
+            format!("unknown tier '{s}': expected one of {}", known.join(", "))
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! Hyperparameters of a model, complete and checked, whatever file they came from.
+
+use super::role::Linear;
+use serde::{Deserialize, Serialize};
+
+/// Everything that the forward pass needs to know beside the tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Tokens that have an embedding; may exceed the tokenizer's.
+    pub vocab: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the feed-forward part.
+    pub ffn: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of a head; not always `hidden / heads`.
+    pub head_dim: usize,
+    /// Positions that the model was made for.
+    pub context: usize,
+    /// Base of the rotary embedding.
+    pub rope_theta: f64,
+    /// Epsilon of every norm of the model.
+    pub norm_eps: f32,
+    /// Activation function of the feed-forward part.
+    pub activation: Activation,
+    /// Whether the head is the token embedding.
+    pub tied: bool,
+    /// Whether the linear weights are ternary, and how.
+    pub linear: LinearKind,
+    /// Whether the blocks have `attn_sub_norm` and `ffn_sub_norm` (BitNet b1.58).
+    pub sub_norms: bool,
+    /// Epsilon of an RMSNorm inside every BitLinear, where there is one.
+    pub inner_norm_eps: Option<f32>,
+    /// Per-head norms of queries and keys (Qwen3, Gemma 3).
+    pub qk_norm: bool,
+    /// Token put in front of a text.
+    pub bos: Option<u32>,
+    /// Tokens that end a text.
+    pub eos: Vec<u32>,
+}
+
+/// Activation function of the feed-forward part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// `relu(x)²`
+    Relu2,
+    /// `x · sigmoid(x)`
+    Silu,
+    /// `gelu(x)`, tanh form.
+    GeluTanh,
+}
+
+/// What the seven matrices of a block are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinearKind {
+    /// BitLinear: ternary weights, int8 activations.
+    Ternary,
+    /// Plain floats: a full-precision model.
+    Float,
+}
+
+impl ModelConfig {
+    /// Shape `[out, in]` of one of the seven matrices.
+    pub fn linear_shape(&self, linear: Linear) -> (usize, usize) {
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        match linear {
+            Linear::Q => (q, self.hidden),
+            Linear::K | Linear::V => (kv, self.hidden),
+            Linear::O => (self.hidden, q),
+            Linear::Gate | Linear::Up => (self.ffn, self.hidden),
+            Linear::Down => (self.hidden, self.ffn),
+        }
+    }
+
+    /// Number of linear weights over all blocks (the ternary ones of a BitNet).
+    pub fn linear_params(&self) -> u64 {
+        let block: usize = Linear::ALL.iter().map(|&l| self.linear_shape(l)).map(|(o, i)| o * i).sum();
+        block as u64 * self.layers as u64
+    }
+}

@@ -1,0 +1,158 @@
+//! Reading and writing model files.
+//!
+//! [`Checkpoint::open`] names the family and the dialect before any tensor is decoded; after that
+//! every tensor comes out one at a time, by its [`Role`], as trits with an effective scale or as
+//! floats. Nothing else in the program knows about containers, names or byte layouts of files.
+
+pub mod config;
+pub mod role;
+
+use crate::error::Result;
+use config::ModelConfig;
+use half::{bf16, f16};
+use role::Role;
+use std::path::PathBuf;
+use tritmark_kernels::Trits;
+
+/// An opened model: its configuration, its tensors, its tokenizer.
+pub struct Checkpoint {
+    /// Hyperparameters; complete and checked.
+    pub config: ModelConfig,
+    /// Where it came from and how it is written.
+    pub provenance: Provenance,
+    /// The tokenizer in the `tokenizers` crate's JSON form, where the checkpoint brings one.
+    pub tokenizer: Option<Vec<u8>>,
+    container: Box<dyn Container>,
+}
+
+/// Where a checkpoint came from and how it is written.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Provenance {
+    /// What the user named: a path or `demo`.
+    pub name: String,
+    /// The files that hold tensors.
+    pub files: Vec<PathBuf>,
+    /// The family's name in the table of families, e.g. `bitnet`.
+    pub family: String,
+    /// How the family is written here, e.g. `hf-packed`, `hf-master`, `gguf i2_s`.
+    pub dialect: String,
+    /// How the effective scale follows from what is stored, e.g. `weight_scale multiplies`.
+    pub scale_rule: String,
+}
+
+/// A file format's side of a checkpoint: lists and decodes tensors.
+pub trait Container: Send + Sync {
+    /// Every tensor in the files, in file order, known or not.
+    fn tensors(&self) -> &[TensorInfo];
+
+    /// A ternary weight as trits and its effective *multiplicative* scale:
+    /// `y = (x_i8 · trits) / s_x · scale`.
+    ///
+    /// # Errors
+    /// If the tensor is missing, not ternary, or damaged.
+    fn ternary(&self, role: Role) -> Result<Ternary>;
+
+    /// A tensor of floats in its stored precision (integer-quantised ones come as f32).
+    ///
+    /// # Errors
+    /// If the tensor is missing, not made of floats, or damaged.
+    fn float(&self, role: Role) -> Result<FloatTensor>;
+}
+
+/// One tensor as it stands in a file.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct TensorInfo {
+    /// Its name in the file.
+    pub name: String,
+    /// What it is in the model; `None` for one that the family does not know.
+    pub role: Option<Role>,
+    /// Its logical shape, outputs first.
+    pub shape: Vec<usize>,
+    /// Its stored form: a dtype or a layout name (`bf16`, `hf`, `i2_s`, `q6_k` …).
+    pub form: String,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Index into [`Provenance::files`].
+    pub file: usize,
+}
+
+/// A decoded ternary weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ternary {
+    /// The weights `[out, in]`.
+    pub trits: Trits,
+    /// The effective multiplicative scale.
+    pub scale: f32,
+}
+
+/// A decoded tensor of floats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FloatTensor {
+    /// Its shape, outputs first.
+    pub shape: Vec<usize>,
+    /// Its values, row-major.
+    pub data: FloatData,
+}
+
+/// Floats in one of the precisions that checkpoints store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FloatData {
+    /// IEEE single.
+    F32(Vec<f32>),
+    /// IEEE half.
+    F16(Vec<f16>),
+    /// bfloat16.
+    Bf16(Vec<bf16>),
+}
+
+impl FloatTensor {
+    /// All values as f32, exact.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match &self.data {
+            FloatData::F32(v) => v.clone(),
+            FloatData::F16(v) => v.iter().map(|x| x.to_f32()).collect(),
+            FloatData::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens `demo`, a Hugging Face directory, a `.safetensors` or a `.gguf`.
+    ///
+    /// # Errors
+    /// If it is none of these, or contradicts itself; nothing is guessed.
+    pub fn open(_name: &str) -> Result<Self> {
+        todo!("checkpoint reader")
+    }
+
+    /// Puts a checkpoint together; used by the readers.
+    pub fn new(
+        config: ModelConfig,
+        provenance: Provenance,
+        tokenizer: Option<Vec<u8>>,
+        container: Box<dyn Container>,
+    ) -> Self {
+        Self { config, provenance, tokenizer, container }
+    }
+
+    /// Every tensor in the files, in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        self.container.tensors()
+    }
+
+    /// See [`Container::ternary`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ternary(&self, role: Role) -> Result<Ternary> {
+        self.container.ternary(role)
+    }
+
+    /// See [`Container::float`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn float(&self, role: Role) -> Result<FloatTensor> {
+        self.container.float(role)
+    }
+}

@@ -1,0 +1,69 @@
+//! What a tensor is in the model, whatever it is called in a file.
+
+use serde::Serialize;
+
+/// The part that a tensor plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Token embedding `[vocab, hidden]`; also the head where it is tied.
+    TokenEmbedding,
+    /// Final norm `[hidden]`.
+    OutputNorm,
+    /// Output head `[vocab, hidden]`, absent where tied.
+    Head,
+    /// A tensor of block `.0`.
+    Layer(usize, LayerRole),
+}
+
+/// A tensor inside a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerRole {
+    /// Norm before attention `[hidden]`.
+    AttnNorm,
+    /// A matrix `[out, in]`; ternary in a BitNet.
+    Linear(Linear),
+    /// Norm of the concatenated heads, before O `[heads * head_dim]`.
+    AttnSubNorm,
+    /// Norm before the feed-forward part `[hidden]`.
+    FfnNorm,
+    /// Norm of the gated product, before Down `[ffn]`.
+    FfnSubNorm,
+    /// Per-head norm of queries `[head_dim]` (Qwen3, Gemma 3).
+    QNorm,
+    /// Per-head norm of keys `[head_dim]`.
+    KNorm,
+    /// Norm of the attention's output before the residual (Gemma 3).
+    PostAttnNorm,
+    /// Norm of the feed-forward part's output before the residual (Gemma 3).
+    PostFfnNorm,
+    /// RMSNorm inside a BitLinear, over its input `[in]`.
+    InnerNorm(Linear),
+}
+
+/// The seven matrices of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Linear {
+    /// Queries `[heads * head_dim, hidden]`.
+    Q,
+    /// Keys `[kv_heads * head_dim, hidden]`.
+    K,
+    /// Values `[kv_heads * head_dim, hidden]`.
+    V,
+    /// Attention output `[hidden, heads * head_dim]`.
+    O,
+    /// Gate `[ffn, hidden]`.
+    Gate,
+    /// Up `[ffn, hidden]`.
+    Up,
+    /// Down `[hidden, ffn]`.
+    Down,
+}
+
+impl Linear {
+    /// All seven, in the order of the forward pass.
+    pub const ALL: [Linear; 7] =
+        [Linear::Q, Linear::K, Linear::V, Linear::O, Linear::Gate, Linear::Up, Linear::Down];
+}

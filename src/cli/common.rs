@@ -1,0 +1,84 @@
+//! What several subcommands share: printing JSON, progress bars, the arguments that choose kernels.
+
+use crate::error::{Error, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use tritmark_kernels::Tier;
+
+/// Which kernel runs the ternary matrices, and on how many threads.
+#[derive(Debug, Clone, clap::Args)]
+pub struct KernelArgs {
+    /// Kernel: a layout (`i2_s`), a tier (`avx2`), or both (`i2_s/avx2`); default: the fastest
+    #[arg(short, long, value_name = "KERNEL")]
+    pub kernel: Option<String>,
+    /// Threads [default: all that this process may use]
+    #[arg(short, long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl KernelArgs {
+    /// Layout and tier asked for.
+    ///
+    /// # Errors
+    /// If the name is neither a layout nor a tier.
+    pub fn layout_and_tier(&self) -> Result<(Option<String>, Option<Tier>)> {
+        let Some(name) = &self.kernel else { return Ok((None, None)) };
+        let (layout, tier) = match name.split_once('/') {
+            Some((l, t)) => (Some(l), Some(t)),
+            None if name.parse::<Tier>().is_ok() => (None, Some(name.as_str())),
+            None => (Some(name.as_str()), None),
+        };
+        if let Some(l) = layout
+            && tritmark_kernels::layout::by_name(l).is_none()
+        {
+            let known: Vec<_> = tritmark_kernels::layout::ALL.iter().map(|l| l.name()).collect();
+            return Err(Error::Usage(format!(
+                "unknown kernel '{name}': expected LAYOUT, TIER or LAYOUT/TIER; layouts: {}; tiers: {}\n  `tritmark doctor` lists the kernels that this CPU can run",
+                known.join(", "),
+                Tier::ALL.map(Tier::name).join(", ")
+            )));
+        }
+        let tier = tier.map(str::parse).transpose().map_err(Error::Usage)?;
+        Ok((layout.map(str::to_owned), tier))
+    }
+
+    /// Threads asked for, or all that this process may use.
+    ///
+    /// # Errors
+    /// If zero was asked for.
+    pub fn threads(&self) -> Result<usize> {
+        match self.threads {
+            Some(0) => Err(Error::Usage("--threads must be at least 1".into())),
+            Some(n) => Ok(n),
+            None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        }
+    }
+}
+
+/// Prints a value as indented JSON on standard output.
+///
+/// # Errors
+/// If standard output is closed.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::Bug(e.to_string()))?;
+    print_line(&text)
+}
+
+/// Prints a line on standard output; unlike `println!` a closed pipe is an error, not a panic.
+///
+/// # Errors
+/// If standard output is closed.
+pub fn print_line(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}").map_err(|e| Error::io("standard output", e))
+}
+
+/// A progress bar on standard error, hidden where that is no terminal.
+pub fn progress(len: u64, what: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{prefix:>12} {bar:30} {pos}/{len} {eta} {msg}")
+        .expect("the template is valid");
+    ProgressBar::new(len).with_style(style).with_prefix(what)
+}

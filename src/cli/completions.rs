@@ -1,0 +1,17 @@
+//! `tritmark completions`.
+
+use crate::error::{Error, Result};
+
+/// Print a shell completion script.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+impl Args {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As the parts say.
+    pub fn run(self) -> Result<()> {
+        Err(Error::Bug("not written yet".into()))
+    }
+}

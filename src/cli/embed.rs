@@ -1,0 +1,17 @@
+//! `tritmark embed`.
+
+use crate::error::{Error, Result};
+
+/// Embed a text with an embedding model.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+impl Args {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As the parts say.
+    pub fn run(self) -> Result<()> {
+        Err(Error::Bug("not written yet".into()))
+    }
+}

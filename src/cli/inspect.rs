@@ -1,0 +1,17 @@
+//! `tritmark inspect`.
+
+use crate::error::{Error, Result};
+
+/// Show what a checkpoint is, tensor by tensor.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+impl Args {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As the parts say.
+    pub fn run(self) -> Result<()> {
+        Err(Error::Bug("not written yet".into()))
+    }
+}

@@ -1,0 +1,339 @@
+//! The result record: the one thing that measuring produces and that reports and comparisons read.
+//!
+//! A record holds *arms*: one subject (model, engine, kernel, threads) under one test, with what
+//! came out. Figures that are measured and figures that are modelled are different types and stand
+//! in different fields. What is unknown is a reason, never a zero.
+
+use crate::checkpoint::config::ModelConfig;
+use crate::machine::{Environment, Limits};
+use serde::{Deserialize, Serialize};
+
+/// Version of the schema that this program writes. Records of a newer one are refused.
+pub const SCHEMA: u32 = 1;
+
+/// A figure, or the reason why there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome<T> {
+    /// It was measured.
+    Measured(T),
+    /// It was not, for this reason (a full sentence fit for a report).
+    NotMeasured(String),
+}
+
+/// Everything that one run of the tool found out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The program that measured.
+    pub tool: Tool,
+    /// Start, RFC 3339 in UTC.
+    pub started: String,
+    /// End, RFC 3339 in UTC.
+    pub finished: String,
+    /// The command that makes this record again.
+    pub command: String,
+    /// Name of the suite, where one was run.
+    pub suite: Option<String>,
+    /// Whether it was put together from an interrupted run and its continuation.
+    pub resumed: bool,
+    /// The machine, at start and end.
+    pub environment: Environment,
+    /// Its measured limits.
+    pub limits: Outcome<Limits>,
+    /// How samples were taken.
+    pub protocol: Protocol,
+    /// The models under test, referred to by [`Model::id`].
+    pub models: Vec<Model>,
+    /// Conversions that were proven, or failed to be.
+    pub proofs: Vec<Proof>,
+    /// The measurements.
+    pub arms: Vec<Arm>,
+    /// Warnings and remarks, full sentences.
+    pub notes: Vec<String>,
+}
+
+/// The program that measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// `tritmark`, or the foreign program of imported rows.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Git revision that it was built from, where known.
+    pub git_revision: Option<String>,
+    /// Whether the tree differed from that revision.
+    pub git_dirty: Option<bool>,
+    /// Compiler.
+    pub rustc: String,
+    /// Target triple.
+    pub target: String,
+    /// `release` or `debug`.
+    pub profile: String,
+}
+
+/// How samples were taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Protocol {
+    /// Seed of the order of arms and of the bootstrap.
+    pub seed: u64,
+    /// Rounds over all arms.
+    pub rounds: u32,
+    /// Shortest time of one sample, seconds.
+    pub min_time_s: f64,
+    /// Sentences that say how, for the report's method section.
+    pub method: Vec<String>,
+}
+
+/// A model under test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// What arms refer to; unique in the record.
+    pub id: String,
+    /// What the user named.
+    pub name: String,
+    /// Family, dialect and scale rule.
+    pub family: String,
+    /// How it is written.
+    pub dialect: String,
+    /// SHA-256 over all trits and scales in role order, hex: equal for equal ternary models.
+    pub hash: String,
+    /// Hyperparameters.
+    pub config: ModelConfig,
+    /// All parameters.
+    pub params: u64,
+    /// Linear parameters of the blocks.
+    pub linear_params: u64,
+    /// Bytes of the files that hold tensors.
+    pub file_bytes: u64,
+    /// Whether it was made ternary after training.
+    pub post_training: bool,
+}
+
+/// A conversion and what the proof of it said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Model.
+    pub model: String,
+    /// Layout it was converted to.
+    pub layout: String,
+    /// Whether every trit came back equal.
+    pub trits_equal: bool,
+    /// Greatest relative error of a scale in that layout's file form; 0 where it is exact.
+    pub scale_error: f64,
+    /// Number of matrices compared.
+    pub tensors: u64,
+    /// Bytes of all matrices in that layout.
+    pub bytes: u64,
+    /// Bits per ternary weight.
+    pub bits_per_weight: f64,
+    /// What is wrong, where something is; also shapes the layout cannot hold.
+    pub failure: Option<String>,
+}
+
+/// One subject under one test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    /// What is measured.
+    pub subject: Subject,
+    /// Under which test.
+    pub test: Test,
+    /// Speed, for tests of speed.
+    pub speed: Option<Speed>,
+    /// Accuracy, for tests of accuracy.
+    pub accuracy: Option<Accuracy>,
+    /// Measured energy, for tests of speed.
+    pub energy_measured: Option<Outcome<MeasuredEnergy>>,
+    /// Modelled energy: arithmetic only, never a measurement.
+    pub energy_modelled: Option<ModelledEnergy>,
+}
+
+/// What an arm measures.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Subject {
+    /// [`Model::id`].
+    pub model: String,
+    /// `tritmark`, `candle`, or a foreign program.
+    pub engine: String,
+    /// Layout of the ternary weights; absent for engines without one.
+    pub layout: Option<String>,
+    /// Tier of the kernels.
+    pub tier: Option<String>,
+    /// What else distinguishes it, e.g. `activations int8`.
+    pub variant: Option<String>,
+    /// Threads.
+    pub threads: u32,
+}
+
+/// A test.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Test {
+    /// A prompt of `prompt` tokens and then `generate` tokens, after `depth` tokens of context:
+    /// `pp512`, `tg128`, `pp512+tg128 @ d4096`.
+    Model {
+        /// Tokens in one batch.
+        prompt: u32,
+        /// Tokens one by one.
+        generate: u32,
+        /// Tokens in the cache before.
+        depth: u32,
+    },
+    /// One matrix by a batch of tokens.
+    Kernel {
+        /// Outputs.
+        rows: u32,
+        /// Inputs.
+        cols: u32,
+        /// Tokens.
+        batch: u32,
+    },
+    /// Perplexity of a text.
+    Perplexity {
+        /// `llama.cpp` or `hf-N`.
+        convention: String,
+        /// Window length in tokens.
+        n_ctx: u32,
+        /// Name of the text.
+        text: String,
+    },
+}
+
+impl std::fmt::Display for Test {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Test::Model { prompt, generate, depth } => {
+                match (prompt, generate) {
+                    (p, 0) => write!(f, "pp{p}")?,
+                    (0, g) => write!(f, "tg{g}")?,
+                    (p, g) => write!(f, "pp{p}+tg{g}")?,
+                }
+                if *depth > 0 { write!(f, " @ d{depth}") } else { Ok(()) }
+            }
+            Test::Kernel { rows, cols, batch } => write!(f, "{rows}x{cols} n{batch}"),
+            Test::Perplexity { convention, n_ctx, text } => {
+                write!(f, "ppl {convention} n_ctx {n_ctx} {text}")
+            }
+        }
+    }
+}
+
+/// Measured speed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Unit of all figures below: `tokens/s` or `GMAC/s`.
+    pub unit: String,
+    /// One value a round, in the order taken.
+    pub samples: Vec<f64>,
+    /// Seconds of each sample.
+    pub seconds: Vec<f64>,
+    /// Median of the samples.
+    pub median: f64,
+    /// Median absolute deviation.
+    pub mad: f64,
+    /// Bootstrap 95 % interval of the median.
+    pub interval: [f64; 2],
+    /// Indices of outliers in `samples` (kept, named).
+    pub outliers: Vec<usize>,
+    /// The machine's bound for this test, same unit, and how it was computed.
+    pub bound: Option<Bound>,
+    /// Latencies between tokens in milliseconds: p50, p95, p99, where tokens were timed one by one.
+    pub latency_ms: Option<[f64; 3]>,
+    /// Time to the first token, milliseconds.
+    pub first_token_ms: Option<f64>,
+    /// What may be wrong with it, full sentences with advice; empty when quiet.
+    pub warnings: Vec<String>,
+}
+
+/// What the machine allows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    /// In the speed's unit.
+    pub value: f64,
+    /// How it follows from which measured limits.
+    pub how: String,
+}
+
+/// Accuracy over a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Mean negative log-likelihood, nats a token.
+    pub nll: f64,
+    /// `exp(nll)`.
+    pub ppl: f64,
+    /// Its standard error.
+    pub ppl_stderr: f64,
+    /// Tokens scored.
+    pub scored: u64,
+    /// Windows run.
+    pub windows: u64,
+    /// Bits per byte of the scored text, independent of the tokenizer.
+    pub bits_per_byte: Option<f64>,
+    /// The f64 bits of `nll`, hex: equality of this is equality of the result.
+    pub nll_bits: String,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Against another subject, where asked for.
+    pub against: Option<Divergence>,
+}
+
+/// How far the distributions of two subjects lie apart on the same text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// The other subject, in words.
+    pub reference: String,
+    /// Mean KL divergence KL(reference ‖ subject), nats a token.
+    pub kl_mean: f64,
+    /// Its percentiles: (percent, value).
+    pub kl_percentiles: Vec<(f64, f64)>,
+    /// Its maximum.
+    pub kl_max: f64,
+    /// Greatest |Δlogit|.
+    pub logit_max: f64,
+    /// Mean |Δlogit|.
+    pub logit_mean: f64,
+    /// Share of positions with the same first choice.
+    pub top1: f64,
+    /// Mean difference of log-likelihood, nats a token (subject − reference).
+    pub delta_nll: f64,
+    /// Its paired standard error.
+    pub delta_nll_stderr: f64,
+    /// Positions compared.
+    pub positions: u64,
+}
+
+/// Measured energy of a test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredEnergy {
+    /// What was read, e.g. `powercap intel-rapl:0`.
+    pub source: String,
+    /// What it covers, e.g. `package-0`.
+    pub domain: String,
+    /// Joules over the window.
+    pub gross_joules: f64,
+    /// Less the idle power measured before and after, times the window.
+    pub net_joules: Option<f64>,
+    /// Idle power, watts.
+    pub idle_watts: Option<f64>,
+    /// Window, seconds.
+    pub seconds: f64,
+    /// Tokens (or kernel calls) in the window.
+    pub tokens: u64,
+    /// Gross joules a token.
+    pub joules_per_token: f64,
+    /// Why the figure is weak, where it is, e.g. a window too short for the counter.
+    pub warnings: Vec<String>,
+}
+
+/// Arithmetic energy of one token from operation counts and published energies an operation. A model
+/// of the arithmetic alone: no memory, no leakage, no measurement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelledEnergy {
+    /// Joules a token at 7 nm.
+    pub joules_per_token_7nm: f64,
+    /// Joules a token at 45 nm.
+    pub joules_per_token_45nm: f64,
+    /// The formula and its inputs, in words.
+    pub how: String,
+}
