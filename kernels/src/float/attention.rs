@@ -10,7 +10,7 @@
 use super::elementwise::{exp1, exponentials};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Line, PANEL, for_each_tile, multiply};
+use super::tile::{Line, Lines, PANEL, for_each_tile, multiply};
 use crate::pool::Pool;
 
 /// Positions of a block.
@@ -20,28 +20,26 @@ const BLOCK: usize = 256;
 const TILE: usize = 12;
 
 /// Keys and values of one layer, f32, in the order in which attention reads them.
-#[derive(Clone)]
 pub struct KvLayer {
     kv_heads: usize,
     head_dim: usize,
     capacity: usize,
     /// For each head and each 32 positions a panel `[head_dim]` of lines of positions.
-    keys: Vec<Line<f32>>,
+    keys: Lines<f32>,
     /// For each head and each 32 of its dimensions a panel `[capacity]` of lines of dimensions.
-    values: Vec<Line<f32>>,
+    values: Lines<f32>,
 }
 
 impl KvLayer {
     /// Room for at least `capacity` positions; memory is taken as it is written to.
     pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
         let capacity = capacity.next_multiple_of(BLOCK);
-        let zero = Line([0.0; PANEL]);
         Self {
             kv_heads,
             head_dim,
             capacity,
-            keys: vec![zero; kv_heads * capacity / PANEL * head_dim],
-            values: vec![zero; kv_heads * head_dim.div_ceil(PANEL) * capacity],
+            keys: Lines::new(kv_heads * capacity / PANEL * head_dim),
+            values: Lines::new(kv_heads * head_dim.div_ceil(PANEL) * capacity),
         }
     }
 
