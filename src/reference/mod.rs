@@ -211,7 +211,13 @@ impl Reference {
 
 impl Block {
     /// `x` is `[texts * len, hidden]`, and so is the result.
-    fn forward(&self, x: &Tensor, config: &ModelConfig, texts: usize, len: usize) -> candle_core::Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        config: &ModelConfig,
+        texts: usize,
+        len: usize,
+    ) -> candle_core::Result<Tensor> {
         let a = self.attention(&self.attn_norm.forward(x)?, config, texts, len)?;
         let x = (x + optional(&self.post_attn_norm, a)?)?;
 
@@ -227,7 +233,13 @@ impl Block {
         x + h
     }
 
-    fn attention(&self, x: &Tensor, config: &ModelConfig, texts: usize, len: usize) -> candle_core::Result<Tensor> {
+    fn attention(
+        &self,
+        x: &Tensor,
+        config: &ModelConfig,
+        texts: usize,
+        len: usize,
+    ) -> candle_core::Result<Tensor> {
         let ModelConfig { heads, kv_heads, head_dim, .. } = *config;
         // [texts * len, n * head_dim] to [texts, n, len, head_dim], normed where the model does.
         let split = |x: Tensor, n: usize, norm: &Option<Norm>| {
