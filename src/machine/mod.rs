@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The machine at the time of a measurement. What cannot be read is `None`, never invented.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Environment {
     /// Host name; removed by `--anonymise`.
     pub host: Option<String>,
@@ -15,6 +16,9 @@ pub struct Environment {
     pub cpu_id: Option<String>,
     /// Features that matter to kernels, present and enabled by the operating system.
     pub features: Vec<String>,
+    /// Features that the CPU has but the operating system or hypervisor does not let programs use.
+    #[serde(default)]
+    pub features_off: Vec<String>,
     /// Features the binary was compiled to require.
     pub compiled_features: Vec<String>,
     /// Caches: (name, bytes), e.g. `("L2", 1048576)`, one core's or the shared one's.
@@ -23,6 +27,9 @@ pub struct Environment {
     pub sockets: Option<u32>,
     /// Physical cores available.
     pub cores: Option<u32>,
+    /// Kinds of cores of a hybrid CPU and how many: `("P", 8)`, `("E", 16)`; empty where all are equal.
+    #[serde(default)]
+    pub core_kinds: Vec<(String, u32)>,
     /// Logical CPUs available to this process.
     pub threads: u32,
     /// Whether a core runs several threads.
@@ -37,6 +44,9 @@ pub struct Environment {
     pub mhz: Option<[f64; 2]>,
     /// Temperature at start and end, °C.
     pub celsius: Option<[f64; 2]>,
+    /// Thermal throttling events of all cores during the run.
+    #[serde(default)]
+    pub throttle_events: Option<u64>,
     /// CPU quota of the cgroup, in CPUs.
     pub cgroup_cpus: Option<f64>,
     /// Container or hypervisor, where one shows itself.
@@ -55,6 +65,7 @@ pub struct Environment {
 
 /// Measured limits of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Read bandwidth by level and threads.
     pub read: Vec<ReadLimit>,
@@ -68,6 +79,7 @@ pub struct Limits {
 
 /// Read bandwidth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ReadLimit {
     /// `RAM`, `L3`, `L2`, `L1`.
     pub level: String,
@@ -81,6 +93,7 @@ pub struct ReadLimit {
 
 /// Arithmetic peak.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ComputeLimit {
     /// Tier whose instructions were used.
     pub tier: String,
