@@ -2,11 +2,13 @@
 
 mod hf;
 mod i2_s;
+pub(crate) mod tm2;
 mod tq1_0;
 mod tq2_0;
 
 pub use hf::HF;
 pub use i2_s::I2_S;
+pub use tm2::TM2;
 pub use tq1_0::TQ1_0;
 pub use tq2_0::TQ2_0;
 
@@ -227,7 +229,7 @@ impl From<ShapeError> for UnpackError {
 }
 
 /// Every layout, foreign ones first.
-pub static ALL: &[&dyn Layout] = &[&HF, &I2_S, &TQ1_0, &TQ2_0];
+pub static ALL: &[&dyn Layout] = &[&HF, &I2_S, &TQ1_0, &TQ2_0, &TM2];
 
 /// Finds a layout by its [name](Layout::name).
 pub fn by_name(name: &str) -> Option<&'static dyn Layout> {
