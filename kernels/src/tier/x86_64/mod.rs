@@ -173,26 +173,31 @@ impl Kernel for X86 {
         ROWS
     }
 
-    fn matmul(&self, weights: &Packed, x: &Activations, rows: Range<usize>, out: &mut [i32]) {
-        check_call(self, weights, x, &rows, out);
+    fn run(&self, weights: &Packed, x: &Activations, tokens: Range<usize>, rows: Range<usize>, sink: Sink) {
+        check_call(self, weights, x, &tokens, &rows);
         let source = Source::of(weights);
         match source {
-            Source::Chunks(chunks) if x.tokens() == 1 => self.gemv_chunks(weights, chunks, x, rows, out),
-            _ => SCRATCH.with_borrow_mut(|scratch| self.by_strips(weights, source, x, rows, scratch, out)),
+            Source::Chunks(chunks) if tokens.len() == 1 => {
+                self.gemv_chunks(weights, chunks, x, tokens.start, rows, sink)
+            }
+            _ => SCRATCH
+                .with_borrow_mut(|scratch| self.by_strips(weights, source, x, tokens, rows, scratch, sink)),
         }
     }
 }
 
 impl X86 {
     /// Strip by strip, in tiles of tokens.
+    #[allow(clippy::too_many_arguments)] // those of `run`, and two
     fn by_strips(
         &self,
         weights: &Packed,
         source: Source,
         x: &Activations,
+        tokens: Range<usize>,
         rows: Range<usize>,
         scratch: &mut Scratch,
-        out: &mut [i32],
+        sink: Sink,
     ) {
         let groups = weights.cols().div_ceil(GROUP);
         // The activations' stride covers whole groups, so a token may be read up to the last one's end.
@@ -200,40 +205,39 @@ impl X86 {
         let reversed = matches!(source, Source::Chunks(Chunks { reversed: true, .. }));
         let mut sums = [[0; ROWS]; MAX_TILE];
         for start in rows.clone().step_by(ROWS) {
-            let len = ROWS.min(rows.end - start);
+            let strip_rows = start..rows.end.min(start + ROWS);
+            let len = strip_rows.len();
             let strip = match source {
                 Source::Strips => {
                     let bytes = groups * GROUP_BYTES;
                     &weights.bytes()[start / ROWS * bytes..][..bytes]
                 }
-                Source::Chunks(chunks) => {
-                    gather_chunks(weights, chunks, start..start + len, &mut scratch.strip)
-                }
-                Source::Rows => gather_rows(weights, start..start + len, scratch),
+                Source::Chunks(chunks) => gather_chunks(weights, chunks, strip_rows, &mut scratch.strip),
+                Source::Rows => gather_rows(weights, strip_rows, scratch),
             };
             assert_eq!(strip.len(), groups * GROUP_BYTES);
             let strip = strip.as_ptr();
-            let tiles = x.tokens().div_ceil(self.ops.tile_tokens).max(1);
+            let tiles = tokens.len().div_ceil(self.ops.tile_tokens);
             for i in 0..tiles {
                 // As even as possible.
-                let tokens = i * x.tokens() / tiles..(i + 1) * x.tokens() / tiles;
-                if tokens.len() == 1 {
-                    // SAFETY: `boxed` has seen the tier; the strip holds `groups` groups and the token
-                    // as many columns, both asserted above.
-                    unsafe {
-                        (self.ops.gemv)(strip, groups, x.row(tokens.start).as_ptr(), reversed, &mut sums[0])
-                    };
-                } else if !tokens.is_empty() {
+                let cut = |i| tokens.start + i * tokens.len() / tiles;
+                let tile = cut(i)..cut(i + 1);
+                if tile.len() == 1 {
+                    let x = x.row(tile.start).as_ptr();
+                    // SAFETY: `boxed` has seen the tier; the strip holds `groups` groups and the
+                    // token as many columns, both asserted above.
+                    unsafe { (self.ops.gemv)(strip, groups, x, reversed, &mut sums[0]) };
+                } else {
                     let mut pointers = [std::ptr::null(); MAX_TILE];
-                    for (pointer, t) in pointers.iter_mut().zip(tokens.clone()) {
+                    for (pointer, t) in pointers.iter_mut().zip(tile.clone()) {
                         *pointer = x.row(t).as_ptr();
                     }
                     // SAFETY: as above, for each token; a tile has at most `tile_tokens` tokens.
-                    unsafe { (self.ops.tile)(strip, groups, &pointers[..tokens.len()], reversed, &mut sums) };
+                    unsafe { (self.ops.tile)(strip, groups, &pointers[..tile.len()], reversed, &mut sums) };
                 }
-                for (sums, t) in sums.iter().zip(tokens) {
-                    let out = &mut out[t * rows.len() + start - rows.start..][..len];
-                    correct(out, sums, x.sum(t));
+                for (sums, t) in sums.iter_mut().zip(tile) {
+                    correct(sums, x.sum(t));
+                    sink(t, start, &sums[..len]);
                 }
             }
         }
@@ -245,30 +249,36 @@ impl X86 {
         weights: &Packed,
         chunks: Chunks,
         x: &Activations,
+        token: usize,
         rows: Range<usize>,
-        out: &mut [i32],
+        sink: Sink,
     ) {
         let groups = weights.cols() / GROUP;
         assert!(x.stride() >= groups * GROUP);
         let row_bytes = row_bytes(weights, chunks);
-        for (start, out) in rows.step_by(chunk::ROWS).zip(out.chunks_mut(chunk::ROWS)) {
+        for start in rows.clone().step_by(chunk::ROWS) {
+            let len = chunk::ROWS.min(rows.end - start);
             // Behind the last row it is taken again.
             let pointers = std::array::from_fn(|i| {
-                weights.bytes()[(start + i.min(out.len() - 1)) * row_bytes..][..row_bytes].as_ptr()
+                weights.bytes()[(start + i.min(len - 1)) * row_bytes..][..row_bytes].as_ptr()
             });
             let mut sums = [0; chunk::ROWS];
             // SAFETY: `boxed` has seen the tier; each row's slice holds the chunks of `groups` groups
             // and the token as many columns, asserted above.
-            unsafe { (self.ops.chunks)(&pointers, chunks, groups, x.row(0).as_ptr(), &mut sums) };
-            correct(out, &sums, x.sum(0));
+            unsafe { (self.ops.chunks)(&pointers, chunks, groups, x.row(token).as_ptr(), &mut sums) };
+            correct(&mut sums, x.sum(token));
+            sink(token, start, &sums[..len]);
         }
     }
 }
 
+/// Where sums go; see [`Kernel::run`].
+type Sink<'a> = &'a mut dyn FnMut(usize, usize, &[i32]);
+
 /// Turns sums over codes into sums over weights.
-fn correct(out: &mut [i32], sums: &[i32], sum: i32) {
-    for (out, s) in out.iter_mut().zip(sums) {
-        *out = s.wrapping_sub(sum);
+fn correct(sums: &mut [i32], sum: i32) {
+    for s in sums {
+        *s = s.wrapping_sub(sum);
     }
 }
 
