@@ -211,7 +211,13 @@ impl Reference {
 
 impl Block {
     /// `x` is `[texts * len, hidden]`, and so is the result.
-    fn forward(&self, x: &Tensor, config: &ModelConfig, texts: usize, len: usize) -> candle_core::Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        config: &ModelConfig,
+        texts: usize,
+        len: usize,
+    ) -> candle_core::Result<Tensor> {
         let a = self.attention(&self.attn_norm.forward(x)?, config, texts, len)?;
         let x = (x + optional(&self.post_attn_norm, a)?)?;
 
@@ -227,7 +233,13 @@ impl Block {
         x + h
     }
 
-    fn attention(&self, x: &Tensor, config: &ModelConfig, texts: usize, len: usize) -> candle_core::Result<Tensor> {
+    fn attention(
+        &self,
+        x: &Tensor,
+        config: &ModelConfig,
+        texts: usize,
+        len: usize,
+    ) -> candle_core::Result<Tensor> {
         let ModelConfig { heads, kv_heads, head_dim, .. } = *config;
         // [texts * len, n * head_dim] to [texts, n, len, head_dim], normed where the model does.
         let split = |x: Tensor, n: usize, norm: &Option<Norm>| {
@@ -295,7 +307,7 @@ fn fake_quantise(x: &Tensor) -> candle_core::Result<Tensor> {
 fn rope(x: &Tensor, theta: f64) -> candle_core::Result<Tensor> {
     let (_, _, len, head_dim) = x.dims4()?;
     let half = head_dim / 2;
-    let inv_freq = |i: usize| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32;
+    let inv_freq = |i: usize| 1.0 / (theta as f32).powf(2.0 * i as f32 / head_dim as f32);
     let angles = (0..len * half).map(|i| (i / half) as f32 * inv_freq(i % half)).collect();
     let angles = Tensor::from_vec(angles, (len, half), x.device())?.to_dtype(DType::F32)?;
     let (cos, sin) = (angles.cos()?, angles.sin()?);
