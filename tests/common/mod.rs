@@ -3,6 +3,8 @@
 // Not every program uses everything.
 #![allow(dead_code)]
 
+pub mod draft;
+
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::{Path, PathBuf};
