@@ -1,6 +1,6 @@
 //! Hyperparameters of a model, complete and checked, whatever file they came from.
 
-use super::role::Linear;
+use super::role::{LayerRole, Linear, Role};
 use serde::{Deserialize, Serialize};
 
 /// Everything that the forward pass needs to know beside the tensors.
@@ -99,5 +99,11 @@ impl ModelConfig {
     pub fn linear_params(&self) -> u64 {
         let block: usize = Linear::ALL.iter().map(|&l| self.linear_shape(l)).map(|(o, i)| o * i).sum();
         block as u64 * self.layers as u64
+    }
+
+    /// The linear weights of all blocks, in the order of the forward pass.
+    pub fn linear_roles(&self) -> impl Iterator<Item = Role> + use<> {
+        (0..self.layers)
+            .flat_map(|layer| Linear::ALL.map(move |linear| Role::Layer(layer, LayerRole::Linear(linear))))
     }
 }

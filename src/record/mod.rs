@@ -4,6 +4,10 @@
 //! came out. Figures that are measured and figures that are modelled are different types and stand
 //! in different fields. What is unknown is a reason, never a zero.
 
+mod file;
+
+pub use file::{check, now, read, write};
+
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::{Environment, Limits};
 use serde::{Deserialize, Serialize};
@@ -23,6 +27,7 @@ pub enum Outcome<T> {
 
 /// Everything that one run of the tool found out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -50,12 +55,16 @@ pub struct Record {
     pub proofs: Vec<Proof>,
     /// The measurements.
     pub arms: Vec<Arm>,
+    /// A fixed load timed in the same rounds as the arms: what the machine itself did meanwhile.
+    #[serde(default)]
+    pub controls: Vec<Control>,
     /// Warnings and remarks, full sentences.
     pub notes: Vec<String>,
 }
 
 /// The program that measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tool {
     /// `tritmark`, or the foreign program of imported rows.
     pub name: String,
@@ -73,8 +82,22 @@ pub struct Tool {
     pub profile: String,
 }
 
+/// A fixed load (no code of ours under test) timed once a round, so that two records can tell a
+/// slower program from a slower machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// `read` (memory bandwidth, GB/s) or `compute` (int8 multiply-accumulate, GMAC/s).
+    pub name: String,
+    /// Threads.
+    pub threads: u32,
+    /// One value a round, in the order taken.
+    pub samples: Vec<f64>,
+}
+
 /// How samples were taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Protocol {
     /// Seed of the order of arms and of the bootstrap.
     pub seed: u64,
@@ -82,12 +105,16 @@ pub struct Protocol {
     pub rounds: u32,
     /// Shortest time of one sample, seconds.
     pub min_time_s: f64,
+    /// Whether it was a short look (`--quick`) rather than a measurement to publish.
+    #[serde(default)]
+    pub quick: bool,
     /// Sentences that say how, for the report's method section.
     pub method: Vec<String>,
 }
 
 /// A model under test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Model {
     /// What arms refer to; unique in the record.
     pub id: String,
@@ -113,6 +140,7 @@ pub struct Model {
 
 /// A conversion and what the proof of it said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Proof {
     /// Model.
     pub model: String,
@@ -134,11 +162,15 @@ pub struct Proof {
 
 /// One subject under one test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Arm {
     /// What is measured.
     pub subject: Subject,
     /// Under which test.
     pub test: Test,
+    /// For figures taken over from another program: which, and from what file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<String>,
     /// Speed, for tests of speed.
     pub speed: Option<Speed>,
     /// Accuracy, for tests of accuracy.
@@ -151,6 +183,7 @@ pub struct Arm {
 
 /// What an arm measures.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Subject {
     /// [`Model::id`].
     pub model: String,
@@ -221,6 +254,7 @@ impl std::fmt::Display for Test {
 
 /// Measured speed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Speed {
     /// Unit of all figures below: `tokens/s` or `GMAC/s`.
     pub unit: String,
@@ -228,6 +262,9 @@ pub struct Speed {
     pub samples: Vec<f64>,
     /// Seconds of each sample.
     pub seconds: Vec<f64>,
+    /// Runs before the first sample, not counted.
+    #[serde(default)]
+    pub warmup: u32,
     /// Median of the samples.
     pub median: f64,
     /// Median absolute deviation.
@@ -248,6 +285,7 @@ pub struct Speed {
 
 /// What the machine allows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Bound {
     /// In the speed's unit.
     pub value: f64,
@@ -257,6 +295,7 @@ pub struct Bound {
 
 /// Accuracy over a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Accuracy {
     /// Mean negative log-likelihood, nats a token.
     pub nll: f64,
@@ -280,6 +319,7 @@ pub struct Accuracy {
 
 /// How far the distributions of two subjects lie apart on the same text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Divergence {
     /// The other subject, in words.
     pub reference: String,
@@ -289,22 +329,46 @@ pub struct Divergence {
     pub kl_percentiles: Vec<(f64, f64)>,
     /// Its maximum.
     pub kl_max: f64,
+    /// Its histogram: (upper edge in nats, positions up to it and above the edge before). The first
+    /// edge takes all below, the last takes all above.
+    pub kl_histogram: Vec<(f64, u64)>,
     /// Greatest |Δlogit|.
     pub logit_max: f64,
     /// Mean |Δlogit|.
     pub logit_mean: f64,
     /// Share of positions with the same first choice.
     pub top1: f64,
-    /// Mean difference of log-likelihood, nats a token (subject − reference).
+    /// Mean share of the reference's first five choices that are among the subject's first five.
+    pub top5: f64,
+    /// Mean difference of negative log-likelihood, nats a token (subject − reference): above 0 the
+    /// subject predicts the text worse.
     pub delta_nll: f64,
     /// Its paired standard error.
     pub delta_nll_stderr: f64,
     /// Positions compared.
     pub positions: u64,
+    /// The positions that differ most, worst first.
+    pub worst: Vec<WorstToken>,
+}
+
+/// A position at which two subjects differ much.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstToken {
+    /// The text before it, shortened.
+    pub context: String,
+    /// The token that the text has there.
+    pub token: String,
+    /// KL divergence, nats.
+    pub kl: f64,
+    /// Its negative log-likelihood by the subject, nats.
+    pub nll: f64,
+    /// Its negative log-likelihood by the reference, nats.
+    pub reference_nll: f64,
 }
 
 /// Measured energy of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MeasuredEnergy {
     /// What was read, e.g. `powercap intel-rapl:0`.
     pub source: String,
@@ -322,13 +386,32 @@ pub struct MeasuredEnergy {
     pub tokens: u64,
     /// Gross joules a token.
     pub joules_per_token: f64,
+    /// Shortest time seen between two changes of the counter, seconds.
+    #[serde(default)]
+    pub update_period_s: Option<f64>,
+    /// Other domains read beside it. They overlap with it and each other, so they are never added.
+    #[serde(default)]
+    pub domains: Vec<DomainEnergy>,
     /// Why the figure is weak, where it is, e.g. a window too short for the counter.
     pub warnings: Vec<String>,
+}
+
+/// Energy of a further domain over the same window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainEnergy {
+    /// What was read.
+    pub source: String,
+    /// What it covers, e.g. `core`, `dram`.
+    pub domain: String,
+    /// Joules over the window.
+    pub gross_joules: f64,
 }
 
 /// Arithmetic energy of one token from operation counts and published energies an operation. A model
 /// of the arithmetic alone: no memory, no leakage, no measurement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ModelledEnergy {
     /// Joules a token at 7 nm.
     pub joules_per_token_7nm: f64,
