@@ -25,7 +25,7 @@ const ENOUGH_TIME: Duration = Duration::from_secs(10);
 const ENOUGH_UPDATES: f64 = 100.0;
 
 /// How to measure energy.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Windows {
     /// Shortest time under load.
     pub load: Duration,
