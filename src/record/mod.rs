@@ -4,7 +4,9 @@
 //! came out. Figures that are measured and figures that are modelled are different types and stand
 //! in different fields. What is unknown is a reason, never a zero.
 
+pub mod compare;
 mod file;
+pub mod gate;
 
 pub use file::{check, now, read, write};
 
