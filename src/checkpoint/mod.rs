@@ -5,13 +5,20 @@
 //! floats. Nothing else in the program knows about containers, names or byte layouts of files.
 
 pub mod config;
+pub mod families;
+pub mod file;
+pub mod gguf;
+pub mod hf;
 pub mod role;
+pub mod safetensors;
+pub mod ternarise;
+pub mod tokenizer;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use config::ModelConfig;
 use half::{bf16, f16};
 use role::Role;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tritmark_kernels::Trits;
 
 /// An opened model: its configuration, its tensors, its tokenizer.
@@ -38,6 +45,27 @@ pub struct Provenance {
     pub dialect: String,
     /// How the effective scale follows from what is stored, e.g. `weight_scale multiplies`.
     pub scale_rule: String,
+    /// What could not be proven from the files, or was asked for against them; full sentences that
+    /// every command shows.
+    pub notes: Vec<String>,
+}
+
+/// What the user states because a checkpoint does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// The family's name in the table of families, where the files leave it open.
+    pub family: Option<String>,
+    /// How the file is written, where a container leaves that open (GGUF).
+    pub dialect: Option<String>,
+    /// Make a full-precision model ternary, although it was not trained so.
+    pub ptq: Option<Ptq>,
+}
+
+/// A rule that makes the weights of a full-precision model ternary after training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ptq {
+    /// `q = clamp(round(W / mean|W|), -1, 1)`, scale `mean|W|`, as BitNet b1.58 does in training.
+    Absmean,
 }
 
 /// A file format's side of a checkpoint: lists and decodes tensors.
@@ -121,8 +149,24 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If it is none of these, or contradicts itself; nothing is guessed.
-    pub fn open(_name: &str) -> Result<Self> {
-        todo!("checkpoint reader")
+    pub fn open(name: &str) -> Result<Self> {
+        Self::open_with(name, &OpenOptions::default())
+    }
+
+    /// As [`open`](Self::open), with what the files leave open stated by the user.
+    ///
+    /// # Errors
+    /// As there; and if `options` contradict the files.
+    pub fn open_with(name: &str, options: &OpenOptions) -> Result<Self> {
+        let path = Path::new(name);
+        let kind = file::metadata(path)?;
+        let extension = path.extension().map(|e| e.to_ascii_lowercase());
+        match extension.as_ref().and_then(|e| e.to_str()) {
+            _ if kind.is_dir() => hf::open_dir(name, options),
+            Some("safetensors") => hf::open_file(name, options),
+            Some("gguf") => gguf::open(path),
+            _ => Err(Error::input(path, "expected a directory, a .safetensors or a .gguf file")),
+        }
     }
 
     /// Puts a checkpoint together; used by the readers.

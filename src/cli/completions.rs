@@ -1,17 +1,26 @@
 //! `tritmark completions`.
 
-use crate::error::{Error, Result};
+use crate::cli::Cli;
+use crate::error::Result;
+use clap::CommandFactory;
 
 /// Print a shell completion script.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(
+    after_help = "Example:\n  tritmark completions bash > ~/.local/share/bash-completion/completions/tritmark"
+)]
+pub struct Args {
+    /// Shell to complete for
+    shell: clap_complete::Shell,
+}
 
 impl Args {
-    /// Runs the command.
+    /// Prints the script.
     ///
     /// # Errors
-    /// As the parts say.
+    /// Never.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        clap_complete::generate(self.shell, &mut Cli::command(), "tritmark", &mut std::io::stdout());
+        Ok(())
     }
 }

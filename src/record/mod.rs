@@ -331,18 +331,41 @@ pub struct Divergence {
     pub kl_percentiles: Vec<(f64, f64)>,
     /// Its maximum.
     pub kl_max: f64,
+    /// Its histogram: (upper edge in nats, positions up to it and above the edge before). The first
+    /// edge takes all below, the last takes all above.
+    pub kl_histogram: Vec<(f64, u64)>,
     /// Greatest |Δlogit|.
     pub logit_max: f64,
     /// Mean |Δlogit|.
     pub logit_mean: f64,
     /// Share of positions with the same first choice.
     pub top1: f64,
-    /// Mean difference of log-likelihood, nats a token (subject − reference).
+    /// Mean share of the reference's first five choices that are among the subject's first five.
+    pub top5: f64,
+    /// Mean difference of negative log-likelihood, nats a token (subject − reference): above 0 the
+    /// subject predicts the text worse.
     pub delta_nll: f64,
     /// Its paired standard error.
     pub delta_nll_stderr: f64,
     /// Positions compared.
     pub positions: u64,
+    /// The positions that differ most, worst first.
+    pub worst: Vec<WorstToken>,
+}
+
+/// A position at which two subjects differ much.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstToken {
+    /// The text before it, shortened.
+    pub context: String,
+    /// The token that the text has there.
+    pub token: String,
+    /// KL divergence, nats.
+    pub kl: f64,
+    /// Its negative log-likelihood by the subject, nats.
+    pub nll: f64,
+    /// Its negative log-likelihood by the reference, nats.
+    pub reference_nll: f64,
 }
 
 /// Measured energy of a test.
