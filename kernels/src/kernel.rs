@@ -1,9 +1,12 @@
 //! The kernel trait, the table of all kernels, and run-time selection.
 
+use crate::Trits;
 use crate::acts::Activations;
-use crate::layout::Layout;
-use crate::tier::Tier;
+use crate::buffer::Buffer;
+use crate::layout::{self, Layout, ShapeError, UnpackError};
+use crate::tier::{self, Tier};
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// One layout on one tier: exact integer products of packed weights and int8 activations.
 ///
@@ -29,18 +32,158 @@ pub trait Kernel: Send + Sync {
     /// `t` of `x`. One token runs as gemv, more as gemm.
     ///
     /// # Panics
-    /// If `out` or `rows` do not fit `weights` and `x`, or `weights` is of another layout.
+    /// If `out` or `rows` do not fit `weights` and `x`, or `weights` is of another layout; see
+    /// [`check_call`].
     fn matmul(&self, weights: &Packed, x: &Activations, rows: Range<usize>, out: &mut [i32]);
+}
+
+/// Refuses what [`Kernel::matmul`] cannot be called with. Kernels call it first and rely on it.
+///
+/// # Panics
+/// If `weights` is not of the kernel's layout, `x` does not have its columns, `rows` does not start
+/// at a multiple of the kernel's row step, ends neither at one nor at the last row or leaves the
+/// matrix, or `out` is not `x.tokens() * rows.len()` long.
+pub fn check_call(kernel: &dyn Kernel, weights: &Packed, x: &Activations, rows: &Range<usize>, out: &[i32]) {
+    let step = kernel.row_step();
+    assert_eq!(weights.layout.name(), kernel.layout().name(), "weights of another layout");
+    assert_eq!(x.cols(), weights.cols, "activations of another width");
+    assert!(rows.start <= rows.end && rows.end <= weights.rows, "rows outside the matrix");
+    assert!(rows.is_empty() || rows.start.is_multiple_of(step), "rows start between steps of {step}");
+    assert!(rows.end == weights.rows || rows.end.is_multiple_of(step), "rows end between steps of {step}");
+    assert_eq!(out.len(), x.tokens() * rows.len(), "output of another size");
 }
 
 /// A packed ternary matrix in memory; its bytes are proven by construction (only packing makes one,
 /// or a checked read), so kernels need not look for impossible codes.
+///
+/// The bytes are 64-byte aligned and followed by [`OVERRUN`](crate::buffer::OVERRUN) readable zeros.
 #[derive(Debug)]
 pub struct Packed {
-    _todo: (),
+    layout: &'static dyn Layout,
+    rows: usize,
+    cols: usize,
+    bytes: Buffer,
+}
+
+impl Packed {
+    /// Packs a matrix. Scales that are part of the layout's bytes are 1: kernels do not read them.
+    ///
+    /// # Errors
+    /// If the layout cannot hold the shape.
+    pub fn pack(layout: &'static dyn Layout, trits: &Trits) -> Result<Self, ShapeError> {
+        let (rows, cols) = (trits.rows(), trits.cols());
+        let mut bytes = Buffer::new(layout.packed_len(rows, cols)?);
+        layout.pack(trits, 1.0, bytes.bytes_mut())?;
+        Ok(Self { layout, rows, cols, bytes })
+    }
+
+    /// Copies packed bytes, once they are proven.
+    ///
+    /// # Errors
+    /// As [`Layout::check`].
+    pub fn from_bytes(
+        layout: &'static dyn Layout,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Self, UnpackError> {
+        layout.check(rows, cols, bytes)?;
+        let mut copy = Buffer::new(bytes.len());
+        copy.bytes_mut().copy_from_slice(bytes);
+        Ok(Self { layout, rows, cols, bytes: copy })
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &'static dyn Layout {
+        self.layout
+    }
+
+    /// Number of rows (outputs).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns (inputs).
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The packed bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.bytes()
+    }
+
+    /// The packed bytes and the [`OVERRUN`](crate::buffer::OVERRUN) zeros behind them.
+    pub fn padded_bytes(&self) -> &[u8] {
+        self.bytes.padded()
+    }
+
+    /// Writes the weights of row `row` to `out`.
+    ///
+    /// # Panics
+    /// If there is no such row or `out` is not [`cols`](Self::cols) long.
+    pub fn unpack_row(&self, row: usize, out: &mut [i8]) {
+        self.layout.unpack_row(self.rows, self.cols, self.bytes(), row, out);
+    }
+}
+
+/// Makes a kernel, on a CPU that can run it.
+pub(crate) type New = fn() -> Option<Box<dyn Kernel>>;
+
+/// A kernel that is part of this program, whether or not this CPU can run it.
+pub struct Compiled {
+    /// The layout that it reads.
+    pub layout: &'static dyn Layout,
+    /// The instructions that it uses.
+    pub tier: Tier,
+    /// The kernel, or `None` where this CPU or operating system lacks the tier.
+    pub kernel: Option<Box<dyn Kernel>>,
+}
+
+impl Compiled {
+    /// `layout/tier`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.layout.name(), self.tier)
+    }
+}
+
+/// Every kernel in this program, by layout and then lowest tier first.
+pub fn compiled() -> &'static [Compiled] {
+    static TABLE: LazyLock<Vec<Compiled>> = LazyLock::new(|| {
+        let mut table: Vec<Compiled> = layout::ALL
+            .iter()
+            .map(|&layout| Compiled {
+                layout,
+                tier: Tier::Scalar,
+                kernel: Some(Box::new(tier::scalar::Scalar(layout))),
+            })
+            .collect();
+        #[cfg(target_arch = "x86_64")]
+        let simd: &[(&'static dyn Layout, Tier, New)] = tier::x86_64::KERNELS;
+        #[cfg(target_arch = "aarch64")]
+        let simd: &[(&'static dyn Layout, Tier, New)] = tier::aarch64::KERNELS;
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let simd: &[(&'static dyn Layout, Tier, New)] = &[];
+        table.extend(simd.iter().map(|&(layout, tier, new)| Compiled { layout, tier, kernel: new() }));
+        let place = |name| layout::ALL.iter().position(|l| l.name() == name);
+        table.sort_by_key(|c| (place(c.layout.name()), c.tier));
+        table
+    });
+    &TABLE
 }
 
 /// Every kernel that this CPU can run, by layout and then lowest tier first.
-pub fn available() -> &'static [Box<dyn Kernel>] {
-    &[]
+pub fn available() -> impl Iterator<Item = &'static dyn Kernel> {
+    compiled().iter().filter_map(|c| c.kernel.as_deref())
+}
+
+/// The kernel of a layout on exactly this tier, if there is one and this CPU can run it.
+pub fn find(layout: &dyn Layout, tier: Tier) -> Option<&'static dyn Kernel> {
+    available().find(|k| k.layout().name() == layout.name() && k.tier() == tier)
+}
+
+/// The kernel of the highest tier that this CPU can run and that is not above `at_most`. `None` only
+/// for a layout that is not in [`layout::ALL`].
+pub fn best(layout: &dyn Layout, at_most: Option<Tier>) -> Option<&'static dyn Kernel> {
+    available().filter(|k| k.layout().name() == layout.name() && at_most.is_none_or(|t| k.tier() <= t)).last()
 }

@@ -16,6 +16,7 @@
 //!   every reduction.
 
 pub mod acts;
+pub mod buffer;
 pub mod float;
 pub mod kernel;
 pub mod layout;

@@ -1,5 +1,11 @@
 //! Instruction-set levels, and which of them this CPU and operating system offer.
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod aarch64;
+pub(crate) mod scalar;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86_64;
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -54,7 +54,7 @@ impl Trits {
     /// # Errors
     /// If the length is wrong or a value is not a trit.
     pub fn new(rows: usize, cols: usize, data: Vec<i8>) -> Result<Self, TritsError> {
-        let expected = rows.checked_mul(cols).unwrap_or(usize::MAX);
+        let expected = rows.saturating_mul(cols);
         if data.len() != expected {
             return Err(TritsError::Length { expected, found: data.len() });
         }

@@ -1,6 +1,6 @@
 //! Hyperparameters of a model, complete and checked, whatever file they came from.
 
-use super::role::Linear;
+use super::role::{LayerRole, Linear, Role};
 use serde::{Deserialize, Serialize};
 
 /// Everything that the forward pass needs to know beside the tensors.
@@ -38,10 +38,26 @@ pub struct ModelConfig {
     pub inner_norm_eps: Option<f32>,
     /// Per-head norms of queries and keys (Qwen3, Gemma 3).
     pub qk_norm: bool,
+    /// What Gemma 3 does beyond a Llama block, where the model is one.
+    pub gemma: Option<Gemma>,
     /// Token put in front of a text.
     pub bos: Option<u32>,
     /// Tokens that end a text.
     pub eos: Vec<u32>,
+}
+
+/// What Gemma 3 does beyond a Llama block: embeddings times `sqrt(hidden)`, norms after attention
+/// and feed-forward, its own attention scale, and layers that see a window only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gemma {
+    /// Attention scores are divided by the root of this, not of `head_dim`.
+    pub query_pre_attn_scalar: f64,
+    /// Base of the rotary embedding in windowed layers; [`ModelConfig::rope_theta`] elsewhere.
+    pub local_rope_theta: f64,
+    /// Positions that a windowed layer sees, its own included.
+    pub window: usize,
+    /// For each layer, whether it is a windowed one.
+    pub windowed: Vec<bool>,
 }
 
 /// Activation function of the feed-forward part.
@@ -83,5 +99,11 @@ impl ModelConfig {
     pub fn linear_params(&self) -> u64 {
         let block: usize = Linear::ALL.iter().map(|&l| self.linear_shape(l)).map(|(o, i)| o * i).sum();
         block as u64 * self.layers as u64
+    }
+
+    /// The linear weights of all blocks, in the order of the forward pass.
+    pub fn linear_roles(&self) -> impl Iterator<Item = Role> + use<> {
+        (0..self.layers)
+            .flat_map(|layer| Linear::ALL.map(move |linear| Role::Layer(layer, LayerRole::Linear(linear))))
     }
 }

@@ -38,6 +38,27 @@ pub struct Provenance {
     pub dialect: String,
     /// How the effective scale follows from what is stored, e.g. `weight_scale multiplies`.
     pub scale_rule: String,
+    /// What could not be proven from the files, or was asked for against them; full sentences that
+    /// every command shows.
+    pub notes: Vec<String>,
+}
+
+/// What the user states because a checkpoint does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// The family's name in the table of families, where the files leave it open.
+    pub family: Option<String>,
+    /// How the file is written, where a container leaves that open (GGUF).
+    pub dialect: Option<String>,
+    /// Make a full-precision model ternary, although it was not trained so.
+    pub ptq: Option<Ptq>,
+}
+
+/// A rule that makes the weights of a full-precision model ternary after training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ptq {
+    /// `q = clamp(round(W / mean|W|), -1, 1)`, scale `mean|W|`, as BitNet b1.58 does in training.
+    Absmean,
 }
 
 /// A file format's side of a checkpoint: lists and decodes tensors.

@@ -40,6 +40,9 @@ pub enum LayerRole {
     PostFfnNorm,
     /// RMSNorm inside a BitLinear, over its input `[in]`.
     InnerNorm(Linear),
+    /// The scale stored beside a ternary matrix `[1]`; comes with the matrix, already made
+    /// multiplicative.
+    Scale(Linear),
 }
 
 /// The seven matrices of a block.

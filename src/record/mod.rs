@@ -4,6 +4,10 @@
 //! came out. Figures that are measured and figures that are modelled are different types and stand
 //! in different fields. What is unknown is a reason, never a zero.
 
+mod file;
+
+pub use file::{check, now, read, write};
+
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::{Environment, Limits};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,17 @@
 //! Packed byte arrangements of a ternary matrix, one file each.
 
+mod hf;
+mod i2_s;
+pub(crate) mod tm2;
+mod tq1_0;
+mod tq2_0;
+
+pub use hf::HF;
+pub use i2_s::I2_S;
+pub use tm2::TM2;
+pub use tq1_0::TQ1_0;
+pub use tq2_0::TQ2_0;
+
 use crate::Trits;
 use std::fmt;
 
@@ -30,11 +42,91 @@ pub trait Layout: Send + Sync + fmt::Debug {
     /// If `out` has the wrong length.
     fn pack(&self, trits: &Trits, scale: f32, out: &mut [u8]) -> Result<(), ShapeError>;
 
-    /// Reads a packed matrix back.
+    /// Proves that `bytes` are a `rows` × `cols` matrix in this layout, and gives the scale in them;
+    /// `None` for [`ScaleForm::Beside`] or where no block states one.
     ///
     /// # Errors
     /// If the length is wrong, a code is unused, or the stored scales disagree with each other.
-    fn unpack(&self, rows: usize, cols: usize, bytes: &[u8]) -> Result<Unpacked, UnpackError>;
+    fn check(&self, rows: usize, cols: usize, bytes: &[u8]) -> Result<Option<f32>, UnpackError>;
+
+    /// Writes the `cols` weights of row `row` to `out`, from bytes that passed
+    /// [`check`](Layout::check).
+    ///
+    /// # Panics
+    /// If `row`, the length of `bytes` or the length of `out` does not fit the shape. Bytes that fit
+    /// but did not pass the check give meaningless weights.
+    fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]);
+
+    /// Reads a packed matrix back.
+    ///
+    /// # Errors
+    /// As [`check`](Layout::check).
+    fn unpack(&self, rows: usize, cols: usize, bytes: &[u8]) -> Result<Unpacked, UnpackError> {
+        let scale = self.check(rows, cols, bytes)?;
+        let mut data = vec![0; rows * cols];
+        for (row, out) in data.chunks_exact_mut(cols).enumerate() {
+            self.unpack_row(rows, cols, bytes, row, out);
+        }
+        let trits = Trits::new(rows, cols, data).expect("checked bytes decode to trits");
+        Ok(Unpacked { trits, scale })
+    }
+}
+
+/// The widest matrix that any layout holds: the products of `2^22` columns of codes 0..=2 with
+/// activations of magnitude 128 sum to at most `2^30` and so fit an `i32` with room for corrections.
+pub const MAX_COLS: usize = 1 << 22;
+
+/// `rows * cols`, for a shape that is not empty, not wider than [`MAX_COLS`] and not larger than memory.
+pub(crate) fn elements(layout: &'static str, rows: usize, cols: usize) -> Result<usize, ShapeError> {
+    let error = |requires| ShapeError { layout, rows, cols, requires };
+    if rows == 0 || cols == 0 {
+        return Err(error("rows and columns must be at least 1"));
+    }
+    if cols > MAX_COLS {
+        return Err(error("columns must be at most 4194304, so that sums fit 32 bits"));
+    }
+    rows.checked_mul(cols)
+        .filter(|n| *n <= isize::MAX as usize / 8)
+        .ok_or(error("rows times columns must fit in memory"))
+}
+
+/// Refuses bytes of the wrong length.
+pub(crate) fn check_len(expected: usize, bytes: &[u8]) -> Result<(), UnpackError> {
+    if bytes.len() == expected { Ok(()) } else { Err(UnpackError::Length { expected, found: bytes.len() }) }
+}
+
+/// Refuses bytes of four 2-bit codes of which one is 3; `offset` is where `bytes` start.
+pub(crate) fn check_2bit(bytes: &[u8], offset: usize) -> Result<(), UnpackError> {
+    let bad = |b: u8| b & (b >> 1) & 0x55;
+    for (i, chunk) in bytes.chunks(1024).enumerate() {
+        // One vectorised pass; the position is only looked for where there is one.
+        if chunk.iter().fold(0, |any, &b| any | bad(b)) != 0 {
+            let at = chunk.iter().position(|&b| bad(b) != 0).expect("a bad code was seen");
+            return Err(UnpackError::Code { offset: offset + i * 1024 + at, byte: chunk[at] });
+        }
+    }
+    Ok(())
+}
+
+/// Collects the scales that the blocks of one matrix state, which must be equal bit for bit.
+#[derive(Default)]
+pub(crate) struct OneScale(Option<f32>);
+
+impl OneScale {
+    /// Takes the scale of one more block.
+    pub(crate) fn state(&mut self, scale: f32) -> Result<(), UnpackError> {
+        let first = *self.0.get_or_insert(scale);
+        if first.to_bits() == scale.to_bits() {
+            Ok(())
+        } else {
+            Err(UnpackError::Scales { first, other: scale })
+        }
+    }
+
+    /// The scale, if any block stated one.
+    pub(crate) fn get(self) -> Option<f32> {
+        self.0
+    }
 }
 
 /// Where a layout keeps the scale.
@@ -137,7 +229,7 @@ impl From<ShapeError> for UnpackError {
 }
 
 /// Every layout, foreign ones first.
-pub static ALL: &[&dyn Layout] = &[];
+pub static ALL: &[&dyn Layout] = &[&HF, &I2_S, &TQ1_0, &TQ2_0, &TM2];
 
 /// Finds a layout by its [name](Layout::name).
 pub fn by_name(name: &str) -> Option<&'static dyn Layout> {

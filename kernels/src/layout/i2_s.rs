@@ -1,0 +1,83 @@
+//! `i2_s`: two bits a weight, as bitnet.cpp writes it on x86.
+//!
+//! ```text
+//! The row-major matrix is one sequence, so a block may straddle rows.
+//! A block of 128 codes (trit + 1) is 32 bytes; in byte p:
+//!
+//! bits    7 6    5 4     3 2     1 0
+//! code    p      p+32    p+64    p+96
+//!
+//! After the last block: the scale (f32), then 28 bytes that nobody reads; we write zeros.
+//! ```
+
+use super::{Layout, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
+use crate::Trits;
+
+/// The [`i2_s`](self) layout: blocks of 128.
+pub static I2_S: I2S<32> = I2S { name: "i2_s", requires: "rows times columns must be a multiple of 128" };
+
+/// Bytes after the codes: the scale and filler.
+const TAIL: usize = 32;
+
+/// Blocks of `4 * STRIDE` weights in `STRIDE` bytes.
+#[derive(Debug)]
+pub struct I2S<const STRIDE: usize> {
+    name: &'static str,
+    requires: &'static str,
+}
+
+impl<const STRIDE: usize> Layout for I2S<STRIDE> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn scale_form(&self) -> ScaleForm {
+        ScaleForm::F32
+    }
+
+    fn packed_len(&self, rows: usize, cols: usize) -> Result<usize, ShapeError> {
+        let n = elements(self.name, rows, cols)?;
+        if !n.is_multiple_of(4 * STRIDE) {
+            return Err(ShapeError { layout: self.name, rows, cols, requires: self.requires });
+        }
+        Ok(n / 4 + TAIL)
+    }
+
+    fn pack(&self, trits: &Trits, scale: f32, out: &mut [u8]) -> Result<(), ShapeError> {
+        assert_eq!(out.len(), self.packed_len(trits.rows(), trits.cols())?);
+        let (codes, tail) = out.split_at_mut(out.len() - TAIL);
+        let blocks = trits.as_slice().chunks_exact(4 * STRIDE);
+        for (out, block) in codes.chunks_exact_mut(STRIDE).zip(blocks) {
+            for (p, byte) in out.iter_mut().enumerate() {
+                let code = |i: usize| (block[i * STRIDE + p] + 1) as u8;
+                *byte = code(0) << 6 | code(1) << 4 | code(2) << 2 | code(3);
+            }
+        }
+        tail.fill(0);
+        tail[..4].copy_from_slice(&scale.to_le_bytes());
+        Ok(())
+    }
+
+    fn check(&self, rows: usize, cols: usize, bytes: &[u8]) -> Result<Option<f32>, UnpackError> {
+        check_len(self.packed_len(rows, cols)?, bytes)?;
+        let (codes, tail) = bytes.split_at(bytes.len() - TAIL);
+        check_2bit(codes, 0)?;
+        let scale = tail.first_chunk().expect("the tail is longer than an f32");
+        Ok(Some(f32::from_le_bytes(*scale)))
+    }
+
+    fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]) {
+        assert!(row < rows && out.len() == cols);
+        // Runs of up to STRIDE weights share a bit position.
+        let (mut at, mut out) = (row * cols, out);
+        while !out.is_empty() {
+            let (block, lane, p) = (at / (4 * STRIDE), at / STRIDE % 4, at % STRIDE);
+            let (run, rest) = out.split_at_mut(out.len().min(STRIDE - p));
+            for (out, byte) in run.iter_mut().zip(&bytes[block * STRIDE + p..]) {
+                *out = (byte >> (6 - 2 * lane) & 3) as i8 - 1;
+            }
+            at += run.len();
+            out = rest;
+        }
+    }
+}
