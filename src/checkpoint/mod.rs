@@ -5,12 +5,15 @@
 //! floats. Nothing else in the program knows about containers, names or byte layouts of files.
 
 pub mod config;
+pub mod file;
+pub mod gguf;
 pub mod role;
 
 use crate::error::Result;
 use config::ModelConfig;
 use half::{bf16, f16};
 use role::Role;
+use std::ops::Range;
 use std::path::PathBuf;
 use tritmark_kernels::Trits;
 
@@ -78,6 +81,17 @@ pub trait Container: Send + Sync {
     /// # Errors
     /// If the tensor is missing, not made of floats, or damaged.
     fn float(&self, role: Role) -> Result<FloatTensor>;
+
+    /// Some rows of a tensor of floats, for those too large to hold at once.
+    ///
+    /// # Errors
+    /// As [`float`](Self::float).
+    ///
+    /// # Panics
+    /// If `rows` are not all there.
+    fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        Ok(self.float(role)?.rows(rows))
+    }
 }
 
 /// One tensor as it stands in a file.
@@ -127,6 +141,23 @@ pub enum FloatData {
 }
 
 impl FloatTensor {
+    /// A copy of some rows (of some values, for a vector).
+    ///
+    /// # Panics
+    /// If `rows` are not all there.
+    pub fn rows(&self, rows: Range<usize>) -> FloatTensor {
+        let cols: usize = self.shape[1..].iter().product();
+        let at = rows.start * cols..rows.end * cols;
+        let data = match &self.data {
+            FloatData::F32(v) => FloatData::F32(v[at].to_vec()),
+            FloatData::F16(v) => FloatData::F16(v[at].to_vec()),
+            FloatData::Bf16(v) => FloatData::Bf16(v[at].to_vec()),
+        };
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        FloatTensor { shape, data }
+    }
+
     /// All values as f32, exact.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.data {
@@ -175,5 +206,13 @@ impl Checkpoint {
     /// As there.
     pub fn float(&self, role: Role) -> Result<FloatTensor> {
         self.container.float(role)
+    }
+
+    /// See [`Container::float_rows`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        self.container.float_rows(role, rows)
     }
 }
