@@ -44,6 +44,7 @@ pub fn preset(name: &str) -> Option<ModelConfig> {
         sub_norms: true,
         inner_norm_eps: None,
         qk_norm: false,
+        gemma: None,
         bos: Some(0),
         eos: vec![1],
     })

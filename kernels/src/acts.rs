@@ -3,6 +3,9 @@
 use crate::buffer::{Buffer, as_i8, as_i8_mut};
 use crate::layout::MAX_COLS;
 
+/// What strides are multiples of: the columns that the widest kernels read at once.
+const ALIGN: usize = 128;
+
 /// A batch of quantised tokens, reusable without allocating.
 ///
 /// Row `t` holds the `cols` numbers of token `t` and zeros up to the [`stride`](Self::stride); it
@@ -44,7 +47,7 @@ impl Activations {
     /// If `cols` exceeds [`MAX_COLS`].
     pub fn resize(&mut self, tokens: usize, cols: usize) {
         assert!(cols <= MAX_COLS, "{cols} columns: at most {MAX_COLS} are possible");
-        let stride = cols.next_multiple_of(64);
+        let stride = cols.next_multiple_of(ALIGN);
         if tokens * stride > self.data.len() {
             self.data = Buffer::new(tokens * stride);
         }
@@ -61,7 +64,7 @@ impl Activations {
         self.resize(tokens, cols);
         let (rows, quants) = self.parts_mut();
         for (t, quant) in quants.iter_mut().enumerate() {
-            let stride = cols.next_multiple_of(64);
+            let stride = cols.next_multiple_of(ALIGN);
             *quant = quantize_row(&x[t * cols..][..cols], &mut rows[t * stride..][..stride]);
         }
     }
@@ -75,7 +78,7 @@ impl Activations {
         self.resize(tokens, cols);
         let (rows, quants) = self.parts_mut();
         for (t, quant) in quants.iter_mut().enumerate() {
-            let stride = cols.next_multiple_of(64);
+            let stride = cols.next_multiple_of(ALIGN);
             let (row, pad) = rows[t * stride..][..stride].split_at_mut(cols);
             row.copy_from_slice(&q[t * cols..][..cols]);
             pad.fill(0);
@@ -101,7 +104,8 @@ impl Activations {
         self.cols
     }
 
-    /// Bytes from one token to the next: `cols` rounded up to a multiple of 64.
+    /// Bytes from one token to the next: `cols` rounded up to a multiple of 128, so that kernels may read whole
+    /// blocks.
     pub fn stride(&self) -> usize {
         self.stride
     }

@@ -184,6 +184,37 @@ impl Pool {
         });
     }
 
+    /// As [`tasks`](Self::tasks), with a state of its own for each worker.
+    ///
+    /// # Panics
+    /// If there are not as many states as threads, or as [`run`](Self::run).
+    pub fn tasks_with<S: Send>(&self, states: &mut [S], tasks: usize, f: impl Fn(&mut S, usize) + Sync) {
+        assert_eq!(states.len(), self.threads(), "one state for each thread");
+        let states = Parts::new(states, 1);
+        self.tasks(tasks, |worker, task| {
+            // SAFETY: a worker runs one task at a time.
+            f(unsafe { &mut states.get(worker)[0] }, task);
+        });
+    }
+
+    /// As [`tasks_with`](Self::tasks_with), one task for each element of `data`.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn tasks_with2<S: Send, T: Send>(
+        &self,
+        states: &mut [S],
+        data: &mut [T],
+        f: impl Fn(&mut S, usize, &mut T) + Sync,
+    ) {
+        let count = data.len();
+        let data = Parts::new(data, 1);
+        self.tasks_with(states, count, |state, task| {
+            // SAFETY: `tasks` hands out each index once.
+            f(state, task, unsafe { &mut data.get(task)[0] });
+        });
+    }
+
     /// Runs `f(worker, state)` on every worker with a state of its own.
     ///
     /// # Panics

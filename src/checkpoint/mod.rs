@@ -5,16 +5,21 @@
 //! floats. Nothing else in the program knows about containers, names or byte layouts of files.
 
 pub mod config;
+pub mod families;
 pub mod file;
 pub mod gguf;
+pub mod hf;
 pub mod role;
+pub mod safetensors;
+pub mod ternarise;
+pub mod tokenizer;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use config::ModelConfig;
 use half::{bf16, f16};
 use role::Role;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tritmark_kernels::Trits;
 
 /// An opened model: its configuration, its tensors, its tokenizer.
@@ -173,8 +178,24 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If it is none of these, or contradicts itself; nothing is guessed.
-    pub fn open(_name: &str) -> Result<Self> {
-        todo!("checkpoint reader")
+    pub fn open(name: &str) -> Result<Self> {
+        Self::open_with(name, &OpenOptions::default())
+    }
+
+    /// As [`open`](Self::open), with what the files leave open stated by the user.
+    ///
+    /// # Errors
+    /// As there; and if `options` contradict the files.
+    pub fn open_with(name: &str, options: &OpenOptions) -> Result<Self> {
+        let path = Path::new(name);
+        let kind = file::metadata(path)?;
+        let extension = path.extension().map(|e| e.to_ascii_lowercase());
+        match extension.as_ref().and_then(|e| e.to_str()) {
+            _ if kind.is_dir() => hf::open_dir(name, options),
+            Some("safetensors") => hf::open_file(name, options),
+            Some("gguf") => gguf::open(path, options),
+            _ => Err(Error::input(path, "expected a directory, a .safetensors or a .gguf file")),
+        }
     }
 
     /// Puts a checkpoint together; used by the readers.

@@ -1,17 +1,239 @@
 //! `tritmark ppl`.
 
+use super::common::{KernelArgs, print_json, print_line, progress};
+use crate::accuracy::{self, Convention, DEMO_TEXT, LanguageModel, Named, Options, Text};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::model::{LoadOptions, Model};
+use crate::record::{Accuracy, Divergence};
+use std::path::PathBuf;
 
 /// Measure perplexity, and how far two subjects lie apart.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  tritmark ppl demo --limit 16
+  tritmark ppl models/2b4t wiki.test.raw --n-ctx 512 --state wiki.state
+  tritmark ppl models/2b4t wiki.test.raw --convention hf-2048 --stride 512
+  tritmark ppl demo --limit 16 --against reference:full
+  tritmark ppl ternary/ test.txt --against full-precision/
+
+Conventions:
+  llama.cpp  windows of --n-ctx tokens, each begun with BOS, their second half scored
+  hf-N       windows of N tokens that do not overlap, every prediction inside a window scored;
+             with --stride each token is scored once with the longest context at hand")]
+pub struct Args {
+    /// Model
+    model: String,
+    /// Texts: files, directories (their .txt files), or - [default for demo: its test text]
+    texts: Vec<PathBuf>,
+    /// Convention: llama.cpp or hf-N
+    #[arg(long, default_value = "llama.cpp")]
+    convention: String,
+    /// Window length of the llama.cpp convention, in tokens
+    #[arg(short = 'c', long, default_value_t = 512, value_name = "N")]
+    n_ctx: usize,
+    /// Distance of the windows' starts (hf-N only) [default: N]
+    #[arg(long, value_name = "TOKENS")]
+    stride: Option<usize>,
+    /// Only so many windows from the start
+    #[arg(long, value_name = "WINDOWS")]
+    limit: Option<usize>,
+    /// Compare with reference:int8 or reference:full (candle, f32), kernel:NAME, or another MODEL
+    #[arg(long, value_name = "REF")]
+    against: Option<String>,
+    /// Measure the candle reference instead of our kernels: int8 or full (activations)
+    #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, default_missing_value = "int8", conflicts_with = "kernel")]
+    reference: Option<String>,
+    /// Keep finished windows in this file, and go on from it if it exists
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Write the logits of all scored positions as safetensors
+    #[arg(long, value_name = "FILE")]
+    save_logits: Option<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If the model or text cannot be read, the options do not fit each other, or scoring fails.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let convention = Convention::parse(&self.convention, self.n_ctx, self.stride)?;
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let text = self.text(&checkpoint)?;
+
+        let (name, mut model) = match &self.reference {
+            Some(mode) => self.load_reference(&checkpoint, mode)?,
+            None => self.load(&checkpoint, &self.kernel)?,
+        };
+        let mut reference = match &self.against {
+            Some(reference) => Some(self.load_against(&checkpoint, reference, &text)?),
+            None => None,
+        };
+
+        let options =
+            Options { limit: self.limit, state: self.state.clone(), save_logits: self.save_logits.clone() };
+        let bar = progress(0, "perplexity");
+        let result = accuracy::measure(
+            Named { name: name.clone(), model: model.as_mut() },
+            reference.as_mut().map(|(name, model)| Named { name: name.clone(), model: model.as_mut() }),
+            &text,
+            convention,
+            &options,
+            &mut |now| {
+                bar.set_length(now.total as u64);
+                bar.set_position(now.done as u64);
+                bar.set_message(format!("{:.4} ± {:.4}", now.ppl, now.stderr));
+            },
+        )?;
+        bar.finish_and_clear();
+
+        if self.json {
+            return print_json(&serde_json::json!({
+                "model": self.model, "subject": name, "text": text.name,
+                "text_tokens": text.ids.len(), "convention": convention.to_string(), "n_ctx": convention.n_ctx(),
+                "method": convention.describe(), "accuracy": result,
+            }));
+        }
+        print_line(&format!("subject        {name}"))?;
+        print_line(&format!("text           {} ({} tokens with BOS)", text.name, text.ids.len()))?;
+        print_line(&format!("convention     {}", convention.describe()))?;
+        print_result(&result)
     }
+
+    fn text(&self, checkpoint: &Checkpoint) -> Result<Text> {
+        let (name, source) = match self.texts.as_slice() {
+            [] if self.model == "demo" => ("demo test text".to_owned(), DEMO_TEXT.to_owned()),
+            [] => {
+                return Err(Error::Usage(
+                    "no text given: name files, directories, or - for standard input\n  only `demo` brings a text of its own".into(),
+                ));
+            }
+            texts => {
+                let names: Vec<_> =
+                    texts.iter().map(|t| t.file_name().unwrap_or(t.as_os_str()).to_string_lossy()).collect();
+                (names.join("+"), accuracy::read_text(texts)?)
+            }
+        };
+        let tokenizer = accuracy::tokenizer_of(checkpoint)?;
+        Text::tokenise(&name, source, &tokenizer, checkpoint.config.bos)
+    }
+
+    fn load(&self, checkpoint: &Checkpoint, kernel: &KernelArgs) -> Result<(String, Box<dyn LanguageModel>)> {
+        let (layout, tier) = kernel.layout_and_tier()?;
+        let model = Model::load(checkpoint, &LoadOptions { layout, tier, threads: self.kernel.threads()? })?;
+        Ok((format!("{}, kernel {}", identity(checkpoint), model.kernel()), Box::new(model)))
+    }
+
+    #[cfg(feature = "reference")]
+    fn load_reference(
+        &self,
+        checkpoint: &Checkpoint,
+        mode: &str,
+    ) -> Result<(String, Box<dyn LanguageModel>)> {
+        use crate::reference::{ActivationMode, Reference};
+        let mode = match mode {
+            "int8" => ActivationMode::Int8,
+            "full" => ActivationMode::Full,
+            _ => return Err(Error::Usage(format!("unknown activations '{mode}': expected int8 or full"))),
+        };
+        let words = if mode == ActivationMode::Int8 { "int8" } else { "full-precision" };
+        let model = Reference::load(checkpoint, mode)?;
+        Ok((format!("{}, candle f32, {words} activations", identity(checkpoint)), Box::new(model)))
+    }
+
+    #[cfg(not(feature = "reference"))]
+    fn load_reference(&self, _: &Checkpoint, _: &str) -> Result<(String, Box<dyn LanguageModel>)> {
+        Err(Error::Usage("this program was built without the candle reference (feature `reference`)".into()))
+    }
+
+    fn load_against(
+        &self,
+        checkpoint: &Checkpoint,
+        reference: &str,
+        text: &Text,
+    ) -> Result<(String, Box<dyn LanguageModel>)> {
+        match reference.split_once(':') {
+            Some(("reference", mode)) => self.load_reference(checkpoint, mode),
+            None if reference == "reference" => self.load_reference(checkpoint, "int8"),
+            Some(("kernel", name)) => {
+                self.load(checkpoint, &KernelArgs { kernel: Some(name.into()), threads: None })
+            }
+            _ => {
+                let other = Checkpoint::open(reference)?;
+                if self.text(&other)?.ids != text.ids {
+                    return Err(Error::NotComparable(format!(
+                        "{} and {reference} split this text into different tokens: their distributions cannot be compared; compare bits per byte instead",
+                        self.model
+                    )));
+                }
+                self.load(&other, &self.kernel)
+            }
+        }
+    }
+}
+
+/// Names a checkpoint so that another one, or a changed file, is told apart.
+fn identity(checkpoint: &Checkpoint) -> String {
+    let origin = &checkpoint.provenance;
+    let (mut bytes, mut changed) = (0, 0);
+    for meta in origin.files.iter().filter_map(|f| f.metadata().ok()) {
+        bytes += meta.len();
+        let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        changed = modified.map_or(changed, |t| changed.max(t.as_secs()));
+    }
+    match changed {
+        0 => format!("{} ({})", origin.name, origin.dialect),
+        _ => format!("{} ({}, {bytes} bytes of {changed})", origin.name, origin.dialect),
+    }
+}
+
+fn print_result(a: &Accuracy) -> Result<()> {
+    print_line(&format!("perplexity     {:.4} ± {:.4}", a.ppl, a.ppl_stderr))?;
+    print_line(&format!("nll            {:.6} nats a token (bits {})", a.nll, a.nll_bits))?;
+    match a.bits_per_byte {
+        Some(bits) => {
+            print_line(&format!("bits per byte  {bits:.4} (of the bytes that the scored tokens stand for)"))?
+        }
+        None => print_line("bits per byte  not measured: the text's bytes are not known")?,
+    }
+    print_line(&format!("scored         {} tokens in {} windows", a.scored, a.windows))?;
+    print_line(&format!(
+        "time           {:.1} s ({:.0} tokens scored a second)",
+        a.seconds,
+        a.scored as f64 / a.seconds
+    ))?;
+    a.against.as_ref().map_or(Ok(()), print_divergence)
+}
+
+fn print_divergence(d: &Divergence) -> Result<()> {
+    print_line(&format!("\nagainst        {}", d.reference))?;
+    print_line(&format!("KL divergence  mean {:.3e}, max {:.3e} nats", d.kl_mean, d.kl_max))?;
+    let percentiles: Vec<_> = d.kl_percentiles.iter().map(|(p, v)| format!("{p} %: {v:.3e}")).collect();
+    print_line(&format!("  percentiles  {}", percentiles.join(", ")))?;
+    print_line(&format!(
+        "Δ nll          {:+.6} ± {:.6} nats a token (paired)",
+        d.delta_nll, d.delta_nll_stderr
+    ))?;
+    print_line(&format!("|Δ logit|      mean {:.3e}, max {:.3e}", d.logit_mean, d.logit_max))?;
+    print_line(&format!(
+        "agreement      first choice {:.3} %, first five {:.3} % ({} positions)",
+        100.0 * d.top1,
+        100.0 * d.top5,
+        d.positions
+    ))?;
+    print_line("worst tokens   KL, nll, reference nll, token in context")?;
+    for w in &d.worst {
+        print_line(&format!(
+            "  {:>9.2e} {:>7.3} {:>7.3}  …{:?} → {:?}",
+            w.kl, w.nll, w.reference_nll, w.context, w.token
+        ))?;
+    }
+    Ok(())
 }

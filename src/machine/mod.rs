@@ -1,6 +1,12 @@
 //! What this CPU is, what it can do, and its measured limits.
 
+mod cpu;
+mod linux;
+
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+pub use linux::CpuTimes;
 
 /// The machine at the time of a measurement. What cannot be read is `None`, never invented.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,9 +46,9 @@ pub struct Environment {
     pub governor: Option<String>,
     /// Whether turbo is on.
     pub turbo: Option<bool>,
-    /// Clock at start and end, MHz.
+    /// Clock of the fastest CPU at start and end, MHz.
     pub mhz: Option<[f64; 2]>,
-    /// Temperature at start and end, °C.
+    /// Temperature of the processor at start and end, °C.
     pub celsius: Option<[f64; 2]>,
     /// Thermal throttling events of all cores during the run.
     #[serde(default)]
@@ -61,6 +67,62 @@ pub struct Environment {
     pub huge_pages: Option<String>,
     /// Memory, bytes.
     pub memory: Option<u64>,
+}
+
+/// The machine from the start of a measurement on.
+#[derive(Debug)]
+pub struct Watch {
+    root: PathBuf,
+    start: Environment,
+    times: Option<CpuTimes>,
+    throttle_events: Option<u64>,
+}
+
+impl Watch {
+    /// Looks at this machine.
+    pub fn start() -> Self {
+        Self::start_at(Path::new("/"))
+    }
+
+    /// Looks at the machine whose `/proc` and `/sys` lie under `root`.
+    pub fn start_at(root: &Path) -> Self {
+        let mut start = Environment {
+            arch: std::env::consts::ARCH.into(),
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            os: std::env::consts::OS.into(),
+            ..Environment::default()
+        };
+        cpu::describe(&mut start);
+        linux::describe(root, &mut start);
+        Self {
+            root: root.into(),
+            start,
+            times: CpuTimes::read(root),
+            throttle_events: linux::throttle_events(root),
+        }
+    }
+
+    /// The machine as it was at the start, with clock, temperature, stolen time and throttling as
+    /// they are by now.
+    pub fn environment(&self) -> Environment {
+        let mut now = self.start.clone();
+        let end = |start: Option<[f64; 2]>, end: Option<f64>| Some([start?[0], end?]);
+        now.mhz = end(now.mhz, linux::mhz(&self.root));
+        now.celsius = end(now.celsius, linux::celsius(&self.root));
+        now.throttle_events = linux::throttle_events(&self.root)
+            .zip(self.throttle_events)
+            .map(|(end, start)| end.saturating_sub(start));
+        now.steal =
+            CpuTimes::read(&self.root).zip(self.times).and_then(|(end, start)| end.since(&start).steal());
+        now
+    }
+}
+
+impl Environment {
+    /// Removes what tells whose machine it is.
+    pub fn anonymise(&mut self) {
+        self.host = None;
+    }
 }
 
 /// Measured limits of the machine.

@@ -4,6 +4,10 @@
 //! came out. Figures that are measured and figures that are modelled are different types and stand
 //! in different fields. What is unknown is a reason, never a zero.
 
+mod file;
+
+pub use file::{check, now, read, write};
+
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::{Environment, Limits};
 use serde::{Deserialize, Serialize};
@@ -336,7 +340,8 @@ pub struct Divergence {
     pub top1: f64,
     /// Mean share of the reference's first five choices that are among the subject's first five.
     pub top5: f64,
-    /// Mean difference of log-likelihood, nats a token (subject − reference).
+    /// Mean difference of negative log-likelihood, nats a token (subject − reference): above 0 the
+    /// subject predicts the text worse.
     pub delta_nll: f64,
     /// Its paired standard error.
     pub delta_nll_stderr: f64,

@@ -39,6 +39,17 @@ pub const TERNARY: &[(u32, &[&str])] = &[
     (135, &["iq2_bn"]),
 ];
 
+/// Whether `name` is `layout` or that layout with explicit tiles.
+fn is_or_tiles(name: &str, layout: &str) -> bool {
+    name.strip_prefix(layout).is_some_and(|rest| rest.is_empty() || rest.starts_with("_BM"))
+}
+
+/// The id under which a layout is written.
+pub fn ternary_id(layout: &str) -> Option<u32> {
+    let row = TERNARY.iter().find(|(_, names)| names.iter().any(|name| is_or_tiles(layout, name)));
+    row.map(|(id, _)| *id)
+}
+
 /// Types that hold floats: ggml id and form.
 const FLOATS: &[(u32, Form)] = &[
     (0, Form::F32),
@@ -53,7 +64,7 @@ impl Form {
     /// The ggml id under which this form is written; `None` for layouts that no GGUF holds.
     pub fn id(self) -> Option<u32> {
         match self {
-            Form::Packed(l) => TERNARY.iter().find(|(_, names)| names.contains(&l.name())).map(|(id, _)| *id),
+            Form::Packed(layout) => ternary_id(layout.name()),
             Form::Other(id) => Some(id),
             _ => FLOATS.iter().find(|(_, form)| form.name() == self.name()).map(|(id, _)| *id),
         }
@@ -115,8 +126,8 @@ pub struct Resolved {
 pub struct Resolution {
     /// One for each tensor.
     pub forms: Vec<Resolved>,
-    /// Where several layouts of equal length fit a type id: the one taken, then the others.
-    pub unproven: Vec<Vec<&'static str>>,
+    /// What had to be assumed, in full sentences.
+    pub notes: Vec<String>,
 }
 
 /// Finds out what the type ids of a file stand for. `dialect` is a layout that the user or the file's
@@ -130,34 +141,34 @@ pub fn resolve(
     alignment: u64,
     dialect: Option<&str>,
 ) -> Result<Resolution, (String, String)> {
-    let mut unproven = vec![];
+    let mut notes = vec![];
     let mut meaning: HashMap<u32, Form> = HashMap::new();
     for (id, names) in TERNARY {
         let of_id: Vec<&Tensor> = tensors.iter().filter(|t| t.kind == *id).collect();
         let Some(first) = of_id.first() else { continue };
-        let mut fits = fitting(&of_id, names, alignment);
-        if fits.is_empty() {
-            return Err(misfit(&of_id, names));
+        let stated = dialect.filter(|d| names.iter().any(|name| is_or_tiles(d, name)));
+        let names = stated.as_ref().map_or(*names, std::slice::from_ref);
+        let fits = fitting(&of_id, names, alignment);
+        let Some(&taken) = fits.first() else { return Err(misfit(&of_id, names)) };
+        let lens = |l: &dyn Layout| of_id.iter().map(|t| layout_len(l, t)).collect::<Vec<_>>();
+        let others: Vec<_> = fits[1..].iter().map(|l| l.name()).collect();
+        if fits.iter().any(|l| lens(*l) != lens(taken)) {
+            let message = format!("type {id} could be {} or {}", taken.name(), others.join(" or "));
+            return Err((first.name.clone(), message));
         }
-        if let Some(dialect) = dialect.filter(|d| names.contains(d)) {
-            fits.retain(|l| l.name() == dialect);
-            if fits.is_empty() {
-                return Err((
-                    first.name.clone(),
-                    format!("type {id} cannot be {dialect}: the sizes do not fit"),
-                ));
-            }
+        let taken_name = taken.name();
+        if !others.is_empty() {
+            notes.push(format!(
+                "Nothing in the file proves the arrangement of its {taken_name} tensors: {taken_name} is assumed, {} would be equally long (--dialect).",
+                others.join(" or ")
+            ));
         }
-        let len = |l: &dyn Layout| of_id.iter().map(|t| layout_len(l, t)).collect::<Vec<_>>();
-        let names: Vec<_> = fits.iter().map(|l| l.name()).collect();
-        if fits.iter().any(|l| len(*l) != len(fits[0])) {
-            let choices = names.join(", ");
-            return Err((first.name.clone(), format!("type {id} could be any of: {choices}")));
+        if stated.is_none() && taken_name.starts_with("tl") {
+            notes.push(format!(
+                "The file does not state the tiles of its {taken_name} tensors: those published for each shape are assumed (--dialect {taken_name}_BM…_BK…_bm…)."
+            ));
         }
-        if names.len() > 1 {
-            unproven.push(names);
-        }
-        meaning.insert(*id, Form::Packed(fits[0]));
+        meaning.insert(*id, Form::Packed(taken));
     }
     let forms = tensors.iter().map(|tensor| {
         let float = FLOATS.iter().find(|(id, _)| *id == tensor.kind).map(|(_, form)| *form);
@@ -176,7 +187,7 @@ pub fn resolve(
         }
         Ok(Resolved { form, len })
     });
-    Ok(Resolution { forms: forms.collect::<Result<_, _>>()?, unproven })
+    Ok(Resolution { forms: forms.collect::<Result<_, _>>()?, notes })
 }
 
 fn layout_len(layout: &dyn Layout, tensor: &Tensor) -> Option<usize> {

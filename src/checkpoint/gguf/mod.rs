@@ -24,19 +24,11 @@ use tritmark_kernels::layout::ScaleForm;
 /// Key under which we write the layout of the ternary tensors: it settles what ids leave open.
 pub const LAYOUT_KEY: &str = "tritmark.layout";
 
-/// Opens a GGUF file.
+/// Opens a GGUF file; `options` state what it leaves open.
 ///
 /// # Errors
 /// If it is damaged, contradicts itself, or leaves open what it holds.
-pub fn open(path: &Path) -> Result<Checkpoint> {
-    open_with(path, &OpenOptions::default())
-}
-
-/// As [`open`], with what the file leaves open.
-///
-/// # Errors
-/// As there.
-pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
     from_reader(Reader::open(path)?, options)
 }
 
@@ -53,10 +45,13 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     }
     let stated = match &options.dialect {
         Some(name) => {
-            let known: Vec<_> = form::TERNARY.iter().flat_map(|(_, names)| names.iter().copied()).collect();
-            if !known.contains(&name.as_str()) {
+            if form::ternary_id(name).is_none() {
+                let known: Vec<_> =
+                    form::TERNARY.iter().flat_map(|(_, names)| names.iter().copied()).collect();
                 let known = known.join(", ");
-                return Err(Error::Usage(format!("unknown dialect '{name}': expected one of {known}")));
+                return Err(Error::Usage(format!(
+                    "unknown dialect '{name}': expected one of {known}, or a tiling such as tl2_BM64_BK96_bm32"
+                )));
             }
             Some(name.as_str())
         }
@@ -67,14 +62,7 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
             Error::tensor(&path, tensor, message)
                 .hint("If the file is sound, name its layout with --dialect.")
         })?;
-    let mut notes = vec![];
-    for layouts in &resolution.unproven {
-        notes.push(format!(
-            "The file does not say which arrangement of {0} its bytes have; {0} is assumed, {1} would be equally long (--dialect).",
-            layouts[0],
-            layouts[1..].join(" or ")
-        ));
-    }
+    let mut notes = resolution.notes;
     let mut by_role = HashMap::new();
     for (i, tensor) in reader.tensors().iter().enumerate() {
         if let Some(role) = names::role(&tensor.name) {

@@ -1,0 +1,442 @@
+//! Causal attention over a cache of keys and values.
+//!
+//! Positions are cut into blocks of [`BLOCK`], counted from the start of the text. For each block a
+//! query gets scores, their maximum m, the sum l of `e^(score - m)`, and the values weighted by these
+//! exponentials; the blocks' results are then merged in order (the online softmax of Milakov and
+//! Gimelshein, arXiv:1805.02867, as FlashAttention uses it). The cut depends on nothing but the
+//! position, so a query's result is the same in any batch and on any number of threads, whoever
+//! computes its blocks.
+
+use super::elementwise::{exp1, exponentials};
+use super::on_every_level;
+use super::simd::Simd;
+use super::tile::{Line, PANEL, for_each_tile, multiply};
+use crate::pool::Pool;
+
+/// Positions of a block.
+const BLOCK: usize = 256;
+
+/// Queries of a tile, on any CPU: how many share a pass over keys and values.
+const TILE: usize = 12;
+
+/// Keys and values of one layer, f32, in the order in which attention reads them.
+#[derive(Clone)]
+pub struct KvLayer {
+    kv_heads: usize,
+    head_dim: usize,
+    capacity: usize,
+    /// For each head and each 32 positions a panel `[head_dim]` of lines of positions.
+    keys: Vec<Line<f32>>,
+    /// For each head and each 32 of its dimensions a panel `[capacity]` of lines of dimensions.
+    values: Vec<Line<f32>>,
+}
+
+impl KvLayer {
+    /// Room for at least `capacity` positions; memory is taken as it is written to.
+    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(BLOCK);
+        let zero = Line([0.0; PANEL]);
+        Self {
+            kv_heads,
+            head_dim,
+            capacity,
+            keys: vec![zero; kv_heads * capacity / PANEL * head_dim],
+            values: vec![zero; kv_heads * head_dim.div_ceil(PANEL) * capacity],
+        }
+    }
+
+    /// Writes keys and values `[tokens, kv_heads * head_dim]` at the positions from `start` on.
+    ///
+    /// # Panics
+    /// If the slices have the wrong length or the positions are not there.
+    pub fn write(&mut self, pool: &Pool, start: usize, keys: &[f32], values: &[f32]) {
+        let (dim, width) = (self.head_dim, self.kv_heads * self.head_dim);
+        assert!(keys.len() == values.len() && keys.len().is_multiple_of(width));
+        assert!(start + keys.len() / width <= self.capacity, "the cache has no such positions");
+        let (key_lines, value_lines) = self.lines();
+        let one = |head: usize, key_lines: &mut [Line<f32>], value_lines: &mut [Line<f32>]| {
+            let tokens = keys.chunks_exact(width).zip(values.chunks_exact(width));
+            for (position, (keys, values)) in (start..).zip(tokens) {
+                let panel = &mut key_lines[position / PANEL * dim..][..dim];
+                for (line, v) in panel.iter_mut().zip(&keys[head * dim..]) {
+                    line.0[position % PANEL] = *v;
+                }
+                for (group, part) in values[head * dim..][..dim].chunks(PANEL).enumerate() {
+                    value_lines[group * self.capacity + position].0[..part.len()].copy_from_slice(part);
+                }
+            }
+        };
+        let (k, v) = ((&mut self.keys[..], key_lines), (&mut self.values[..], value_lines));
+        if keys.len() == width {
+            // One token is not worth waking anybody.
+            for (head, (k, v)) in k.0.chunks_mut(k.1).zip(v.0.chunks_mut(v.1)).enumerate() {
+                one(head, k, v);
+            }
+        } else {
+            pool.chunks_mut2(k, v, one);
+        }
+    }
+
+    /// Lines of keys and of values of one head.
+    fn lines(&self) -> (usize, usize) {
+        (self.capacity / PANEL * self.head_dim, self.head_dim.div_ceil(PANEL) * self.capacity)
+    }
+}
+
+/// What the threads of a pool need to compute attention, reusable without allocating.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    workers: Vec<Work>,
+    /// Partial results of a single token's blocks.
+    partial: Vec<Partial>,
+    dim: usize,
+}
+
+/// The state of one tile of queries.
+#[derive(Debug, Clone, Default)]
+struct Work {
+    /// Scaled queries `[TILE, head_dim]`.
+    queries: Vec<f32>,
+    /// Scores, then exponentials `[TILE, BLOCK]`.
+    scores: Vec<f32>,
+    /// The block at hand.
+    block: Partial,
+    /// All blocks so far.
+    merged: Partial,
+}
+
+/// Results over some positions: for each query of a tile the maximum, the sum and the weighted values
+/// `[TILE, padded head_dim]`.
+#[derive(Debug, Clone, Default)]
+struct Partial {
+    max: [f32; TILE],
+    sum: [f32; TILE],
+    values: Vec<f32>,
+}
+
+impl Partial {
+    fn resize(&mut self, dim: usize) {
+        self.values.resize(TILE * dim.next_multiple_of(PANEL), 0.0);
+    }
+
+    /// Takes the positions of `next`, which follow those of `self`, in, for query `t`.
+    fn merge(&mut self, next: &Partial, t: usize) {
+        let width = self.values.len() / TILE;
+        let max = if next.max[t] > self.max[t] { next.max[t] } else { self.max[t] };
+        let (a, b) = (exp1(self.max[t] - max), exp1(next.max[t] - max));
+        self.max[t] = max;
+        self.sum[t] = self.sum[t].mul_add(a, next.sum[t] * b);
+        blend(&mut self.values[t * width..][..width], a, &next.values[t * width..][..width], b);
+    }
+
+    fn write(&self, t: usize, out: &mut [f32]) {
+        let width = self.values.len() / TILE;
+        let inverse = 1.0 / self.sum[t];
+        for (to, v) in out.iter_mut().zip(&self.values[t * width..]) {
+            *to = v * inverse;
+        }
+    }
+}
+
+impl Work {
+    /// Gathers the tile's queries, scaled.
+    fn load(&mut self, tile: &Tile, queries: &[f32], dim: usize, width: usize) {
+        let scale = 1.0 / (dim as f32).sqrt();
+        for (t, query) in self.queries.chunks_exact_mut(dim).take(tile.count).enumerate() {
+            for (to, v) in query.iter_mut().zip(&queries[tile.offset(t, dim, width)..]) {
+                *to = v * scale;
+            }
+        }
+    }
+}
+
+impl Scratch {
+    /// For heads `dim` wide and a cache of `capacity` positions, on the threads of `pool`.
+    fn resize(&mut self, pool: &Pool, dim: usize, partials: usize) {
+        if self.dim != dim {
+            *self = Self { dim, ..Self::default() };
+        }
+        self.workers.truncate(pool.threads());
+        while self.workers.len() < pool.threads() {
+            let mut work =
+                Work { queries: vec![0.0; TILE * dim], scores: vec![0.0; TILE * BLOCK], ..Work::default() };
+            work.block.resize(dim);
+            work.merged.resize(dim);
+            self.workers.push(work);
+        }
+        while self.partial.len() < partials {
+            let mut partial = Partial::default();
+            partial.resize(dim);
+            self.partial.push(partial);
+        }
+    }
+}
+
+/// Up to [`TILE`] rows of one key head, where the rows of a key head are its query heads, token by
+/// token.
+struct Tile {
+    /// The key head.
+    head: usize,
+    /// Query heads for each key head.
+    group: usize,
+    /// The first row, and how many.
+    first: usize,
+    count: usize,
+    /// Position of the first token.
+    start: usize,
+}
+
+impl Tile {
+    /// Where row `first + t` stands in `[tokens, heads * dim]`.
+    fn offset(&self, t: usize, dim: usize, width: usize) -> usize {
+        let row = self.first + t;
+        row / self.group * width + (self.head * self.group + row % self.group) * dim
+    }
+
+    /// Number of positions that row `first + t` sees.
+    fn limit(&self, t: usize) -> usize {
+        self.start + (self.first + t) / self.group + 1
+    }
+
+    /// Number of positions that its last row sees.
+    fn last(&self) -> usize {
+        self.limit(self.count - 1)
+    }
+}
+
+/// Attends from `queries` `[tokens, heads * head_dim]` at the positions from `start` on to everything
+/// up to themselves, which `cache` must hold, and writes `[tokens, heads * head_dim]`.
+///
+/// Scores are scaled by `1/√head_dim`. Query head h reads key and value head `h / (heads / kv_heads)`.
+///
+/// # Panics
+/// If the shapes do not fit, or the cache is too small for the positions.
+pub fn attention(
+    pool: &Pool,
+    cache: &KvLayer,
+    heads: usize,
+    start: usize,
+    queries: &[f32],
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let (dim, width) = (cache.head_dim, heads * cache.head_dim);
+    assert!(heads.is_multiple_of(cache.kv_heads), "each key head serves as many query heads");
+    assert!(queries.len() == out.len() && queries.len().is_multiple_of(width));
+    let tokens = queries.len() / width;
+    assert!(start + tokens <= cache.capacity, "the cache has no such positions");
+    let group = heads / cache.kv_heads;
+    let rows = tokens * group;
+    let tiles = rows.div_ceil(TILE);
+    let tile = |i: usize| {
+        let first = i % tiles * TILE;
+        Tile { head: i / tiles, group, first, count: TILE.min(rows - first), start }
+    };
+    let out = Shared { data: out.as_mut_ptr(), len: out.len() };
+    let write = |tile: &Tile, result: &Partial| {
+        for t in 0..tile.count {
+            // SAFETY: a row belongs to one head and one tile, and each tile is written once.
+            result.write(t, unsafe { out.get(tile.offset(t, dim, width), dim) });
+        }
+    };
+    let blocks = (start + tokens).div_ceil(BLOCK);
+    if tokens > 1 || blocks == 1 {
+        scratch.resize(pool, dim, 0);
+        pool.tasks_with(&mut scratch.workers, cache.kv_heads * tiles, |work, i| {
+            let tile = tile(i);
+            work.load(&tile, queries, dim, width);
+            for block in 0..tile.last().div_ceil(BLOCK) {
+                let Work { queries, scores, block: part, merged } = &mut *work;
+                if block == 0 {
+                    attend(cache, &tile, block, queries, scores, merged);
+                    continue;
+                }
+                attend(cache, &tile, block, queries, scores, part);
+                for t in (0..tile.count).filter(|t| tile.limit(*t) > block * BLOCK) {
+                    merged.merge(part, t);
+                }
+            }
+            write(&tile, &work.merged);
+        });
+    } else {
+        // One token far into a text: its blocks go to different threads and are merged after.
+        scratch.resize(pool, dim, cache.kv_heads * tiles * blocks);
+        let parts = &mut scratch.partial[..cache.kv_heads * tiles * blocks];
+        pool.tasks_with2(&mut scratch.workers, parts, |work, i, part| {
+            let tile = tile(i / blocks);
+            work.load(&tile, queries, dim, width);
+            attend(cache, &tile, i % blocks, &work.queries, &mut work.scores, part);
+        });
+        for (i, parts) in parts.chunks_exact_mut(blocks).enumerate() {
+            let tile = tile(i);
+            let (merged, rest) = parts.split_first_mut().expect("there is a block");
+            for part in rest {
+                (0..tile.count).for_each(|t| merged.merge(part, t));
+            }
+            write(&tile, merged);
+        }
+    }
+}
+
+/// Output that threads write at different places.
+struct Shared {
+    data: *mut f32,
+    len: usize,
+}
+
+// SAFETY: `get` demands that no two threads have the same elements.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// # Safety
+    /// Nobody else may hold any of these elements, and the output's borrow must be alive.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn get(&self, at: usize, len: usize) -> &mut [f32] {
+        assert!(at + len <= self.len);
+        // SAFETY: in bounds as asserted; exclusive as demanded.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), len) }
+    }
+}
+
+/// The results of a tile over one block of positions.
+#[inline(always)]
+fn attend_body<S: Simd>(
+    simd: S,
+    cache: &KvLayer,
+    tile: &Tile,
+    block: usize,
+    queries: &[f32],
+    scores: &mut [f32],
+    to: &mut Partial,
+) {
+    let (dim, capacity) = (cache.head_dim, cache.capacity);
+    let (groups, start) = (dim.div_ceil(PANEL), block * BLOCK);
+    let seen = BLOCK.min(tile.last() - start);
+    for panel in 0..seen.div_ceil(PANEL) {
+        let lines = &cache.keys[(tile.head * capacity + start) / PANEL * dim + panel * dim..][..dim];
+        for_each_tile!(S, tile.count, |first, T| {
+            let sums = multiply::<S, f32, T>(simd, lines, &queries[first * dim..], dim);
+            for (t, sums) in (first..).zip(&sums) {
+                scores[t * BLOCK + panel * PANEL..][..PANEL].copy_from_slice(sums);
+            }
+        });
+    }
+    for (t, scores) in scores.chunks_exact_mut(BLOCK).take(tile.count).enumerate() {
+        // What a row must not see weighs 0.
+        let (own, later) = scores[..seen].split_at_mut(seen.min(tile.limit(t).saturating_sub(start)));
+        later.fill(0.0);
+        (to.max[t], to.sum[t]) = exponentials(simd, own);
+    }
+    for group in 0..groups {
+        let lines = &cache.values[(tile.head * groups + group) * capacity + start..][..seen];
+        for_each_tile!(S, tile.count, |first, T| {
+            let sums = multiply::<S, f32, T>(simd, lines, &scores[first * BLOCK..], BLOCK);
+            for (t, sums) in (first..).zip(&sums) {
+                to.values[(t * groups + group) * PANEL..][..PANEL].copy_from_slice(sums);
+            }
+        });
+    }
+}
+
+on_every_level! {
+    fn attend(
+        cache: &KvLayer,
+        tile: &Tile,
+        block: usize,
+        queries: &[f32],
+        scores: &mut [f32],
+        to: &mut Partial,
+    ) = attend_body
+}
+
+#[inline(always)]
+fn blend_body<S: Simd>(_: S, x: &mut [f32], a: f32, y: &[f32], b: f32) {
+    assert_eq!(x.len(), y.len());
+    for i in 0..x.len() {
+        x[i] = x[i].mul_add(a, y[i] * b);
+    }
+}
+
+on_every_level! {
+    /// `x = x·a + y·b`.
+    fn blend(x: &mut [f32], a: f32, y: &[f32], b: f32) = blend_body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{equal_on_every_level, values};
+    use super::*;
+
+    struct Case {
+        heads: usize,
+        kv_heads: usize,
+        dim: usize,
+        tokens: usize,
+    }
+
+    /// Attention as the formula has it, in f64.
+    fn formula(c: &Case, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
+        let (width, kv_width) = (c.heads * c.dim, c.kv_heads * c.dim);
+        let mut out = Vec::new();
+        for t in 0..c.tokens {
+            for h in 0..c.heads {
+                let kv = h / (c.heads / c.kv_heads) * c.dim;
+                let weights: Vec<f64> = (0..=t)
+                    .map(|p| {
+                        let dot: f64 = (0..c.dim)
+                            .map(|i| {
+                                f64::from(q[t * width + h * c.dim + i]) * f64::from(k[p * kv_width + kv + i])
+                            })
+                            .sum();
+                        (dot / (c.dim as f64).sqrt()).exp()
+                    })
+                    .collect();
+                let sum: f64 = weights.iter().sum();
+                out.extend((0..c.dim).map(|i| {
+                    let weighted = weights.iter().enumerate();
+                    weighted.map(|(p, w)| w * f64::from(v[p * kv_width + kv + i])).sum::<f64>() / sum
+                }));
+            }
+        }
+        out
+    }
+
+    /// Runs the text in batches of `batch` tokens.
+    fn run(c: &Case, threads: usize, batch: usize, q: &[f32], k: &[f32], v: &[f32]) -> Vec<u32> {
+        let pool = Pool::new(threads);
+        let mut cache = KvLayer::new(c.kv_heads, c.dim, c.tokens);
+        let mut scratch = Scratch::default();
+        let mut out = vec![f32::NAN; c.tokens * c.heads * c.dim];
+        let (width, kv_width) = (c.heads * c.dim, c.kv_heads * c.dim);
+        for start in (0..c.tokens).step_by(batch) {
+            let end = c.tokens.min(start + batch);
+            let (kv, q_range) = (start * kv_width..end * kv_width, start * width..end * width);
+            cache.write(&pool, start, &k[kv.clone()], &v[kv]);
+            let out = &mut out[q_range.clone()];
+            attention(&pool, &cache, c.heads, start, &q[q_range], out, &mut scratch);
+        }
+        out.iter().map(|v| v.to_bits()).collect()
+    }
+
+    #[test]
+    fn follows_the_formula_with_equal_bits_in_any_batch_on_any_number_of_threads() {
+        let cases = [
+            Case { heads: 1, kv_heads: 1, dim: 8, tokens: 1 },
+            Case { heads: 4, kv_heads: 2, dim: 64, tokens: 45 },
+            Case { heads: 3, kv_heads: 3, dim: 50, tokens: 270 },
+            Case { heads: 26, kv_heads: 2, dim: 16, tokens: 300 },
+        ];
+        for c in cases {
+            let (width, kv_width) = (c.heads * c.dim, c.kv_heads * c.dim);
+            let (q, k) = (values(11, c.tokens * width), values(12, c.tokens * kv_width));
+            let v = values(13, c.tokens * kv_width);
+            let found = equal_on_every_level(|| run(&c, 1, c.tokens, &q, &k, &v));
+            for (found, exact) in found.iter().zip(formula(&c, &q, &k, &v)) {
+                assert!((f64::from(f32::from_bits(*found)) - exact).abs() < 1e-5);
+            }
+            for (threads, batch) in [(2, 1), (3, 7), (2, 100)] {
+                assert_eq!(run(&c, threads, batch, &q, &k, &v), found, "{threads} threads, batch {batch}");
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Float matrices in the precision that they are stored in.
+
+use super::on_every_level;
+use super::simd::Simd;
+use super::tile::{Element, Line, PANEL, for_each_tile, multiply};
+use crate::pool::Pool;
+use half::{bf16, f16};
+
+/// A float matrix `[rows, cols]`, kept in its stored precision, multiplied in f32.
+///
+/// `y[t, r]` is `fma(w[r, c], x[t, c], sum)` over the columns in order. The matrix lies in panels of
+/// 32 rows, column by column, so that one token reads it as a single sequential stream.
+pub struct FloatRows {
+    rows: usize,
+    cols: usize,
+    panels: Panels,
+}
+
+enum Panels {
+    F32(Vec<Line<f32>>),
+    F16(Vec<Line<f16>>),
+    Bf16(Vec<Line<bf16>>),
+}
+
+/// Bytes of panels that a thread takes at a time.
+const TASK: usize = 128 << 10;
+
+impl FloatRows {
+    /// Packs a row-major matrix of f32.
+    ///
+    /// # Panics
+    /// If `data` is not `rows * cols` long.
+    pub fn from_f32(pool: &Pool, rows: usize, cols: usize, data: &[f32]) -> Self {
+        Self { rows, cols, panels: Panels::F32(pack(pool, rows, cols, data)) }
+    }
+
+    /// Packs a row-major matrix of IEEE halves.
+    ///
+    /// # Panics
+    /// If `data` is not `rows * cols` long.
+    pub fn from_f16(pool: &Pool, rows: usize, cols: usize, data: &[f16]) -> Self {
+        Self { rows, cols, panels: Panels::F16(pack(pool, rows, cols, data)) }
+    }
+
+    /// Packs a row-major matrix of bfloat16.
+    ///
+    /// # Panics
+    /// If `data` is not `rows * cols` long.
+    pub fn from_bf16(pool: &Pool, rows: usize, cols: usize, data: &[bf16]) -> Self {
+        Self { rows, cols, panels: Panels::Bf16(pack(pool, rows, cols, data)) }
+    }
+
+    /// Number of outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of inputs.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes that one token reads.
+    pub fn bytes(&self) -> usize {
+        match &self.panels {
+            Panels::F32(p) => size_of_val(p.as_slice()),
+            Panels::F16(p) => size_of_val(p.as_slice()),
+            Panels::Bf16(p) => size_of_val(p.as_slice()),
+        }
+    }
+
+    /// Name of the stored precision: `f32`, `f16`, `bf16`.
+    pub fn precision(&self) -> &'static str {
+        match self.panels {
+            Panels::F32(_) => "f32",
+            Panels::F16(_) => "f16",
+            Panels::Bf16(_) => "bf16",
+        }
+    }
+
+    /// Writes row `r` to `out`, exact.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` is not [`cols`](Self::cols) long.
+    pub fn row(&self, r: usize, out: &mut [f32]) {
+        assert!(r < self.rows && out.len() == self.cols);
+        fn copy<E: Element>(panels: &[Line<E>], r: usize, out: &mut [f32]) {
+            let lines = &panels[r / PANEL * out.len()..];
+            for (to, line) in out.iter_mut().zip(lines) {
+                *to = line.0[E::place(r % PANEL)].to_f32();
+            }
+        }
+        match &self.panels {
+            Panels::F32(p) => copy(p, r, out),
+            Panels::F16(p) => copy(p, r, out),
+            Panels::Bf16(p) => copy(p, r, out),
+        }
+    }
+
+    /// `out[t, r] = Σ_c w[r, c] · x[t, c]`; `x` is `[tokens, cols]`, `out` is `[tokens, rows]`.
+    ///
+    /// # Panics
+    /// If a slice has the wrong length.
+    pub fn matmul(&self, pool: &Pool, x: &[f32], tokens: usize, out: &mut [f32]) {
+        assert_eq!(x.len(), tokens * self.cols, "x is [tokens, cols]");
+        assert_eq!(out.len(), tokens * self.rows, "out is [tokens, rows]");
+        if tokens == 0 || self.rows == 0 {
+            return;
+        }
+        match &self.panels {
+            Panels::F32(p) => self.spread(pool, p, x, tokens, out, multiply_f32),
+            Panels::F16(p) => self.spread(pool, p, x, tokens, out, multiply_f16),
+            Panels::Bf16(p) => self.spread(pool, p, x, tokens, out, multiply_bf16),
+        }
+    }
+
+    fn spread<E: Element>(
+        &self,
+        pool: &Pool,
+        panels: &[Line<E>],
+        x: &[f32],
+        tokens: usize,
+        out: &mut [f32],
+        multiply: fn(&[Line<E>], usize, &[f32], usize, &mut dyn FnMut(usize, usize, &[f32; PANEL])),
+    ) {
+        if self.cols == 0 {
+            return out.fill(0.0);
+        }
+        let count = self.rows.div_ceil(PANEL);
+        let step = (TASK / (self.cols * size_of::<Line<E>>())).max(1);
+        let out = Columns { data: out.as_mut_ptr(), rows: self.rows, len: out.len() };
+        pool.tasks(count.div_ceil(step), |_, task| {
+            let first = task * step;
+            let panels = &panels[first * self.cols..count.min(first + step) * self.cols];
+            multiply(panels, self.cols, x, tokens, &mut |panel, token, sums| {
+                // SAFETY: each task has panels of its own, and comes once.
+                unsafe { out.write(token, (first + panel) * PANEL, sums) };
+            });
+        });
+    }
+}
+
+impl std::fmt::Debug for FloatRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FloatRows {}x{} {}", self.rows, self.cols, self.precision())
+    }
+}
+
+/// Output `[tokens, rows]` that threads write at different rows.
+struct Columns {
+    data: *mut f32,
+    rows: usize,
+    len: usize,
+}
+
+// SAFETY: `write` demands that no two threads write the same rows.
+unsafe impl Sync for Columns {}
+
+impl Columns {
+    /// Writes one token's sums of the rows from `row` on; those past the last row are left out.
+    ///
+    /// # Safety
+    /// No other thread writes these rows, and the output's borrow is alive.
+    unsafe fn write(&self, token: usize, row: usize, sums: &[f32; PANEL]) {
+        let count = PANEL.min(self.rows - row);
+        let at = token * self.rows + row;
+        assert!(at + count <= self.len);
+        // SAFETY: in bounds as asserted; nobody else touches these elements.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), count) }.copy_from_slice(&sums[..count]);
+    }
+}
+
+/// Lays a row-major matrix out in panels; rows that fill the last panel up are zero.
+fn pack<E: Element>(pool: &Pool, rows: usize, cols: usize, data: &[E]) -> Vec<Line<E>> {
+    assert_eq!(Some(data.len()), rows.checked_mul(cols), "data is [rows, cols]");
+    let mut lines = vec![Line([E::default(); PANEL]); rows.div_ceil(PANEL) * cols];
+    if lines.is_empty() {
+        return lines;
+    }
+    pool.chunks_mut(&mut lines, cols, |panel, lines| {
+        for (i, row) in data.chunks_exact(cols).skip(panel * PANEL).take(PANEL).enumerate() {
+            let place = E::place(i);
+            for (line, v) in lines.iter_mut().zip(row) {
+                line.0[place] = *v;
+            }
+        }
+    });
+    lines
+}
+
+/// Multiplies panels of `cols` lines by all tokens and hands each (panel, token, 32 sums) out.
+#[inline(always)]
+fn multiply_body<S: Simd, E: Element>(
+    simd: S,
+    panels: &[Line<E>],
+    cols: usize,
+    x: &[f32],
+    tokens: usize,
+    out: &mut dyn FnMut(usize, usize, &[f32; PANEL]),
+) {
+    for (p, panel) in panels.chunks_exact(cols).enumerate() {
+        for_each_tile!(S, tokens, |start, T| {
+            let sums = multiply::<S, E, T>(simd, panel, &x[start * cols..], cols);
+            for (t, sums) in sums.iter().enumerate() {
+                out(p, start + t, sums);
+            }
+        });
+    }
+}
+
+macro_rules! multiply_of {
+    ($name:ident, $element:ty) => {
+        on_every_level! {
+            fn $name(
+                panels: &[Line<$element>],
+                cols: usize,
+                x: &[f32],
+                tokens: usize,
+                out: &mut dyn FnMut(usize, usize, &[f32; PANEL]),
+            ) = multiply_body
+        }
+    };
+}
+multiply_of!(multiply_f32, f32);
+multiply_of!(multiply_f16, f16);
+multiply_of!(multiply_bf16, bf16);
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{equal_on_every_level, values};
+    use super::*;
+
+    /// The law: a plain loop.
+    fn law(w: &[f32], x: &[f32], tokens: usize, rows: usize, cols: usize) -> Vec<u32> {
+        let mut out = Vec::new();
+        for t in 0..tokens {
+            for r in 0..rows {
+                let mut sum = 0.0f32;
+                for c in 0..cols {
+                    sum = w[r * cols + c].mul_add(x[t * cols + c], sum);
+                }
+                out.push(sum.to_bits());
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_precision_batch_and_thread_count_follows_the_law() {
+        for (rows, cols) in [(1, 1), (31, 7), (33, 64), (100, 50), (256, 33)] {
+            let w = values(7, rows * cols);
+            let w16: Vec<f16> = w.iter().map(|v| f16::from_f32(*v)).collect();
+            let wb16: Vec<bf16> = w.iter().map(|v| bf16::from_f32(*v)).collect();
+            for threads in [1, 2, 3] {
+                let pool = Pool::new(threads);
+                let matrices = [
+                    FloatRows::from_f32(&pool, rows, cols, &w),
+                    FloatRows::from_f16(&pool, rows, cols, &w16),
+                    FloatRows::from_bf16(&pool, rows, cols, &wb16),
+                ];
+                for m in matrices {
+                    let mut exact = vec![0.0; rows * cols];
+                    for (r, row) in exact.chunks_mut(cols).enumerate() {
+                        m.row(r, row);
+                    }
+                    for tokens in [0, 1, 2, 3, 13, 31] {
+                        let x = values(8, tokens * cols);
+                        let found = equal_on_every_level(|| {
+                            let mut out = vec![f32::NAN; tokens * rows];
+                            m.matmul(&pool, &x, tokens, &mut out);
+                            out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+                        });
+                        assert_eq!(found, law(&exact, &x, tokens, rows, cols), "{m:?}, {tokens} tokens");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_come_back_exact() {
+        let pool = Pool::new(2);
+        let w: Vec<bf16> = values(9, 70 * 11).iter().map(|v| bf16::from_f32(*v)).collect();
+        let m = FloatRows::from_bf16(&pool, 70, 11, &w);
+        let mut row = [0.0; 11];
+        for r in 0..70 {
+            m.row(r, &mut row);
+            assert!(row.iter().zip(&w[r * 11..]).all(|(a, b)| *a == b.to_f32()));
+        }
+        assert_eq!(m.bytes(), 96 * 11 * 2);
+    }
+}

@@ -1,0 +1,143 @@
+//! Multiplying `tm2` strips, once for all tiers.
+//!
+//! A lane of the registers is a row. For one token ([`gemv`]) memory is the limit, so the loop reads
+//! the strip once, in order, and shifts as little as it can: the planes at bits 2 and 6 are multiplied
+//! where they stand after one shift by 4 for both upper planes, and the sums, four times too large,
+//! are divided at the end. For several tokens ([`tile`]) multiplying is the limit, so the registers
+//! hold the sums of a tile of rows × tokens and each unpacked plane serves all tokens of the tile.
+//!
+//! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
+
+// Indices name registers.
+#![allow(clippy::needless_range_loop)]
+
+use super::vector::Vector;
+use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
+
+/// How far ahead of its reads [`gemv`] prefetches.
+const AHEAD: usize = 6144;
+
+/// Columns between the planes of a byte, lowest bits first: ascending for `tm2`, and descending for
+/// strips made from `i2_s`, whose first plane stands in the top bits.
+#[inline(always)]
+pub(super) fn planes(reversed: bool) -> [usize; 4] {
+    if reversed { [96, 64, 32, 0] } else { [0, 32, 64, 96] }
+}
+
+/// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
+///
+/// # Safety
+/// The CPU must have the tier of `V` and the caller be compiled for it; `strip` must be valid for
+/// `groups` groups and `x` for as many columns. `RV` is `ROWS / V::LANES`.
+#[inline(always)]
+pub(super) unsafe fn gemv<V: Vector, const RV: usize>(
+    strip: *const u8,
+    groups: usize,
+    x: *const i8,
+    planes: [usize; 4],
+    out: &mut [i32; ROWS],
+) {
+    const { assert!(RV * V::LANES == ROWS) };
+    // The high sums count four-fold: 8 blocks · 2 planes · 4 = 64 dots a group when narrow; when wide
+    // 1024 groups stay below 2^17 columns · 2 · 4 · 128 = 2^27.
+    let fold = if V::NARROW { 1 } else { 1024 };
+    // SAFETY: tier and pointers are the caller's promise; every access lies within the group that is
+    // counted, and a prefetch may point anywhere.
+    unsafe {
+        let mut totals = [V::zero(); RV];
+        let mut first = 0;
+        while first < groups {
+            let last = groups.min(first + fold);
+            let (mut low, mut high) = ([V::zero(); RV], [V::zero(); RV]);
+            for g in first..last {
+                for j in 0..8 {
+                    let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
+                    prefetch(block.wrapping_add(AHEAD));
+                    prefetch(block.wrapping_add(AHEAD + 64));
+                    let x: [V; 4] = std::array::from_fn(|p| V::splat(x.add(g * GROUP + planes[p] + 4 * j)));
+                    for v in 0..RV {
+                        let codes = V::load(block.add(v * 4 * V::LANES));
+                        let upper = codes.shr4();
+                        low[v] = V::dot(low[v], codes.mask(0x03), x[0]);
+                        high[v] = V::dot(high[v], codes.mask(0x0c), x[1]);
+                        low[v] = V::dot(low[v], upper.mask(0x03), x[2]);
+                        high[v] = V::dot(high[v], upper.mask(0x0c), x[3]);
+                    }
+                }
+            }
+            for v in 0..RV {
+                totals[v] = totals[v].add(low[v].widen()).add(high[v].widen().quarter());
+            }
+            first = last;
+        }
+        for v in 0..RV {
+            totals[v].store(out.as_mut_ptr().add(v * V::LANES));
+        }
+    }
+}
+
+/// `out[t][r] = Σ_k code(r, k) · x[t][k]` over a strip of `groups` groups, for `NT` tokens; `RV`
+/// registers of rows at a time.
+///
+/// # Safety
+/// As for [`gemv`], for each token; `ROWS` must be a multiple of `RV * V::LANES`.
+#[inline(always)]
+pub(super) unsafe fn tile<V: Vector, const RV: usize, const NT: usize>(
+    strip: *const u8,
+    groups: usize,
+    x: &[*const i8; NT],
+    planes: [usize; 4],
+    out: &mut [[i32; ROWS]; NT],
+) {
+    const { assert!(ROWS.is_multiple_of(RV * V::LANES)) };
+    // 32 dots a group when narrow; when wide the sum itself fits, see `MAX_COLS`.
+    let fold = if V::NARROW { 2 } else { groups };
+    for part in (0..ROWS / V::LANES).step_by(RV) {
+        // SAFETY: tier and pointers are the caller's promise; every access lies within the group
+        // that is counted.
+        unsafe {
+            let strip = strip.add(part * 4 * V::LANES);
+            let mut totals = [[V::zero(); RV]; NT];
+            let mut first = 0;
+            while first < groups {
+                let last = groups.min(first + fold);
+                let mut sums = [[V::zero(); RV]; NT];
+                for g in first..last {
+                    for j in 0..8 {
+                        let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
+                        let mut codes: [V; RV] =
+                            std::array::from_fn(|v| V::load(block.add(v * 4 * V::LANES)));
+                        for p in 0..4 {
+                            let k = g * GROUP + planes[p] + 4 * j;
+                            for t in 0..NT {
+                                let x = V::splat(x[t].add(k));
+                                for v in 0..RV {
+                                    sums[t][v] = V::dot(sums[t][v], codes[v].mask(0x03), x);
+                                }
+                            }
+                            codes = codes.map(|c| c.shr2());
+                        }
+                    }
+                }
+                for t in 0..NT {
+                    for v in 0..RV {
+                        totals[t][v] = totals[t][v].add(sums[t][v].widen());
+                    }
+                }
+                first = last;
+            }
+            for t in 0..NT {
+                for v in 0..RV {
+                    totals[t][v].store(out[t].as_mut_ptr().add((part + v) * V::LANES));
+                }
+            }
+        }
+    }
+}
+
+/// Asks for a cache line.
+#[inline(always)]
+pub(super) fn prefetch(at: *const u8) {
+    // SAFETY: a prefetch is a hint that never faults, and SSE is part of x86-64.
+    unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast()) };
+}

@@ -1,0 +1,204 @@
+//! The few vector operations that the multiply kernels are made of, once per tier.
+
+use std::arch::x86_64::*;
+
+/// A register of 32-bit lanes with four bytes each.
+///
+/// # Safety
+/// All methods may only be called on a CPU that has the instructions of the implementing type, from
+/// a function compiled for them (they are inlined into it); pointers must be valid for the access
+/// that a method names, at any alignment.
+pub(super) trait Vector: Copy {
+    /// 32-bit lanes in a register.
+    const LANES: usize;
+
+    /// Whether [`dot`](Self::dot) sums pairs in 16 bits. Such sums hold 64 dots of codes 0..=2 with any
+    /// activations: 64 · 2 products · 2 · -128 = -32768. Codes that stand `2p` bits higher count `4^p`
+    /// dots. [`widen`](Self::widen) must come in time.
+    const NARROW: bool;
+
+    /// All lanes 0.
+    unsafe fn zero() -> Self;
+
+    /// `4 * LANES` bytes.
+    unsafe fn load(at: *const u8) -> Self;
+
+    /// The same four bytes in every lane.
+    unsafe fn splat(at: *const i8) -> Self;
+
+    /// Keeps the bits `mask` of each byte.
+    unsafe fn mask(self, mask: u8) -> Self;
+
+    /// Shifts 16-bit halves right by 2; what comes from the neighbouring byte must be masked away.
+    unsafe fn shr2(self) -> Self;
+
+    /// Shifts 16-bit halves right by 4; what comes from the neighbouring byte must be masked away.
+    unsafe fn shr4(self) -> Self;
+
+    /// Adds the products of unsigned `codes` and signed `x` to the sums, lane by lane.
+    unsafe fn dot(sums: Self, codes: Self, x: Self) -> Self;
+
+    /// The sums of [`dot`](Self::dot) as one `i32` a lane.
+    unsafe fn widen(self) -> Self;
+
+    /// Adds `i32` lanes, wrapping.
+    unsafe fn add(self, other: Self) -> Self;
+
+    /// Divides `i32` lanes by 4 (they are multiples of 4).
+    unsafe fn quarter(self) -> Self;
+
+    /// Writes [`LANES`](Self::LANES) `i32`.
+    unsafe fn store(self, at: *mut i32);
+
+    /// Sum of all `i32` lanes, wrapping.
+    unsafe fn sum(self) -> i32;
+}
+
+/// AVX2: `vpmaddubsw`.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(__m256i);
+
+/// AVX-VNNI: `vpdpbusd`, VEX-encoded.
+#[derive(Clone, Copy)]
+pub(super) struct AvxVnni(__m256i);
+
+/// AVX-512 VL and VNNI on 256 bits: `vpdpbusd`, EVEX-encoded.
+#[derive(Clone, Copy)]
+pub(super) struct Vnni256(__m256i);
+
+/// AVX-512 BW: `vpmaddubsw`.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(__m512i);
+
+/// AVX-512 VNNI: `vpdpbusd`.
+#[derive(Clone, Copy)]
+pub(super) struct Vnni512(__m512i);
+
+/// Stamps the operations onto a type, given those that differ.
+macro_rules! vector {
+    ($name:ident, $lanes:expr, $narrow:expr,
+     zero: $zero:expr, load: $load:expr, splat: $splat:ident, splat8: $splat8:ident, and: $and:ident,
+     shr: $shr:ident, add: $add:ident, sra: $sra:ident, store: $store:expr, sum: $sum:expr,
+     dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
+        // Every intrinsic here belongs to the type's tier, which the caller vouches for.
+        impl Vector for $name {
+            const LANES: usize = $lanes;
+            const NARROW: bool = $narrow;
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $zero() })
+            }
+            #[inline(always)]
+            unsafe fn load(at: *const u8) -> Self {
+                // SAFETY: tier and pointer are the caller's promise; the load is an unaligned one.
+                Self(unsafe { $load(at.cast()) })
+            }
+            #[inline(always)]
+            unsafe fn splat(at: *const i8) -> Self {
+                // SAFETY: tier and pointer are the caller's promise; the read is an unaligned one.
+                Self(unsafe { $splat(at.cast::<i32>().read_unaligned()) })
+            }
+            #[inline(always)]
+            unsafe fn mask(self, mask: u8) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $and(self.0, $splat8(mask as i8)) })
+            }
+            #[inline(always)]
+            unsafe fn shr2(self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $shr::<2>(self.0) })
+            }
+            #[inline(always)]
+            unsafe fn shr4(self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $shr::<4>(self.0) })
+            }
+            #[inline(always)]
+            unsafe fn dot(sums: Self, codes: Self, x: Self) -> Self {
+                let ($s, $c, $x) = (sums.0, codes.0, x.0);
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $dot })
+            }
+            #[inline(always)]
+            unsafe fn widen(self) -> Self {
+                let $w = self.0;
+                // Nothing to do where sums are wide already.
+                #[allow(unused_unsafe)]
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $widen })
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $add(self.0, other.0) })
+            }
+            #[inline(always)]
+            unsafe fn quarter(self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $sra::<2>(self.0) })
+            }
+            #[inline(always)]
+            unsafe fn store(self, at: *mut i32) {
+                // SAFETY: tier and pointer are the caller's promise; the store is an unaligned one.
+                unsafe { $store(at.cast(), self.0) }
+            }
+            #[inline(always)]
+            unsafe fn sum(self) -> i32 {
+                // SAFETY: the tier is the caller's promise.
+                unsafe { $sum(self.0) }
+            }
+        }
+    };
+}
+
+macro_rules! vector256 {
+    ($name:ident, $narrow:expr, dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
+        vector!(
+            $name, 8, $narrow, zero: _mm256_setzero_si256, load: _mm256_loadu_si256,
+            splat: _mm256_set1_epi32, splat8: _mm256_set1_epi8, and: _mm256_and_si256,
+            shr: _mm256_srli_epi16, add: _mm256_add_epi32, sra: _mm256_srai_epi32,
+            store: _mm256_storeu_si256, sum: sum256, dot: |$s, $c, $x| $dot, widen: |$w| $widen
+        );
+    };
+}
+
+macro_rules! vector512 {
+    ($name:ident, $narrow:expr, dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
+        vector!(
+            $name, 16, $narrow, zero: _mm512_setzero_si512, load: _mm512_loadu_si512,
+            splat: _mm512_set1_epi32, splat8: _mm512_set1_epi8, and: _mm512_and_si512,
+            shr: _mm512_srli_epi16, add: _mm512_add_epi32, sra: _mm512_srai_epi32,
+            store: _mm512_storeu_si512, sum: _mm512_reduce_add_epi32, dot: |$s, $c, $x| $dot, widen: |$w| $widen
+        );
+    };
+}
+
+vector256!(
+    Avx2, true,
+    dot: |sums, codes, x| _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x)),
+    widen: |sums| _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
+);
+vector256!(AvxVnni, false, dot: |s, c, x| _mm256_dpbusd_avx_epi32(s, c, x), widen: |s| s);
+vector256!(Vnni256, false, dot: |s, c, x| _mm256_dpbusd_epi32(s, c, x), widen: |s| s);
+vector512!(
+    Avx512, true,
+    dot: |sums, codes, x| _mm512_add_epi16(sums, _mm512_maddubs_epi16(codes, x)),
+    widen: |sums| _mm512_madd_epi16(sums, _mm512_set1_epi16(1))
+);
+vector512!(Vnni512, false, dot: |s, c, x| _mm512_dpbusd_epi32(s, c, x), widen: |s| s);
+
+/// Sum of eight `i32` lanes, wrapping.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn sum256(v: __m256i) -> i32 {
+    // SAFETY: the caller vouches for AVX2.
+    unsafe {
+        let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+        let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b01_00_11_10>(v));
+        _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b10_11_00_01>(v)))
+    }
+}

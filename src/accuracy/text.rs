@@ -1,0 +1,169 @@
+//! Texts: where they come from, their tokens, and which bytes each token stands for.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use tokenizers::Tokenizer;
+
+/// A tokenised text.
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// Its name in results.
+    pub name: String,
+    /// Its tokens, with BOS in front where the model has one.
+    pub ids: Vec<u32>,
+    /// The token put in front.
+    pub bos: Option<u32>,
+    source: String,
+    /// For each of `ids`: where in `source` what it and its predecessors stand for ends.
+    ends: Vec<usize>,
+}
+
+impl Text {
+    /// Tokenises `source` without special tokens and puts `bos` in front.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub fn tokenise(name: &str, source: String, tokenizer: &Tokenizer, bos: Option<u32>) -> Result<Self> {
+        let encoding = tokenizer
+            .encode(source.as_str(), false)
+            .map_err(|e| Error::input(name, format!("the text cannot be tokenised: {e}")))?;
+        // Tokens that are part of one character share its offsets, and some tokenizers leave white
+        // space out of them; the running maximum gives every byte to exactly one token.
+        let mut end = 0;
+        let mut ends: Vec<usize> = bos.iter().map(|_| 0).collect();
+        ends.extend(encoding.get_offsets().iter().map(|&(_, e)| {
+            end = end.max(e);
+            end
+        }));
+        let ids = bos.into_iter().chain(encoding.get_ids().iter().copied()).collect();
+        Ok(Self { name: name.into(), ids, bos, source, ends })
+    }
+
+    /// A text of which only the tokens are known; it has no bytes.
+    pub fn from_ids(name: &str, ids: Vec<u32>, bos: Option<u32>) -> Self {
+        let ids: Vec<u32> = bos.into_iter().chain(ids).collect();
+        Self { name: name.into(), ends: vec![0; ids.len()], ids, bos, source: String::new() }
+    }
+
+    /// Bytes of UTF-8 that the tokens `range` of [`Text::ids`] stand for.
+    pub fn bytes(&self, range: std::ops::Range<usize>) -> u64 {
+        let before = |i: usize| if i == 0 { 0 } else { self.ends[i - 1] };
+        (before(range.end) - before(range.start)) as u64
+    }
+
+    /// The text before token `index`, at most `chars` characters of it, and that token's own.
+    pub fn excerpt(&self, index: usize, chars: usize) -> (String, String) {
+        let before = if index == 0 { 0 } else { self.ends[index - 1] };
+        let context: Vec<char> = self.source[..before].chars().rev().take(chars).collect();
+        (context.into_iter().rev().collect(), self.source[before..self.ends[index]].to_owned())
+    }
+}
+
+/// The checkpoint's tokenizer.
+///
+/// # Errors
+/// If it brings none, or one that the `tokenizers` crate cannot read.
+pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    let name = &checkpoint.provenance.name;
+    let json = checkpoint.tokenizer.as_ref().ok_or_else(|| {
+        Error::input(name, "no tokenizer found, but a text must be tokenised")
+            .hint("put the model's tokenizer.json beside its weights")
+    })?;
+    Tokenizer::from_bytes(json).map_err(|e| Error::input(name, format!("unreadable tokenizer: {e}")))
+}
+
+/// Reads texts and joins them: a file, `-` for standard input, or a directory, whose `.txt` files
+/// are taken in the order of their names.
+///
+/// # Errors
+/// If one cannot be read, is not UTF-8, or nothing was found.
+pub fn read_text(sources: &[PathBuf]) -> Result<String> {
+    let mut text = String::new();
+    for source in sources {
+        if source.as_os_str() == "-" {
+            std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io("standard input", e))?;
+        } else if source.is_dir() {
+            let mut files = fs::read_dir(source)
+                .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>())
+                .map_err(|e| Error::io(source, e))?;
+            files.retain(|f| f.extension().is_some_and(|e| e == "txt"));
+            if files.is_empty() {
+                return Err(Error::input(source, "expected a directory with .txt files, found none"));
+            }
+            files.sort();
+            for file in files {
+                read_file(&file, &mut text)?;
+            }
+        } else {
+            read_file(source, &mut text)?;
+        }
+    }
+    if text.is_empty() {
+        Err(Error::Usage("the text is empty; name a file, a directory, or -".into()))
+    } else {
+        Ok(text)
+    }
+}
+
+fn read_file(path: &Path, text: &mut String) -> Result<()> {
+    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    let part = std::str::from_utf8(&bytes).map_err(|e| {
+        Error::input(path, format!("expected text in UTF-8, found an invalid byte at {}", e.valid_up_to()))
+    })?;
+    text.push_str(part);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accuracy::{Convention, Window};
+
+    fn demo_tokenizer() -> Tokenizer {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/bench-suites/demo/tokenizer.json");
+        Tokenizer::from_file(path).unwrap()
+    }
+
+    #[test]
+    fn every_byte_belongs_to_one_token() {
+        let source = "Ein Öl, für 3 €\n\n  und 中文.";
+        let text = Text::tokenise("t", source.into(), &demo_tokenizer(), Some(0)).unwrap();
+        assert_eq!(text.ids[0], 0);
+        assert!(text.ids[1..].iter().all(|&id| id != 0), "only one BOS");
+        assert_eq!(text.bytes(0..text.ids.len()), source.len() as u64);
+        let each: u64 = (0..text.ids.len()).map(|i| text.bytes(i..i + 1)).sum();
+        assert_eq!(each, source.len() as u64);
+        let joined: String = (0..text.ids.len()).map(|i| text.excerpt(i, 0).1).collect();
+        assert_eq!(joined, source);
+        assert_eq!(text.excerpt(text.ids.len() - 1, 4).0, "d 中文");
+    }
+
+    #[test]
+    fn the_demo_text_has_the_tokens_that_its_reference_figures_state() {
+        let text =
+            Text::tokenise("test", crate::accuracy::DEMO_TEXT.into(), &demo_tokenizer(), Some(0)).unwrap();
+        assert_eq!(text.ids.len(), 73_420 + 1);
+        assert_eq!(text.ids[1..9], [39, 70, 1067, 14, 36, 3752, 269, 261]);
+        assert_eq!(text.bytes(0..text.ids.len()), 321_477);
+        let windows = Convention::LlamaCpp { n_ctx: 256 }.windows(&text).unwrap();
+        assert_eq!((windows.len(), windows.iter().map(Window::scored).sum::<usize>()), (286, 36_322));
+        let windows = Convention::Hf { len: 256, stride: 256 }.windows(&text).unwrap();
+        assert_eq!((windows.len(), windows.iter().map(Window::scored).sum::<usize>()), (286, 72_930));
+    }
+
+    #[test]
+    fn reads_directories_in_order_and_refuses_other_encodings() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("b.txt"), "second").unwrap();
+        fs::write(dir.path().join("a.txt"), "first ").unwrap();
+        fs::write(dir.path().join("c.md"), "not this").unwrap();
+        assert_eq!(read_text(&[dir.path().into()]).unwrap(), "first second");
+        fs::write(dir.path().join("a.txt"), b"\xff\xfe").unwrap();
+        let error = read_text(&[dir.path().into()]).unwrap_err().to_string();
+        assert!(error.contains("a.txt") && error.contains("UTF-8"), "{error}");
+        assert!(read_text(&[dir.path().join("none")]).is_err());
+    }
+}
