@@ -47,6 +47,8 @@ pub struct Provenance {
     pub dialect: String,
     /// How the effective scale follows from what is stored, e.g. `weight_scale multiplies`.
     pub scale_rule: String,
+    /// Whether it was made ternary after training, not trained so.
+    pub post_training: bool,
     /// What could not be proven from the files, or was asked for against them; full sentences that
     /// every command shows.
     pub notes: Vec<String>,

@@ -4,12 +4,12 @@ use super::journal::{Entry, Fingerprint, Journal};
 use super::prove::prove;
 use super::{Accuracy, Suite};
 use crate::accuracy::{self, Convention, LanguageModel, Named, Text};
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::LinearKind;
+use crate::checkpoint::{Checkpoint, demo};
 use crate::error::{Error, Result};
-use crate::machine::Machine;
+use crate::machine::Watch;
 use crate::model::{LoadOptions, Model};
-use crate::record::{self, Arm, Outcome, Protocol, Record, Subject, Test, Tool};
+use crate::record::{self, Arm, Outcome, Proof, Record, Subject, Test, Tool};
 use crate::verify;
 use std::path::{Path, PathBuf};
 use tritmark_kernels::kernel::{self, Kernel};
@@ -45,8 +45,9 @@ pub struct Step<'a> {
 /// # Errors
 /// If a model cannot be read or run, or the folder cannot be written.
 pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> Result<(Record, PathBuf)> {
-    let machine = Machine::detect();
-    let checkpoints: Vec<Checkpoint> = suite.models.iter().map(|m| Checkpoint::open(m)).collect::<Result<_>>()?;
+    let machine = Watch::start();
+    let checkpoints: Vec<Checkpoint> =
+        suite.models.iter().map(|m| Checkpoint::open(m)).collect::<Result<_>>()?;
     let hashes: Vec<String> = checkpoints.iter().map(verify::model_hash).collect::<Result<_>>()?;
     let tool = Tool::current();
     let fingerprint = Fingerprint {
@@ -71,9 +72,8 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     for (checkpoint, hash) in checkpoints.iter().zip(&hashes) {
         let model = record::Model::describe(checkpoint, hash.clone());
         job.prove(checkpoint, &model.id)?;
-        let kernels = job.kernels(checkpoint);
         if let Some(accuracy) = &suite.accuracy {
-            job.accuracy(accuracy, checkpoint, &model.id, &kernels)?;
+            job.accuracy(accuracy, checkpoint, &model.id)?;
         }
         models.push(model);
     }
@@ -94,36 +94,25 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         resumed: journal.resumed,
         environment,
         limits: Outcome::NotMeasured("speed was not measured".into()),
-        protocol: Protocol::default(),
+        protocol: crate::speed::Options::quick().describe(),
         models,
         proofs,
         arms,
+        controls: Vec::new(),
         notes,
     };
-    record::write(&record, &dir.join("record.json"))?;
+    record::write(&dir.join("record.json"), std::slice::from_ref(&record))?;
     journal.finish()?;
     Ok((record, dir))
 }
 
 /// A kernel and a thread count to run a model with.
-#[derive(Debug, Clone, PartialEq)]
 struct Way {
     kernel: &'static dyn Kernel,
     threads: usize,
 }
 
 impl Way {
-    fn subject(&self, model: &str) -> Subject {
-        Subject {
-            model: model.into(),
-            engine: "tritmark".into(),
-            layout: Some(self.kernel.layout().name().into()),
-            tier: Some(self.kernel.tier().name().into()),
-            variant: None,
-            threads: self.threads as u32,
-        }
-    }
-
     fn load(&self, checkpoint: &Checkpoint) -> Result<Model> {
         let layout = Some(self.kernel.layout().name().to_owned());
         let options = LoadOptions { layout, tier: Some(self.kernel.tier()), threads: self.threads };
@@ -191,13 +180,15 @@ impl Job<'_> {
         let convention = plan.convention()?;
         let counts = threads(&self.suite.threads)?;
         let kernels = self.kernels(model);
-        let ways: Vec<Way> =
-            kernels.iter().flat_map(|&kernel| counts.iter().map(move |&threads| Way { kernel, threads })).collect();
+        let ways: Vec<Way> = kernels
+            .iter()
+            .flat_map(|&kernel| counts.iter().map(move |&threads| Way { kernel, threads }))
+            .collect();
         let short = Pass { convention, text: &text, limit: Some(plan.identity_windows) };
         for (i, way) in ways.iter().enumerate() {
             self.step("perplexity", i, ways.len(), &way.name());
-            let subject = way.subject(model);
-            self.measured(subject, &short, |s| short.run(s, &mut way.load(checkpoint)?, None))?;
+            let mut loaded = way.load(checkpoint)?;
+            self.measured(subject(model, &loaded), &short, |s| short.run(s, &mut loaded, None))?;
         }
         self.step("perplexity", ways.len(), ways.len(), "");
 
@@ -229,11 +220,12 @@ impl Job<'_> {
         let (want_int8, want_full) = (plan.wants("int8")?, plan.wants("full")?);
 
         self.step("reference", 0, 3, "tritmark");
-        let way = Way::fastest(checkpoint, threads)?;
-        self.measured(way.subject(model), pass, |s| {
+        let mut fastest = Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads })?;
+        self.measured(subject(model, &fastest), pass, |s| {
             let mut reference = want_int8.then(int8).transpose()?;
-            let reference = reference.as_mut().map(|r| (candle("int8 activations"), r as &mut dyn LanguageModel));
-            pass.run(s, &mut way.load(checkpoint)?, reference)
+            let reference =
+                reference.as_mut().map(|r| (candle("int8 activations"), r as &mut dyn LanguageModel));
+            pass.run(s, &mut fastest, reference)
         })?;
         if want_int8 {
             self.step("reference", 1, 3, "candle, int8 activations");
@@ -285,6 +277,107 @@ impl Job<'_> {
     fn step(&mut self, stage: &'static str, done: usize, total: usize, what: &str) {
         (self.progress)(Step { stage, done: done as u64, total: total as u64, what });
     }
+}
+
+/// A loaded model as the subject of an arm.
+fn subject(model: &str, loaded: &Model) -> Subject {
+    let kernel = loaded.kernel();
+    let (layout, tier) = kernel.split_once('/').map_or((kernel.as_str(), None), |(l, t)| (l, Some(t)));
+    Subject {
+        model: model.into(),
+        engine: "tritmark".into(),
+        layout: Some(layout.into()),
+        tier: tier.map(str::to_owned),
+        variant: None,
+        threads: loaded.threads() as u32,
+    }
+}
+
+/// Whether a list of names holds `name` or `all`.
+fn chosen(list: &[String], name: &str) -> bool {
+    list.iter().any(|l| l == "all" || l == name)
+}
+
+/// Threads that this process may use.
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Thread counts of a suite, each once, ascending.
+fn threads(list: &[String]) -> Result<Vec<usize>> {
+    let max = available_threads();
+    let mut counts = Vec::new();
+    for word in list {
+        match word.as_str() {
+            "max" => counts.push(max),
+            "sweep" => counts.extend((0..).map(|i| 1 << i).take_while(|n| *n < max).chain([max])),
+            number => match number.parse() {
+                Ok(n) if n > 0 => counts.push(n),
+                _ => {
+                    return Err(Error::Usage(format!(
+                        "threads '{number}': expected a number, `max` or `sweep`"
+                    )));
+                }
+            },
+        }
+    }
+    counts.sort_unstable();
+    counts.dedup();
+    Ok(counts)
+}
+
+/// The text of an accuracy test: the suite's, or the demo's own for the demo.
+fn text(plan: &Accuracy, checkpoint: &Checkpoint) -> Result<Text> {
+    let (name, source) = match &plan.text {
+        Some(file) => (file.as_str(), accuracy::read_text(&[file.into()])?),
+        None => ("demo test text", demo::TEXT.to_owned()),
+    };
+    Text::tokenise(name, source, &accuracy::tokenizer_of(checkpoint)?, checkpoint.config.bos)
+}
+
+/// Where a run without `--output` goes: the folder of an interrupted run of the same, else a new one.
+fn folder(root: &Path, suite: &str, fingerprint: &Fingerprint, now: &str) -> PathBuf {
+    let prefix = format!("{suite}-");
+    let old = std::fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()).find(|path| {
+        path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix))
+            && Journal::continues(path, fingerprint)
+    });
+    // Colons cannot stand in file names everywhere.
+    old.unwrap_or_else(|| root.join(format!("{prefix}{}", now.replace(':', "-"))))
+}
+
+/// Says whether perplexity was equal bit for bit over kernels and thread counts.
+fn identity_note(arms: &[Arm]) -> Vec<String> {
+    let mut tests: Vec<(&str, &Test, Vec<&Arm>)> = Vec::new();
+    for arm in arms.iter().filter(|a| a.accuracy.is_some() && a.subject.engine == "tritmark") {
+        match tests.iter_mut().find(|(m, t, _)| *m == arm.subject.model && **t == arm.test) {
+            Some((_, _, list)) => list.push(arm),
+            None => tests.push((&arm.subject.model, &arm.test, vec![arm])),
+        }
+    }
+    let bits = |arm: &Arm| arm.accuracy.as_ref().map(|a| a.nll_bits.clone());
+    tests
+        .into_iter()
+        .filter(|(_, _, list)| list.len() > 1)
+        .map(|(model, test, list)| match list.iter().find(|a| bits(a) != bits(list[0])) {
+            None => format!(
+                "{model}: {test} is equal bit for bit over all {} combinations of layout, tier and threads.",
+                list.len()
+            ),
+            Some(odd) => format!(
+                "{model}: {test} DIFFERS between {} and {}: this is a bug.",
+                list[0].subject, odd.subject
+            ),
+        })
+        .collect()
+}
+
+/// What a record proves wrong: failed conversions and perplexities that differ, full sentences.
+pub fn failures(record: &Record) -> Vec<String> {
+    let notes = identity_note(&record.arms).into_iter().filter(|n| n.contains("DIFFERS"));
+    let proofs = record.proofs.iter().filter(|p| !p.trits_equal && p.bytes > 0);
+    let proofs = proofs.filter_map(|p| p.failure.as_ref().map(|f| format!("{}: {f}", p.model)));
+    proofs.chain(notes).collect()
 }
 
 /// One perplexity test.
