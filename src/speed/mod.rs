@@ -1,6 +1,7 @@
 //! Speed: the protocol of taking samples, the statistics over them, what may be wrong with them, and
 //! what the machine would allow.
 
+pub mod bench;
 pub mod bound;
 pub mod control;
 pub mod protocol;
