@@ -5,6 +5,7 @@
 //! floats. Nothing else in the program knows about containers, names or byte layouts of files.
 
 pub mod config;
+pub mod demo;
 pub mod families;
 pub mod file;
 pub mod gguf;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use config::ModelConfig;
 use half::{bf16, f16};
 use role::Role;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tritmark_kernels::Trits;
 
@@ -45,6 +47,8 @@ pub struct Provenance {
     pub dialect: String,
     /// How the effective scale follows from what is stored, e.g. `weight_scale multiplies`.
     pub scale_rule: String,
+    /// Whether it was made ternary after training, not trained so.
+    pub post_training: bool,
     /// What could not be proven from the files, or was asked for against them; full sentences that
     /// every command shows.
     pub notes: Vec<String>,
@@ -85,6 +89,17 @@ pub trait Container: Send + Sync {
     /// # Errors
     /// If the tensor is missing, not made of floats, or damaged.
     fn float(&self, role: Role) -> Result<FloatTensor>;
+
+    /// Some rows of a tensor of floats, for those too large to hold at once.
+    ///
+    /// # Errors
+    /// As [`float`](Self::float).
+    ///
+    /// # Panics
+    /// If `rows` are not all there.
+    fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        Ok(self.float(role)?.rows(rows))
+    }
 }
 
 /// One tensor as it stands in a file.
@@ -134,6 +149,23 @@ pub enum FloatData {
 }
 
 impl FloatTensor {
+    /// A copy of some rows (of some values, for a vector).
+    ///
+    /// # Panics
+    /// If `rows` are not all there.
+    pub fn rows(&self, rows: Range<usize>) -> FloatTensor {
+        let cols: usize = self.shape[1..].iter().product();
+        let at = rows.start * cols..rows.end * cols;
+        let data = match &self.data {
+            FloatData::F32(v) => FloatData::F32(v[at].to_vec()),
+            FloatData::F16(v) => FloatData::F16(v[at].to_vec()),
+            FloatData::Bf16(v) => FloatData::Bf16(v[at].to_vec()),
+        };
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        FloatTensor { shape, data }
+    }
+
     /// All values as f32, exact.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.data {
@@ -158,13 +190,16 @@ impl Checkpoint {
     /// # Errors
     /// As there; and if `options` contradict the files.
     pub fn open_with(name: &str, options: &OpenOptions) -> Result<Self> {
+        if name == demo::NAME {
+            return demo::open();
+        }
         let path = Path::new(name);
         let kind = file::metadata(path)?;
         let extension = path.extension().map(|e| e.to_ascii_lowercase());
         match extension.as_ref().and_then(|e| e.to_str()) {
             _ if kind.is_dir() => hf::open_dir(name, options),
             Some("safetensors") => hf::open_file(name, options),
-            Some("gguf") => gguf::open(path),
+            Some("gguf") => gguf::open(path, options),
             _ => Err(Error::input(path, "expected a directory, a .safetensors or a .gguf file")),
         }
     }
@@ -198,5 +233,13 @@ impl Checkpoint {
     /// As there.
     pub fn float(&self, role: Role) -> Result<FloatTensor> {
         self.container.float(role)
+    }
+
+    /// See [`Container::float_rows`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        self.container.float_rows(role, rows)
     }
 }

@@ -5,6 +5,7 @@
 //! in different fields. What is unknown is a reason, never a zero.
 
 pub mod compare;
+mod describe;
 mod file;
 pub mod gate;
 
