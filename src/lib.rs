@@ -16,6 +16,7 @@ pub mod record;
 pub mod reference;
 pub mod report;
 pub mod speed;
+pub mod suite;
 pub mod synth;
 pub mod verify;
 

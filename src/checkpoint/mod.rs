@@ -5,6 +5,7 @@
 //! floats. Nothing else in the program knows about containers, names or byte layouts of files.
 
 pub mod config;
+pub mod demo;
 pub mod families;
 pub mod file;
 pub mod gguf;
@@ -47,6 +48,8 @@ pub struct Provenance {
     pub dialect: String,
     /// How the effective scale follows from what is stored, e.g. `weight_scale multiplies`.
     pub scale_rule: String,
+    /// Whether it was made ternary after training, not trained so.
+    pub post_training: bool,
     /// What could not be proven from the files, or was asked for against them; full sentences that
     /// every command shows.
     pub notes: Vec<String>,
@@ -196,6 +199,9 @@ impl Checkpoint {
     /// # Errors
     /// As there; and if `options` contradict the files.
     pub fn open_with(name: &str, options: &OpenOptions) -> Result<Self> {
+        if name == demo::NAME {
+            return demo::open();
+        }
         let path = Path::new(name);
         let kind = file::metadata(path)?;
         let extension = path.extension().map(|e| e.to_ascii_lowercase());

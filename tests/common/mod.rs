@@ -1,5 +1,10 @@
 //! What several test programs share: the fixtures.
 
+// Not every program uses everything.
+#![allow(dead_code)]
+
+pub mod draft;
+
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::{Path, PathBuf};

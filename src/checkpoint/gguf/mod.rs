@@ -87,6 +87,7 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
         family: settings::family(&config).into(),
         dialect: gguf.dialect()?,
         scale_rule: gguf.scale_rule(),
+        post_training: false,
         notes,
     };
     Ok(Checkpoint::new(config, provenance, tokenizer, Box::new(gguf)))

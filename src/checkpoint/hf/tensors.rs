@@ -178,9 +178,11 @@ impl Catalog<'_> {
             };
         }
         if matrix && entry.dtype == Dtype::U8 {
-            return wrong(format!(
-                "floats {shape:?}, since config.json does not say that weights are packed,"
-            ));
+            let message = "is packed, but config.json does not say that weights are packed";
+            return Err(self
+                .archive
+                .error(entry, message)
+                .hint("Expected an offline \"quantization_config\"."));
         }
         if !float || (entry.shape != shape && !(scalar && entry.shape.is_empty())) {
             return wrong(format!("F32, F16 or BF16 {shape:?}"));

@@ -7,6 +7,7 @@
 //! multiplied directly ([`chunk`]).
 
 mod chunk;
+mod peak;
 mod strip;
 mod vector;
 
@@ -31,6 +32,10 @@ struct Ops {
     tile: unsafe fn(*const u8, usize, &[*const i8], bool, &mut Tile),
     /// [`chunk::gemv`].
     chunks: unsafe fn(&[*const u8; chunk::ROWS], Chunks, usize, *const i8, &mut [i32; chunk::ROWS]),
+    /// [`peak::peak`].
+    peak: unsafe fn(usize),
+    /// Multiply-adds of one time of it.
+    peak_macs: f64,
     /// Tokens in a full tile.
     tile_tokens: usize,
 }
@@ -44,7 +49,7 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, $strip:ident, $registers:literal, $chunk:ident,
-     $tile_registers:literal, [$($nt:literal)+], $largest:literal) => {
+     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
             unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, reversed: bool, out: &mut [i32; ROWS]) {
@@ -85,18 +90,53 @@ macro_rules! ops {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe { chunk::gemv::<vector::$chunk>(rows, chunks, groups, x, out) }
             }
-            Ops { tier: $tier, gemv, tile, chunks, tile_tokens: $largest }
+            #[target_feature(enable = $features)]
+            unsafe fn peak(times: usize) {
+                // SAFETY: the function is compiled for the tier.
+                unsafe { peak::peak::<vector::$strip, $peak>(times) }
+            }
+            Ops {
+                tier: $tier,
+                gemv,
+                tile,
+                chunks,
+                peak,
+                peak_macs: peak::macs::<vector::$strip, $peak>(),
+                tile_tokens: $largest,
+            }
         };
     };
 }
 
-ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4);
-ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4);
-ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12);
+ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2);
+ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2);
+ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3);
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", Vnni512, 2, Vnni256, 2,
-    [1 2 3 4 5 6 7 8 9 10 11 12], 12
+    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3
 );
+
+/// The multiply loop of a tier.
+pub(crate) struct Peak(&'static Ops);
+
+impl Peak {
+    /// Multiply-adds of one time.
+    pub(crate) fn macs(&self) -> f64 {
+        self.0.peak_macs
+    }
+
+    /// Runs the loop.
+    pub(crate) fn run(&self, times: usize) {
+        // SAFETY: `peak`, which alone makes this value, has seen the tier.
+        unsafe { (self.0.peak)(times) }
+    }
+}
+
+/// The multiply loop of a tier, if this CPU has it.
+pub(crate) fn peak(tier: Tier) -> Option<Peak> {
+    let ops = [&AVX2, &AVXVNNI, &AVX512, &AVX512VNNI].into_iter().find(|ops| ops.tier == tier)?;
+    tier.is_available().then_some(Peak(ops))
+}
 
 /// How a layout's bytes become `tm2` strips.
 #[derive(Clone, Copy)]
