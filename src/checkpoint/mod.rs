@@ -14,6 +14,7 @@ pub mod role;
 pub mod safetensors;
 pub mod ternarise;
 pub mod tokenizer;
+pub mod write;
 
 use crate::error::{Error, Result};
 use config::ModelConfig;
@@ -83,6 +84,14 @@ pub trait Container: Send + Sync {
     /// # Errors
     /// If the tensor is missing, not ternary, or damaged.
     fn ternary(&self, role: Role) -> Result<Ternary>;
+
+    /// The scale of [`ternary`](Self::ternary) alone.
+    ///
+    /// # Errors
+    /// As there.
+    fn scale(&self, role: Role) -> Result<f32> {
+        Ok(self.ternary(role)?.scale)
+    }
 
     /// A tensor of floats in its stored precision (integer-quantised ones come as f32).
     ///
@@ -225,6 +234,14 @@ impl Checkpoint {
     /// As there.
     pub fn ternary(&self, role: Role) -> Result<Ternary> {
         self.container.ternary(role)
+    }
+
+    /// See [`Container::scale`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scale(&self, role: Role) -> Result<f32> {
+        self.container.scale(role)
     }
 
     /// See [`Container::float`].
