@@ -28,29 +28,56 @@ pub trait Kernel: Send + Sync {
     /// matrix' last row).
     fn row_step(&self) -> usize;
 
-    /// Writes `out[t * rows.len() + i] = Σ_c w[rows.start + i, c] · x[t, c]`, exact, for each token
-    /// `t` of `x`. One token runs as gemv, more as gemm.
+    /// Computes `Σ_c w[r, c] · x[t, c]`, exact, for each token `t` of `tokens` and row `r` of `rows`, and
+    /// hands the sums to `sink(token, first row, sums of consecutive rows)`, each exactly once, in any
+    /// order. One token runs as gemv, more as gemm. A sink is called with as many rows as the kernel
+    /// has ready in cache, so that whoever wants them scaled or stored elsewhere needs no other pass.
     ///
     /// # Panics
-    /// If `out` or `rows` do not fit `weights` and `x`, or `weights` is of another layout; see
+    /// If `tokens` or `rows` do not fit `weights` and `x`, or `weights` is of another layout; see
     /// [`check_call`].
-    fn matmul(&self, weights: &Packed, x: &Activations, rows: Range<usize>, out: &mut [i32]);
+    fn run(
+        &self,
+        weights: &Packed,
+        x: &Activations,
+        tokens: Range<usize>,
+        rows: Range<usize>,
+        sink: &mut dyn FnMut(usize, usize, &[i32]),
+    );
+
+    /// As [`run`](Self::run) for all tokens: `out[t * rows.len() + i]` is the sum of row
+    /// `rows.start + i`.
+    ///
+    /// # Panics
+    /// As `run`, or if `out` is not `x.tokens() * rows.len()` long.
+    fn matmul(&self, weights: &Packed, x: &Activations, rows: Range<usize>, out: &mut [i32]) {
+        assert_eq!(out.len(), x.tokens() * rows.len(), "output of another size");
+        self.run(weights, x, 0..x.tokens(), rows.clone(), &mut |t, row, sums| {
+            out[t * rows.len() + row - rows.start..][..sums.len()].copy_from_slice(sums);
+        });
+    }
 }
 
-/// Refuses what [`Kernel::matmul`] cannot be called with. Kernels call it first and rely on it.
+/// Refuses what [`Kernel::run`] cannot be called with. Kernels call it first and rely on it.
 ///
 /// # Panics
-/// If `weights` is not of the kernel's layout, `x` does not have its columns, `rows` does not start
-/// at a multiple of the kernel's row step, ends neither at one nor at the last row or leaves the
-/// matrix, or `out` is not `x.tokens() * rows.len()` long.
-pub fn check_call(kernel: &dyn Kernel, weights: &Packed, x: &Activations, rows: &Range<usize>, out: &[i32]) {
+/// If `weights` is not of the kernel's layout, `x` does not have its columns or all of `tokens`, or
+/// `rows` does not start at a multiple of the kernel's row step, ends neither at one nor at the last
+/// row, or leaves the matrix.
+pub fn check_call(
+    kernel: &dyn Kernel,
+    weights: &Packed,
+    x: &Activations,
+    tokens: &Range<usize>,
+    rows: &Range<usize>,
+) {
     let step = kernel.row_step();
     assert_eq!(weights.layout.name(), kernel.layout().name(), "weights of another layout");
     assert_eq!(x.cols(), weights.cols, "activations of another width");
+    assert!(tokens.start <= tokens.end && tokens.end <= x.tokens(), "tokens that are not there");
     assert!(rows.start <= rows.end && rows.end <= weights.rows, "rows outside the matrix");
     assert!(rows.is_empty() || rows.start.is_multiple_of(step), "rows start between steps of {step}");
     assert!(rows.end == weights.rows || rows.end.is_multiple_of(step), "rows end between steps of {step}");
-    assert_eq!(out.len(), x.tokens() * rows.len(), "output of another size");
 }
 
 /// A packed ternary matrix in memory; its bytes are proven by construction (only packing makes one,

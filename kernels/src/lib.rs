@@ -20,6 +20,7 @@ pub mod buffer;
 pub mod float;
 pub mod kernel;
 pub mod layout;
+pub mod limits;
 pub mod matmul;
 pub mod pool;
 pub mod tier;

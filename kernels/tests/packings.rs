@@ -17,7 +17,7 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// The layout that a format of `index.json` names.
-fn layout_of(format: &str, _entry: &Value) -> Option<&'static dyn Layout> {
+fn layout_of(format: &str) -> Option<&'static dyn Layout> {
     layout::by_name(match format {
         "i2_s_128" => "i2_s",
         "i2_s_64" => "i2_s_arm",
@@ -42,17 +42,14 @@ fn bytes_and_weights_agree_with_the_fixtures() {
             let trits = Trits::new(rows, cols, weights).unwrap();
             for (format, entry) in entry["formats"].as_object().unwrap() {
                 let name = format!("{}: {matrix}.{format}", folder.display());
-                let Some(layout) = layout_of(format, entry) else {
-                    println!("skipped {name}: no such layout");
-                    continue;
-                };
+                let layout = layout_of(format).unwrap_or_else(|| panic!("{name}: no such layout"));
                 check(&name, layout, &trits, scale, read(&entry["file"]));
                 seen += 1;
             }
         }
     }
     println!("{seen} packings agree");
-    assert!(seen >= 14);
+    assert!(seen >= 38);
 }
 
 fn check(name: &str, layout: &dyn Layout, trits: &Trits, scale: f32, mut expected: Vec<u8>) {
@@ -63,6 +60,11 @@ fn check(name: &str, layout: &dyn Layout, trits: &Trits, scale: f32, mut expecte
         // What follows the scale is whatever the writer's memory held.
         let end = expected.len() - 28;
         expected[end..].fill(0);
+    } else if layout.name().starts_with("tl") {
+        // The vectors end before the scale, which files have at the next multiple of 32.
+        let tail = expected.len().next_multiple_of(32);
+        expected.resize(tail + 32, 0);
+        expected[tail..tail + 4].copy_from_slice(&scale.to_le_bytes());
     }
     let differs = packed.iter().zip(&expected).position(|(a, b)| a != b);
     assert_eq!(differs, None, "{name}: first differing byte");

@@ -78,12 +78,7 @@ pub const ALL: &[Family] = &[
     // HF1BitLLM/Llama3-8B-1.58, tiiuae/Falcon3-*-1.58bit, Falcon-E main; plain Llama.
     LLAMA,
     // Masters of a BitLinear Llama, as transformers' "online" mode reads them.
-    Family {
-        name: "llama-master",
-        on_request: true,
-        weights: Weights::Master(Recipe::AbsmeanF32),
-        ..LLAMA
-    },
+    Family { name: "llama-master", on_request: true, weights: Weights::Master(Recipe::AbsmeanF32), ..LLAMA },
     // tiiuae/Falcon-E-*, revision `prequantized`; the recipe that its packed weights come from.
     Family {
         name: "falcon-e-prequantized",
@@ -203,7 +198,8 @@ mod tests {
             assert_eq!(by_name(family.name), Some(family));
             if !family.on_request {
                 let marker = family.marker.map(|m| format!("layers.0.{m}"));
-                let found = detect(family.architectures[0], family.model_type, |end| Some(end) == marker.as_deref());
+                let found =
+                    detect(family.architectures[0], family.model_type, |end| Some(end) == marker.as_deref());
                 assert_eq!(found, Some(family));
             }
         }

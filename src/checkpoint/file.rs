@@ -1,7 +1,8 @@
 //! Files as bytes: mapped when they hold tensors, read whole when they are small.
 
 use crate::error::{Error, Result};
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::Path;
 
@@ -25,10 +26,21 @@ impl Deref for Bytes {
     }
 }
 
+/// What stands at a path.
+///
+/// # Errors
+/// If there is nothing, or the system refuses to tell.
+pub fn metadata(path: &Path) -> Result<Metadata> {
+    std::fs::metadata(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::input(path, "no such file or directory"),
+        _ => Error::io(path, e),
+    })
+}
+
 /// Opens what must be a regular file and returns it with its length.
 fn open_regular(path: &Path) -> Result<(File, u64)> {
     // Asked before opening: to open a pipe would wait for its writer.
-    let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    let kind = metadata(path)?;
     if !kind.is_file() {
         let found = if kind.is_dir() { "a directory" } else { "a device or pipe" };
         return Err(Error::input(path, format!("expected a regular file, found {found}")));

@@ -5,13 +5,22 @@
 //! floats. Nothing else in the program knows about containers, names or byte layouts of files.
 
 pub mod config;
+pub mod demo;
+pub mod families;
+pub mod file;
+pub mod gguf;
+pub mod hf;
 pub mod role;
+pub mod safetensors;
+pub mod ternarise;
+pub mod tokenizer;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use config::ModelConfig;
 use half::{bf16, f16};
 use role::Role;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use tritmark_kernels::Trits;
 
 /// An opened model: its configuration, its tensors, its tokenizer.
@@ -78,6 +87,17 @@ pub trait Container: Send + Sync {
     /// # Errors
     /// If the tensor is missing, not made of floats, or damaged.
     fn float(&self, role: Role) -> Result<FloatTensor>;
+
+    /// Some rows of a tensor of floats, for those too large to hold at once.
+    ///
+    /// # Errors
+    /// As [`float`](Self::float).
+    ///
+    /// # Panics
+    /// If `rows` are not all there.
+    fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        Ok(self.float(role)?.rows(rows))
+    }
 }
 
 /// One tensor as it stands in a file.
@@ -127,6 +147,23 @@ pub enum FloatData {
 }
 
 impl FloatTensor {
+    /// A copy of some rows (of some values, for a vector).
+    ///
+    /// # Panics
+    /// If `rows` are not all there.
+    pub fn rows(&self, rows: Range<usize>) -> FloatTensor {
+        let cols: usize = self.shape[1..].iter().product();
+        let at = rows.start * cols..rows.end * cols;
+        let data = match &self.data {
+            FloatData::F32(v) => FloatData::F32(v[at].to_vec()),
+            FloatData::F16(v) => FloatData::F16(v[at].to_vec()),
+            FloatData::Bf16(v) => FloatData::Bf16(v[at].to_vec()),
+        };
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        FloatTensor { shape, data }
+    }
+
     /// All values as f32, exact.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.data {
@@ -142,8 +179,27 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If it is none of these, or contradicts itself; nothing is guessed.
-    pub fn open(_name: &str) -> Result<Self> {
-        todo!("checkpoint reader")
+    pub fn open(name: &str) -> Result<Self> {
+        Self::open_with(name, &OpenOptions::default())
+    }
+
+    /// As [`open`](Self::open), with what the files leave open stated by the user.
+    ///
+    /// # Errors
+    /// As there; and if `options` contradict the files.
+    pub fn open_with(name: &str, options: &OpenOptions) -> Result<Self> {
+        if name == demo::NAME {
+            return demo::open();
+        }
+        let path = Path::new(name);
+        let kind = file::metadata(path)?;
+        let extension = path.extension().map(|e| e.to_ascii_lowercase());
+        match extension.as_ref().and_then(|e| e.to_str()) {
+            _ if kind.is_dir() => hf::open_dir(name, options),
+            Some("safetensors") => hf::open_file(name, options),
+            Some("gguf") => gguf::open(path, options),
+            _ => Err(Error::input(path, "expected a directory, a .safetensors or a .gguf file")),
+        }
     }
 
     /// Puts a checkpoint together; used by the readers.
@@ -175,5 +231,13 @@ impl Checkpoint {
     /// As there.
     pub fn float(&self, role: Role) -> Result<FloatTensor> {
         self.container.float(role)
+    }
+
+    /// See [`Container::float_rows`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        self.container.float_rows(role, rows)
     }
 }

@@ -35,7 +35,12 @@ impl<T: Clone + Iterator<Item = f32>> Floats for T {}
 ///
 /// # Panics
 /// If there are not `rows * cols` weights.
-pub fn master(recipe: Recipe, rows: usize, cols: usize, weights: impl Floats) -> Result<(Trits, f32), NotTernary> {
+pub fn master(
+    recipe: Recipe,
+    rows: usize,
+    cols: usize,
+    weights: impl Floats,
+) -> Result<(Trits, f32), NotTernary> {
     let mean = mean_abs(weights.clone(), rows * cols);
     if !mean.is_finite() {
         let bad = weights.enumerate().find(|(_, w)| !w.is_finite());
@@ -69,17 +74,24 @@ fn mean_abs(weights: impl Floats, len: usize) -> f32 {
     if len == 0 { 0.0 } else { (sums.iter().sum::<f64>() / len as f64) as f32 }
 }
 
-/// Reads weights of which all magnitudes are equal or zero: trits times a scale. All zero gives
-/// scale 1.
+/// Reads weights of which all magnitudes are equal or zero: trits times a scale. The scale must be
+/// `expected`, where given. All zero gives scale 1.
 ///
 /// # Errors
 /// With the first weight that has another magnitude.
 ///
 /// # Panics
 /// If there are not `rows * cols` weights.
-pub fn dequantised(rows: usize, cols: usize, weights: impl Floats) -> Result<(Trits, f32), NotTernary> {
-    let scale = weights.clone().map(f32::abs).find(|w| *w != 0.0).unwrap_or(1.0);
-    if let Some((at, value)) = weights.clone().enumerate().find(|(_, w)| *w != 0.0 && w.abs() != scale || !w.is_finite()) {
+pub fn dequantised(
+    rows: usize,
+    cols: usize,
+    weights: impl Floats,
+    expected: Option<f32>,
+) -> Result<(Trits, f32), NotTernary> {
+    let first = || weights.clone().map(f32::abs).find(|w| *w != 0.0);
+    let scale = expected.or_else(first).unwrap_or(1.0);
+    let bad = |w: f32| w != 0.0 && w.abs() != scale || !w.is_finite();
+    if let Some((at, value)) = weights.clone().enumerate().find(|(_, w)| bad(*w)) {
         return Err(NotTernary { at, value });
     }
     let data = weights.map(|w| i8::from(w > 0.0) - i8::from(w < 0.0)).collect();
@@ -100,6 +112,17 @@ mod tests {
     }
 
     #[test]
+    fn absmean_in_bf16_rounds_every_step() {
+        // mean 0.75. In f32 0.3752 / 0.75 is above 0.5; in bf16 the product rounds to 0.5, a tie.
+        let w = [0.3752, 1.1248, 0.75, -0.75];
+        let (exact, _) = master(Recipe::AbsmeanF32, 1, 4, w.into_iter()).unwrap();
+        assert_eq!(exact.as_slice(), [1, 1, 1, -1]);
+        let (rounded, scale) = master(Recipe::AbsmeanBf16, 1, 4, w.into_iter()).unwrap();
+        assert_eq!(rounded.as_slice(), [0, 1, 1, -1]);
+        assert_eq!(scale, 1.0 / 1.3359375);
+    }
+
+    #[test]
     fn zero_weights_get_the_smallest_scale() {
         let (trits, scale) = master(Recipe::AbsmeanF32, 1, 4, [0f32; 4].into_iter()).unwrap();
         assert_eq!(trits.as_slice(), [0; 4]);
@@ -115,9 +138,10 @@ mod tests {
 
     #[test]
     fn dequantised_weights_are_proven() {
-        let (trits, scale) = dequantised(1, 4, [0.25, 0.0, -0.25, 0.25].into_iter()).unwrap();
+        let (trits, scale) = dequantised(1, 4, [0.25, 0.0, -0.25, 0.25].into_iter(), None).unwrap();
         assert_eq!((trits.as_slice(), scale), ([1, 0, -1, 1].as_slice(), 0.25));
-        assert_eq!(dequantised(1, 3, [0.25, 0.0, -0.5].into_iter()).unwrap_err().at, 2);
-        assert_eq!(dequantised(1, 2, [f32::INFINITY, 0.0].into_iter()).unwrap_err().at, 0);
+        assert_eq!(dequantised(1, 3, [0.25, 0.0, -0.5].into_iter(), None).unwrap_err().at, 2);
+        assert_eq!(dequantised(1, 2, [f32::INFINITY, 0.0].into_iter(), None).unwrap_err().at, 0);
+        assert_eq!(dequantised(1, 2, [0.0, 0.25].into_iter(), Some(1.0)).unwrap_err().at, 1);
     }
 }

@@ -1,7 +1,7 @@
 //! What this CPU is, what it can do, and its measured limits.
 
 mod cpu;
-mod linux;
+pub(crate) mod linux;
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Suites: sets of arms as data, and the main job that runs one from checkpoint to report.
 
+mod journal;
+mod prove;
 mod run;
 
 pub use run::{Options, run};

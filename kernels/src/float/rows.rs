@@ -2,7 +2,7 @@
 
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Element, Line, PANEL, for_each_tile, multiply};
+use super::tile::{Element, Line, Lines, PANEL, for_each_tile, multiply};
 use crate::pool::Pool;
 use half::{bf16, f16};
 
@@ -17,10 +17,16 @@ pub struct FloatRows {
 }
 
 enum Panels {
-    F32(Vec<Line<f32>>),
-    F16(Vec<Line<f16>>),
-    Bf16(Vec<Line<bf16>>),
+    F32(Lines<f32>),
+    F16(Lines<f16>),
+    Bf16(Lines<bf16>),
 }
+
+/// Takes the 32 sums of (panel, token).
+type Out<'a> = &'a mut dyn FnMut(usize, usize, &[f32; PANEL]);
+
+/// Multiplies (panels, cols) by (x, tokens).
+type Multiply<E> = fn(&[Line<E>], usize, &[f32], usize, Out);
 
 /// Bytes of panels that a thread takes at a time.
 const TASK: usize = 128 << 10;
@@ -63,9 +69,9 @@ impl FloatRows {
     /// Bytes that one token reads.
     pub fn bytes(&self) -> usize {
         match &self.panels {
-            Panels::F32(p) => size_of_val(p.as_slice()),
-            Panels::F16(p) => size_of_val(p.as_slice()),
-            Panels::Bf16(p) => size_of_val(p.as_slice()),
+            Panels::F32(p) => size_of_val(&p[..]),
+            Panels::F16(p) => size_of_val(&p[..]),
+            Panels::Bf16(p) => size_of_val(&p[..]),
         }
     }
 
@@ -121,7 +127,7 @@ impl FloatRows {
         x: &[f32],
         tokens: usize,
         out: &mut [f32],
-        multiply: fn(&[Line<E>], usize, &[f32], usize, &mut dyn FnMut(usize, usize, &[f32; PANEL])),
+        multiply: Multiply<E>,
     ) {
         if self.cols == 0 {
             return out.fill(0.0);
@@ -171,9 +177,9 @@ impl Columns {
 }
 
 /// Lays a row-major matrix out in panels; rows that fill the last panel up are zero.
-fn pack<E: Element>(pool: &Pool, rows: usize, cols: usize, data: &[E]) -> Vec<Line<E>> {
+fn pack<E: Element>(pool: &Pool, rows: usize, cols: usize, data: &[E]) -> Lines<E> {
     assert_eq!(Some(data.len()), rows.checked_mul(cols), "data is [rows, cols]");
-    let mut lines = vec![Line([E::default(); PANEL]); rows.div_ceil(PANEL) * cols];
+    let mut lines = Lines::new(rows.div_ceil(PANEL) * cols);
     if lines.is_empty() {
         return lines;
     }
@@ -196,7 +202,7 @@ fn multiply_body<S: Simd, E: Element>(
     cols: usize,
     x: &[f32],
     tokens: usize,
-    out: &mut dyn FnMut(usize, usize, &[f32; PANEL]),
+    out: Out,
 ) {
     for (p, panel) in panels.chunks_exact(cols).enumerate() {
         for_each_tile!(S, tokens, |start, T| {
@@ -216,7 +222,7 @@ macro_rules! multiply_of {
                 cols: usize,
                 x: &[f32],
                 tokens: usize,
-                out: &mut dyn FnMut(usize, usize, &[f32; PANEL]),
+                out: Out,
             ) = multiply_body
         }
     };

@@ -9,6 +9,9 @@
 //!
 //! After the last block: the scale (f32), then 28 bytes that nobody reads; we write zeros.
 //! ```
+//!
+//! `i2_s_arm` is the same in blocks of 64 and 16 bytes, as bitnet.cpp writes it on ARM, under the same
+//! type id and without a mark.
 
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
@@ -16,8 +19,23 @@ use crate::Trits;
 /// The [`i2_s`](self) layout: blocks of 128.
 pub static I2_S: I2S<32> = I2S { name: "i2_s", requires: "rows times columns must be a multiple of 128" };
 
+/// The [`i2_s_arm`](self) layout: blocks of 64.
+pub static I2_S_ARM: I2S<16> =
+    I2S { name: "i2_s_arm", requires: "rows times columns must be a multiple of 64" };
+
 /// Bytes after the codes: the scale and filler.
-const TAIL: usize = 32;
+pub(super) const TAIL: usize = 32;
+
+/// Writes the [`TAIL`].
+pub(super) fn write_tail(tail: &mut [u8], scale: f32) {
+    tail.fill(0);
+    tail[..4].copy_from_slice(&scale.to_le_bytes());
+}
+
+/// The scale in a [`TAIL`].
+pub(super) fn read_tail(tail: &[u8]) -> f32 {
+    f32::from_le_bytes(*tail.first_chunk().expect("the tail begins with an f32"))
+}
 
 /// Blocks of `4 * STRIDE` weights in `STRIDE` bytes.
 #[derive(Debug)]
@@ -53,8 +71,7 @@ impl<const STRIDE: usize> Layout for I2S<STRIDE> {
                 *byte = code(0) << 6 | code(1) << 4 | code(2) << 2 | code(3);
             }
         }
-        tail.fill(0);
-        tail[..4].copy_from_slice(&scale.to_le_bytes());
+        write_tail(tail, scale);
         Ok(())
     }
 
@@ -62,8 +79,7 @@ impl<const STRIDE: usize> Layout for I2S<STRIDE> {
         check_len(self.packed_len(rows, cols)?, bytes)?;
         let (codes, tail) = bytes.split_at(bytes.len() - TAIL);
         check_2bit(codes, 0)?;
-        let scale = tail.first_chunk().expect("the tail is longer than an f32");
-        Ok(Some(f32::from_le_bytes(*scale)))
+        Ok(Some(read_tail(tail)))
     }
 
     fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]) {

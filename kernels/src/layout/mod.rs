@@ -2,12 +2,25 @@
 
 mod hf;
 mod i2_s;
+mod i2_s_4row;
+mod iq1_bn;
+mod iq2_bn;
+mod q2_0;
+pub mod tile;
+mod tl1;
+mod tl2;
 pub(crate) mod tm2;
 mod tq1_0;
 mod tq2_0;
 
 pub use hf::HF;
-pub use i2_s::I2_S;
+pub use i2_s::{I2_S, I2_S_ARM};
+pub use i2_s_4row::I2_S_4ROW;
+pub use iq1_bn::IQ1_BN;
+pub use iq2_bn::IQ2_BN;
+pub use q2_0::{Q2_0, Q2_0_G128};
+pub use tl1::TL1;
+pub use tl2::TL2;
 pub use tm2::TM2;
 pub use tq1_0::TQ1_0;
 pub use tq2_0::TQ2_0;
@@ -229,9 +242,13 @@ impl From<ShapeError> for UnpackError {
 }
 
 /// Every layout, foreign ones first.
-pub static ALL: &[&dyn Layout] = &[&HF, &I2_S, &TQ1_0, &TQ2_0, &TM2];
+pub static ALL: &[&dyn Layout] = &[
+    &HF, &I2_S, &I2_S_ARM, &I2_S_4ROW, &TL1, &TL2, &TQ1_0, &TQ2_0, &Q2_0, &Q2_0_G128, &IQ1_BN, &IQ2_BN, &TM2,
+];
 
-/// Finds a layout by its [name](Layout::name).
+/// Finds a layout by its [name](Layout::name): one of [`ALL`], or `tl1` or `tl2` with an explicit
+/// [`Tile`](tile::Tile), such as `tl2_BM64_BK96_bm32`.
 pub fn by_name(name: &str) -> Option<&'static dyn Layout> {
-    ALL.iter().copied().find(|l| l.name() == name)
+    let plain = ALL.iter().copied().find(|l| l.name() == name);
+    plain.or_else(|| tl1::by_name(name)).or_else(|| tl2::by_name(name))
 }

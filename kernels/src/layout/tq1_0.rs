@@ -32,12 +32,12 @@ const BYTES: usize = 54;
 const GROUPS: [(usize, usize, usize, usize); 3] = [(0, 0, 32, 5), (160, 32, 16, 5), (240, 48, 4, 4)];
 
 /// The byte that holds the five-digit number `value`.
-const fn encode(value: u16) -> u8 {
+pub(super) const fn encode(value: u16) -> u8 {
     (value * 256).div_ceil(243) as u8
 }
 
 /// The five trits of each byte.
-static TRITS: [[i8; 5]; 256] = {
+pub(super) static TRITS: [[i8; 5]; 256] = {
     let mut table = [[0; 5]; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -55,7 +55,7 @@ static TRITS: [[i8; 5]; 256] = {
 
 /// Digits in the number that each byte stands for, without zeros at its end; 6 for the 13 bytes that
 /// stand for none.
-static DIGITS: [u8; 256] = {
+pub(super) static DIGITS: [u8; 256] = {
     let mut table = [6; 256];
     let mut value = 0;
     while value < 243 {

@@ -28,15 +28,22 @@ impl Kernel for Scalar {
         1
     }
 
-    fn matmul(&self, weights: &Packed, x: &Activations, rows: Range<usize>, out: &mut [i32]) {
-        check_call(self, weights, x, &rows, out);
+    fn run(
+        &self,
+        weights: &Packed,
+        x: &Activations,
+        tokens: Range<usize>,
+        rows: Range<usize>,
+        sink: &mut dyn FnMut(usize, usize, &[i32]),
+    ) {
+        check_call(self, weights, x, &tokens, &rows);
         ROW.with_borrow_mut(|w| {
             w.resize(weights.cols(), 0);
-            for (i, row) in rows.clone().enumerate() {
+            for row in rows {
                 weights.unpack_row(row, w);
-                for t in 0..x.tokens() {
+                for t in tokens.clone() {
                     let products = w.iter().zip(x.row(t)).map(|(&w, &x)| i32::from(w) * i32::from(x));
-                    out[t * rows.len() + i] = products.sum();
+                    sink(t, row, &[products.sum()]);
                 }
             }
         });

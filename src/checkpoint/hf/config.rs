@@ -9,6 +9,7 @@ use crate::checkpoint::families::Family;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// No dimension of a model is larger; keeps products of two within a u64.
@@ -93,15 +94,15 @@ impl Json {
         }
     }
 
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        self.typed(key, "true or false")
-    }
-
-    /// A text.
+    /// A flag.
     ///
     /// # Errors
     /// If the value is something else.
-    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "true or false")
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "a text")
     }
 
@@ -152,25 +153,42 @@ impl Json {
         let Some(q) = self.object("quantization_config")? else { return Ok(None) };
         let method = q.need("quant_method", q.text("quant_method"))?;
         if method != "bitnet" {
-            return Err(q.error(format!("{}: expected \"bitnet\", found \"{method}\"", q.key("quant_method"))));
+            return Err(
+                q.error(format!("{}: expected \"bitnet\", found \"{method}\"", q.key("quant_method")))
+            );
         }
         let class = q.text("linear_class")?.unwrap_or("bitlinear");
         let inverse_scale = match class {
             "bitlinear" => true,
             "autobitlinear" => false,
-            other => return Err(q.error(format!("{}: expected \"bitlinear\" or \"autobitlinear\", found \"{other}\"", q.key("linear_class")))),
+            other => {
+                return Err(q.error(format!(
+                    "{}: expected \"bitlinear\" or \"autobitlinear\", found \"{other}\"",
+                    q.key("linear_class")
+                )));
+            }
         };
         let online = match q.text("quantization_mode")?.unwrap_or("offline") {
             "offline" => false,
             "online" if inverse_scale => {
-                return Err(q.error(format!("{}: \"online\" contradicts the class \"bitlinear\", which has packed weights only", q.key("quantization_mode"))));
+                return Err(q.error(format!(
+                    "{}: \"online\" contradicts the class \"bitlinear\", which has packed weights only",
+                    q.key("quantization_mode")
+                )));
             }
             "online" => true,
-            other => return Err(q.error(format!("{}: expected \"offline\" or \"online\", found \"{other}\"", q.key("quantization_mode")))),
+            other => {
+                return Err(q.error(format!(
+                    "{}: expected \"offline\" or \"online\", found \"{other}\"",
+                    q.key("quantization_mode")
+                )));
+            }
         };
         let key = "modules_to_not_convert";
         if let Some(modules) = q.typed::<Vec<String>>(key, "a list of texts")? {
-            if let Some(other) = modules.iter().find(|m| m.as_str() != "lm_head" && !m.contains("embed_tokens")) {
+            if let Some(other) =
+                modules.iter().find(|m| m.as_str() != "lm_head" && !m.contains("embed_tokens"))
+            {
                 return Err(q.unsupported(key, &format!("\"{other}\" to stay a float matrix")));
             }
             if !modules.iter().any(|m| m == "lm_head") {
@@ -193,7 +211,9 @@ impl Json {
             match self.count(key)? {
                 None => {}
                 Some(n) if n == expected => {}
-                Some(n) => return Err(self.error(format!("{}: expected {expected}, found {n}", self.key(key)))),
+                Some(n) => {
+                    return Err(self.error(format!("{}: expected {expected}, found {n}", self.key(key))));
+                }
             }
         }
         Ok(())
@@ -206,7 +226,12 @@ impl Json {
     ///
     /// # Errors
     /// If a key is missing, contradictory, or asks for what is not supported.
-    pub fn model(&self, family: &Family, linear: LinearKind, inner_norm_eps: Option<f32>) -> Result<ModelConfig> {
+    pub fn model(
+        &self,
+        family: &Family,
+        linear: LinearKind,
+        inner_norm_eps: Option<f32>,
+    ) -> Result<ModelConfig> {
         self.refuse_unsupported(family)?;
         let hidden = self.need_count("hidden_size")?;
         let heads = self.need_count("num_attention_heads")?;
@@ -223,7 +248,9 @@ impl Json {
             None => return Err(self.missing("head_dim")),
         };
         if !head_dim.is_multiple_of(2) {
-            return Err(self.error(format!("the width of a head is {head_dim}; rotary embedding needs an even one")));
+            return Err(
+                self.error(format!("the width of a head is {head_dim}; rotary embedding needs an even one"))
+            );
         }
         if heads.checked_mul(head_dim).is_none_or(|n| n as u64 >= MAX_DIMENSION) {
             return Err(self.error(format!("{heads} heads of width {head_dim} are out of range")));
@@ -318,7 +345,8 @@ impl Json {
         };
         match (old, new) {
             (Some(a), Some(b)) if a != b => {
-                Err(self.error(format!("\"rope_theta\" ({a}) contradicts \"rope_parameters.rope_theta\" ({b})")))
+                Err(self
+                    .error(format!("\"rope_theta\" ({a}) contradicts \"rope_parameters.rope_theta\" ({b})")))
             }
             (Some(theta), _) | (None, Some(theta)) => Ok(theta),
             (None, None) => Err(self.error("\"rope_theta\" (or \"rope_parameters.rope_theta\") is missing")),
@@ -372,7 +400,9 @@ impl Json {
             }
         };
         if windowed.len() != layers {
-            return Err(self.error(format!("\"layer_types\" has {} entries for {layers} layers", windowed.len())));
+            return Err(
+                self.error(format!("\"layer_types\" has {} entries for {layers} layers", windowed.len()))
+            );
         }
         let key = "query_pre_attn_scalar";
         let gemma = Gemma {
@@ -415,11 +445,25 @@ impl Json {
             .collect()
     }
 
-    /// Whether `tokenizer_config.json` says that texts begin with the BOS token.
+    /// The tensors of an index file, and the file that each should be in.
     ///
     /// # Errors
-    /// If the value is no flag.
-    pub fn adds_bos(&self) -> Result<bool> {
-        Ok(self.flag("add_bos_token")? == Some(true))
+    /// If `weight_map` is missing or maps to something else than texts.
+    pub fn weight_map(&self) -> Result<BTreeMap<String, String>> {
+        let key = "weight_map";
+        self.need(key, self.typed(key, "an object that maps tensors to files"))
+    }
+
+    /// `rms_norm_eps`, for the norms inside linears where nothing else is stated.
+    ///
+    /// # Errors
+    /// If it is no positive number.
+    pub fn norm_eps(&self) -> Result<Option<f32>> {
+        Ok(self.positive("rms_norm_eps")?.map(|eps| eps as f32))
+    }
+
+    /// The object itself.
+    pub fn map(&self) -> &Map<String, Value> {
+        &self.map
     }
 }

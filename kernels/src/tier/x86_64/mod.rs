@@ -7,6 +7,7 @@
 //! multiplied directly ([`chunk`]).
 
 mod chunk;
+mod peak;
 mod strip;
 mod vector;
 
@@ -31,6 +32,10 @@ struct Ops {
     tile: unsafe fn(*const u8, usize, &[*const i8], bool, &mut Tile),
     /// [`chunk::gemv`].
     chunks: unsafe fn(&[*const u8; chunk::ROWS], Chunks, usize, *const i8, &mut [i32; chunk::ROWS]),
+    /// [`peak::peak`].
+    peak: unsafe fn(usize),
+    /// Multiply-adds of one time of it.
+    peak_macs: f64,
     /// Tokens in a full tile.
     tile_tokens: usize,
 }
@@ -44,7 +49,7 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, $strip:ident, $registers:literal, $chunk:ident,
-     $tile_registers:literal, [$($nt:literal)+], $largest:literal) => {
+     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
             unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, reversed: bool, out: &mut [i32; ROWS]) {
@@ -85,18 +90,53 @@ macro_rules! ops {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe { chunk::gemv::<vector::$chunk>(rows, chunks, groups, x, out) }
             }
-            Ops { tier: $tier, gemv, tile, chunks, tile_tokens: $largest }
+            #[target_feature(enable = $features)]
+            unsafe fn peak(times: usize) {
+                // SAFETY: the function is compiled for the tier.
+                unsafe { peak::peak::<vector::$strip, $peak>(times) }
+            }
+            Ops {
+                tier: $tier,
+                gemv,
+                tile,
+                chunks,
+                peak,
+                peak_macs: peak::macs::<vector::$strip, $peak>(),
+                tile_tokens: $largest,
+            }
         };
     };
 }
 
-ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4);
-ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4);
-ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12);
+ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2);
+ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2);
+ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3);
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", Vnni512, 2, Vnni256, 2,
-    [1 2 3 4 5 6 7 8 9 10 11 12], 12
+    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3
 );
+
+/// The multiply loop of a tier.
+pub(crate) struct Peak(&'static Ops);
+
+impl Peak {
+    /// Multiply-adds of one time.
+    pub(crate) fn macs(&self) -> f64 {
+        self.0.peak_macs
+    }
+
+    /// Runs the loop.
+    pub(crate) fn run(&self, times: usize) {
+        // SAFETY: `peak`, which alone makes this value, has seen the tier.
+        unsafe { (self.0.peak)(times) }
+    }
+}
+
+/// The multiply loop of a tier, if this CPU has it.
+pub(crate) fn peak(tier: Tier) -> Option<Peak> {
+    let ops = [&AVX2, &AVXVNNI, &AVX512, &AVX512VNNI].into_iter().find(|ops| ops.tier == tier)?;
+    tier.is_available().then_some(Peak(ops))
+}
 
 /// How a layout's bytes become `tm2` strips.
 #[derive(Clone, Copy)]
@@ -173,26 +213,31 @@ impl Kernel for X86 {
         ROWS
     }
 
-    fn matmul(&self, weights: &Packed, x: &Activations, rows: Range<usize>, out: &mut [i32]) {
-        check_call(self, weights, x, &rows, out);
+    fn run(&self, weights: &Packed, x: &Activations, tokens: Range<usize>, rows: Range<usize>, sink: Sink) {
+        check_call(self, weights, x, &tokens, &rows);
         let source = Source::of(weights);
         match source {
-            Source::Chunks(chunks) if x.tokens() == 1 => self.gemv_chunks(weights, chunks, x, rows, out),
-            _ => SCRATCH.with_borrow_mut(|scratch| self.by_strips(weights, source, x, rows, scratch, out)),
+            Source::Chunks(chunks) if tokens.len() == 1 => {
+                self.gemv_chunks(weights, chunks, x, tokens.start, rows, sink)
+            }
+            _ => SCRATCH
+                .with_borrow_mut(|scratch| self.by_strips(weights, source, x, tokens, rows, scratch, sink)),
         }
     }
 }
 
 impl X86 {
     /// Strip by strip, in tiles of tokens.
+    #[allow(clippy::too_many_arguments)] // those of `run`, and two
     fn by_strips(
         &self,
         weights: &Packed,
         source: Source,
         x: &Activations,
+        tokens: Range<usize>,
         rows: Range<usize>,
         scratch: &mut Scratch,
-        out: &mut [i32],
+        sink: Sink,
     ) {
         let groups = weights.cols().div_ceil(GROUP);
         // The activations' stride covers whole groups, so a token may be read up to the last one's end.
@@ -200,40 +245,39 @@ impl X86 {
         let reversed = matches!(source, Source::Chunks(Chunks { reversed: true, .. }));
         let mut sums = [[0; ROWS]; MAX_TILE];
         for start in rows.clone().step_by(ROWS) {
-            let len = ROWS.min(rows.end - start);
+            let strip_rows = start..rows.end.min(start + ROWS);
+            let len = strip_rows.len();
             let strip = match source {
                 Source::Strips => {
                     let bytes = groups * GROUP_BYTES;
                     &weights.bytes()[start / ROWS * bytes..][..bytes]
                 }
-                Source::Chunks(chunks) => {
-                    gather_chunks(weights, chunks, start..start + len, &mut scratch.strip)
-                }
-                Source::Rows => gather_rows(weights, start..start + len, scratch),
+                Source::Chunks(chunks) => gather_chunks(weights, chunks, strip_rows, &mut scratch.strip),
+                Source::Rows => gather_rows(weights, strip_rows, scratch),
             };
             assert_eq!(strip.len(), groups * GROUP_BYTES);
             let strip = strip.as_ptr();
-            let tiles = x.tokens().div_ceil(self.ops.tile_tokens).max(1);
+            let tiles = tokens.len().div_ceil(self.ops.tile_tokens);
             for i in 0..tiles {
                 // As even as possible.
-                let tokens = i * x.tokens() / tiles..(i + 1) * x.tokens() / tiles;
-                if tokens.len() == 1 {
-                    // SAFETY: `boxed` has seen the tier; the strip holds `groups` groups and the token
-                    // as many columns, both asserted above.
-                    unsafe {
-                        (self.ops.gemv)(strip, groups, x.row(tokens.start).as_ptr(), reversed, &mut sums[0])
-                    };
-                } else if !tokens.is_empty() {
+                let cut = |i| tokens.start + i * tokens.len() / tiles;
+                let tile = cut(i)..cut(i + 1);
+                if tile.len() == 1 {
+                    let x = x.row(tile.start).as_ptr();
+                    // SAFETY: `boxed` has seen the tier; the strip holds `groups` groups and the
+                    // token as many columns, both asserted above.
+                    unsafe { (self.ops.gemv)(strip, groups, x, reversed, &mut sums[0]) };
+                } else {
                     let mut pointers = [std::ptr::null(); MAX_TILE];
-                    for (pointer, t) in pointers.iter_mut().zip(tokens.clone()) {
+                    for (pointer, t) in pointers.iter_mut().zip(tile.clone()) {
                         *pointer = x.row(t).as_ptr();
                     }
                     // SAFETY: as above, for each token; a tile has at most `tile_tokens` tokens.
-                    unsafe { (self.ops.tile)(strip, groups, &pointers[..tokens.len()], reversed, &mut sums) };
+                    unsafe { (self.ops.tile)(strip, groups, &pointers[..tile.len()], reversed, &mut sums) };
                 }
-                for (sums, t) in sums.iter().zip(tokens) {
-                    let out = &mut out[t * rows.len() + start - rows.start..][..len];
-                    correct(out, sums, x.sum(t));
+                for (sums, t) in sums.iter_mut().zip(tile) {
+                    correct(sums, x.sum(t));
+                    sink(t, start, &sums[..len]);
                 }
             }
         }
@@ -245,30 +289,36 @@ impl X86 {
         weights: &Packed,
         chunks: Chunks,
         x: &Activations,
+        token: usize,
         rows: Range<usize>,
-        out: &mut [i32],
+        sink: Sink,
     ) {
         let groups = weights.cols() / GROUP;
         assert!(x.stride() >= groups * GROUP);
         let row_bytes = row_bytes(weights, chunks);
-        for (start, out) in rows.step_by(chunk::ROWS).zip(out.chunks_mut(chunk::ROWS)) {
+        for start in rows.clone().step_by(chunk::ROWS) {
+            let len = chunk::ROWS.min(rows.end - start);
             // Behind the last row it is taken again.
             let pointers = std::array::from_fn(|i| {
-                weights.bytes()[(start + i.min(out.len() - 1)) * row_bytes..][..row_bytes].as_ptr()
+                weights.bytes()[(start + i.min(len - 1)) * row_bytes..][..row_bytes].as_ptr()
             });
             let mut sums = [0; chunk::ROWS];
             // SAFETY: `boxed` has seen the tier; each row's slice holds the chunks of `groups` groups
             // and the token as many columns, asserted above.
-            unsafe { (self.ops.chunks)(&pointers, chunks, groups, x.row(0).as_ptr(), &mut sums) };
-            correct(out, &sums, x.sum(0));
+            unsafe { (self.ops.chunks)(&pointers, chunks, groups, x.row(token).as_ptr(), &mut sums) };
+            correct(&mut sums, x.sum(token));
+            sink(token, start, &sums[..len]);
         }
     }
 }
 
+/// Where sums go; see [`Kernel::run`].
+type Sink<'a> = &'a mut dyn FnMut(usize, usize, &[i32]);
+
 /// Turns sums over codes into sums over weights.
-fn correct(out: &mut [i32], sums: &[i32], sum: i32) {
-    for (out, s) in out.iter_mut().zip(sums) {
-        *out = s.wrapping_sub(sum);
+fn correct(sums: &mut [i32], sum: i32) {
+    for s in sums {
+        *s = s.wrapping_sub(sum);
     }
 }
 

@@ -1,0 +1,222 @@
+//! `tl2`: triples of trits as a 4-bit magnitude and a sign bit, as bitnet.cpp writes it for its x86
+//! lookup kernels (GGUF type 39 or 42).
+//!
+//! ```text
+//! A triple (a, b, c) is t = 9a + 3b + c. The first K3 = K - K mod BK columns are triples, the others
+//! pairs as in tl1. Three parts follow each other:
+//!
+//! magnitudes  tiles of BM rows · tiles of BK columns · 32 rows · 6 columns; a byte holds two
+//!             neighbouring |t| of one row, the first in the high half; the 32 rows come in the order
+//!             0..8, 16..24, 8..16, 24..32
+//! signs       tiles of BM rows · tiles of BK columns · 32 rows · 24 columns; 16 little-endian u16:
+//!             bit 15 - i of word j is set if t < 0 in triple i / 2 and row (i mod 2) * 16 + j
+//! pairs       tiles of BM rows · 32 columns · 32 rows · 4 columns; rows ordered as above
+//!
+//! Zeros up to (K - 256) * M / 3 * 5 / 8 + 256 * M / 2 * 4 / 8 (each division rounded down) and on to
+//! a multiple of 32; then the scale (f32) and 28 bytes of zeros.
+//! ```
+//!
+//! BM and BK are a [`Tile`], which files do not state; its bm is always 32.
+
+use super::i2_s::{TAIL, read_tail, write_tail};
+use super::tile::{Made, PUBLISHED, Tile, largest};
+use super::tl1::{check_quads, decode, encode};
+use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
+use crate::Trits;
+use std::sync::Mutex;
+
+/// The [`tl2`](self) layout with the tile of [`Tl2::tile`].
+pub static TL2: Tl2 = Tl2 { name: "tl2", tile: None };
+
+/// The type of [`TL2`] and of its relatives with explicit tiles.
+#[derive(Debug)]
+pub struct Tl2 {
+    name: &'static str,
+    tile: Option<Tile>,
+}
+
+/// The layout called `tl2_BM…_BK…_bm32`.
+pub(super) fn by_name(name: &str) -> Option<&'static dyn Layout> {
+    static MADE: Made<Tl2> = Made(Mutex::new(Vec::new()));
+    let make = |name, tile: Tile| {
+        let fits = tile.inner_rows == 32 && tile.rows.is_multiple_of(32) && tile.cols.is_multiple_of(24);
+        fits.then_some(Tl2 { name, tile: Some(tile) })
+    };
+    Some(MADE.by_name(name, "tl2_", make)?)
+}
+
+impl Tl2 {
+    /// The tile that a `rows` × `cols` matrix is cut with: the explicit one, else the one published
+    /// for this shape, else one derived from it. It may not fit; then the shape is refused.
+    pub fn tile(&self, rows: usize, cols: usize) -> Tile {
+        self.tile.unwrap_or_else(|| {
+            let published = PUBLISHED.iter().find(|p| (p.0, p.1) == (rows, cols)).map(|p| p.3);
+            published.unwrap_or(Tile {
+                rows: largest(&[320, 256, 160, 128, 64, 32], rows),
+                cols: 96,
+                inner_rows: 32,
+            })
+        })
+    }
+
+    /// Where the parts of a matrix of a shape that fits lie.
+    fn parts(&self, rows: usize, cols: usize) -> Parts {
+        let tile = self.tile(rows, cols);
+        let triple_cols = cols - cols % tile.cols;
+        let signs = rows * triple_cols / 6;
+        Parts { tile, triple_cols, pair_cols: cols - triple_cols, signs, pairs: signs + signs / 4 }
+    }
+}
+
+/// Where what lies.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    tile: Tile,
+    /// K3.
+    triple_cols: usize,
+    /// K - K3.
+    pair_cols: usize,
+    /// Offset of the signs.
+    signs: usize,
+    /// Offset of the pairs.
+    pairs: usize,
+}
+
+/// Place of a row among its 32.
+fn slot(row: usize) -> usize {
+    [0, 16, 8, 24][row % 32 / 8] + row % 8
+}
+
+impl Parts {
+    /// Offset, counted in weights, of the group of `width` columns from `col` on of 32 rows that
+    /// `row` is in, among `cols` columns in tiles of `tile_cols`.
+    fn group(&self, cols: usize, tile_cols: usize, width: usize, row: usize, col: usize) -> usize {
+        let bm = self.tile.rows;
+        row / bm * bm * cols
+            + col / tile_cols * bm * tile_cols
+            + row % bm / 32 * 32 * tile_cols
+            + col % tile_cols / width * 32 * width
+    }
+
+    /// Offset of the magnitudes of the triples at `col` and `col + 3`.
+    fn magnitudes(&self, row: usize, col: usize) -> usize {
+        self.group(self.triple_cols, self.tile.cols, 6, row, col) / 6 + slot(row)
+    }
+
+    /// Offset and bit of the sign of the triple at `col`.
+    fn sign(&self, row: usize, col: usize) -> (usize, u8) {
+        let group = self.group(self.triple_cols, self.tile.cols, 24, row, col) / 24;
+        let bit = 15 - (2 * (col % 24 / 3) + row % 32 / 16);
+        (self.signs + group + 2 * (row % 16) + bit / 8, 1 << (bit % 8))
+    }
+
+    /// Offset of the pairs of columns `triple_cols + col..` and the next three.
+    fn pair(&self, row: usize, col: usize) -> usize {
+        self.pairs + self.group(self.pair_cols, 32, 4, row, col) / 4 + slot(row)
+    }
+
+    /// End of the pairs.
+    fn end(&self, rows: usize) -> usize {
+        self.pairs + rows * self.pair_cols / 4
+    }
+}
+
+/// t of three weights.
+fn triple(w: &[i8]) -> i8 {
+    9 * w[0] + 3 * w[1] + w[2]
+}
+
+impl Layout for Tl2 {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn scale_form(&self) -> ScaleForm {
+        ScaleForm::F32
+    }
+
+    fn packed_len(&self, rows: usize, cols: usize) -> Result<usize, ShapeError> {
+        elements(self.name, rows, cols)?;
+        let error = |requires| ShapeError { layout: self.name, rows, cols, requires };
+        let tile = self.tile(rows, cols);
+        if !rows.is_multiple_of(tile.rows) || !(cols % tile.cols).is_multiple_of(32) {
+            return Err(error(match self.tile {
+                Some(_) => "rows must be a multiple of BM, and columns modulo BK of 32",
+                None => "rows and columns must be multiples of 32",
+            }));
+        }
+        if cols < 256 {
+            return Err(error("columns must be at least 256"));
+        }
+        let len = (cols - 256) * rows / 3 * 5 / 8 + 256 * rows / 2 * 4 / 8;
+        if self.parts(rows, cols).end(rows) > len {
+            return Err(error("at most 256 columns may be left over by tiles of BK"));
+        }
+        Ok(len.next_multiple_of(32) + TAIL)
+    }
+
+    fn pack(&self, trits: &Trits, scale: f32, out: &mut [u8]) -> Result<(), ShapeError> {
+        let (rows, cols) = (trits.rows(), trits.cols());
+        assert_eq!(out.len(), self.packed_len(rows, cols)?);
+        let (out, tail) = out.split_at_mut(out.len() - TAIL);
+        out.fill(0);
+        let parts = self.parts(rows, cols);
+        for row in 0..rows {
+            let (triples, pairs) = trits.row(row).split_at(parts.triple_cols);
+            for (i, w) in triples.chunks_exact(6).enumerate() {
+                let (first, second) = (triple(&w[..3]), triple(&w[3..]));
+                out[parts.magnitudes(row, 6 * i)] = first.unsigned_abs() << 4 | second.unsigned_abs();
+            }
+            for (i, w) in triples.chunks_exact(3).enumerate() {
+                if triple(w) < 0 {
+                    let (at, bit) = parts.sign(row, 3 * i);
+                    out[at] |= bit;
+                }
+            }
+            for (i, w) in pairs.chunks_exact(4).enumerate() {
+                out[parts.pair(row, 4 * i)] = encode(w);
+            }
+        }
+        write_tail(tail, scale);
+        Ok(())
+    }
+
+    fn check(&self, rows: usize, cols: usize, bytes: &[u8]) -> Result<Option<f32>, UnpackError> {
+        check_len(self.packed_len(rows, cols)?, bytes)?;
+        let parts = self.parts(rows, cols);
+        let magnitudes = &bytes[..parts.signs];
+        if let Some(offset) = magnitudes.iter().position(|b| b >> 4 > 13 || b & 15 > 13) {
+            return Err(UnpackError::Code { offset, byte: bytes[offset] });
+        }
+        // A negative zero is a triple that no writer makes.
+        for row in 0..rows {
+            for col in (0..parts.triple_cols).step_by(3) {
+                let byte = bytes[parts.magnitudes(row, col - col % 6)];
+                let magnitude = if col % 6 == 0 { byte >> 4 } else { byte & 15 };
+                let (offset, bit) = parts.sign(row, col);
+                if magnitude == 0 && bytes[offset] & bit != 0 {
+                    return Err(UnpackError::Code { offset, byte: bytes[offset] });
+                }
+            }
+        }
+        check_quads(&bytes[parts.pairs..parts.end(rows)], parts.pairs)?;
+        Ok(Some(read_tail(&bytes[bytes.len() - TAIL..])))
+    }
+
+    fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]) {
+        assert!(row < rows && out.len() == cols);
+        let parts = self.parts(rows, cols);
+        let (triples, pairs) = out.split_at_mut(parts.triple_cols);
+        for (i, w) in triples.chunks_exact_mut(3).enumerate() {
+            let byte = bytes[parts.magnitudes(row, 6 * (i / 2))];
+            let magnitude = if i % 2 == 0 { byte >> 4 } else { byte & 15 } as i8;
+            let (at, bit) = parts.sign(row, 3 * i);
+            // Digits of t + 13 are the three codes.
+            let v = 13 + if bytes[at] & bit == 0 { magnitude } else { -magnitude };
+            w.copy_from_slice(&[v / 9 - 1, v / 3 % 3 - 1, v % 3 - 1]);
+        }
+        for (i, w) in pairs.chunks_exact_mut(4).enumerate() {
+            w.copy_from_slice(&decode(bytes[parts.pair(row, 4 * i)]));
+        }
+    }
+}

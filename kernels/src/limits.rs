@@ -1,0 +1,218 @@
+//! What this machine can do at most, measured: the bounds that speeds are held against.
+//!
+//! Each loop does nothing but the one thing it measures. A figure is the best of many short passes
+//! over all threads of the pool, because a bound that something else held back would be none.
+
+use crate::buffer::Buffer;
+use crate::pool::Pool;
+use crate::tier::Tier;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// A pass takes about this long: long against starting the threads, short against disturbances.
+const PASS: Duration = Duration::from_millis(4);
+
+/// Bytes a second that all threads of the pool read together, each its own part of `bytes` bytes, for
+/// about `seconds`. Choose `bytes` well above the last-level cache for memory, or to fit in a cache.
+///
+/// # Panics
+/// If `bytes` is not at least 64 for each thread.
+pub fn read_bandwidth(pool: &Pool, bytes: usize, seconds: f64) -> f64 {
+    let part = bytes / pool.threads() / 64 * 64;
+    assert!(part > 0, "64 bytes or more for each thread");
+    let mut buffer = Buffer::new(part * pool.threads());
+    // Pages exist only once they are written.
+    buffer.bytes_mut().fill(1);
+    let parts: Vec<_> = buffer.bytes().chunks_exact(part).collect();
+    best_rate(pool, seconds, part as f64, &|worker, times| {
+        for _ in 0..times {
+            black_box(read(black_box(parts[worker])));
+        }
+    })
+}
+
+/// int8 multiply-adds a second of all threads of the pool together, with the tier's multiply
+/// instruction on registers, for about `seconds`. `None` where this CPU does not have the tier or the
+/// tier has no such loop.
+pub fn int8_peak(tier: Tier, pool: &Pool, seconds: f64) -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let peak = crate::tier::x86_64::peak(tier)?;
+        Some(best_rate(pool, seconds, peak.macs(), &|_, times| peak.run(times)))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (tier, pool, seconds);
+        None
+    }
+}
+
+/// f32 multiply-adds a second of all threads of the pool together, with the widest vectors of this
+/// CPU on registers, for about `seconds`.
+pub fn f32_peak(pool: &Pool, seconds: f64) -> f64 {
+    let macs = (FMA_STEPS * fma_lanes()) as f64;
+    best_rate(pool, seconds, macs, &|_, times| {
+        for _ in 0..times {
+            black_box(multiply_add(black_box(0.5), black_box(0.25)));
+        }
+    })
+}
+
+/// The best rate of several passes, in units a second; `work(worker, times)` does `times` times `unit`
+/// units.
+fn best_rate(pool: &Pool, seconds: f64, unit: f64, work: &(dyn Fn(usize, usize) + Sync)) -> f64 {
+    let best_of = |passes: usize, times| {
+        let pass = || {
+            let start = Instant::now();
+            pool.run(&|worker| work(worker, times));
+            start.elapsed()
+        };
+        (0..passes).map(|_| pass()).min().expect("one pass or more")
+    };
+    let start = Instant::now();
+    let mut times = 1;
+    // The best of three, because one that is held up says nothing about how long a pass takes.
+    let mut best = best_of(3, times);
+    while best < PASS {
+        times *= 2;
+        best = best_of(3, times);
+    }
+    while start.elapsed().as_secs_f64() < seconds {
+        best = best.min(best_of(1, times));
+    }
+    unit * times as f64 * pool.threads() as f64 / best.as_secs_f64()
+}
+
+/// Bytes that [`read`] takes at a time, in independent sums.
+const READ: usize = 512;
+
+/// Reads all of a slice of whole lines.
+fn read(bytes: &[u8]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if Tier::Avx512.is_available() {
+            #[target_feature(enable = "avx512f,avx512bw")]
+            fn wide(bytes: &[u8]) -> u64 {
+                read_body(bytes)
+            }
+            // SAFETY: the CPU has the tier.
+            return unsafe { wide(bytes) };
+        }
+        if Tier::Avx2.is_available() {
+            #[target_feature(enable = "avx2")]
+            fn wide(bytes: &[u8]) -> u64 {
+                read_body(bytes)
+            }
+            // SAFETY: the CPU has the tier.
+            return unsafe { wide(bytes) };
+        }
+    }
+    read_body(bytes)
+}
+
+/// The loop of [`read`], inlined into functions compiled for wider vectors.
+#[inline(always)]
+fn read_body(bytes: &[u8]) -> u64 {
+    let mut sums = [0u64; READ / 8];
+    let (blocks, rest) = bytes.as_chunks::<READ>();
+    for block in blocks {
+        prefetch(block);
+        for (sum, word) in sums.iter_mut().zip(block.as_chunks::<8>().0) {
+            *sum ^= u64::from_ne_bytes(*word);
+        }
+    }
+    let rest = rest.iter().fold(0, |a, &b| a ^ u64::from(b));
+    sums.iter().fold(rest, |a, b| a ^ b)
+}
+
+/// Asks for the lines that will be read when `block` is past: the hardware alone does not keep enough
+/// reads under way.
+#[inline(always)]
+fn prefetch(block: &[u8; READ]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..READ / 64 {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint that never faults, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(AHEAD + 64 * line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
+}
+
+/// How far ahead [`prefetch`] asks.
+const AHEAD: usize = 8192;
+
+const FMA_STEPS: usize = 1024;
+/// Independent vector sums: more than the latency of an instruction times those issued in a cycle, and
+/// few enough for the registers.
+const FMA_CHAINS: usize = 12;
+
+/// Multiply-adds of a step of [`multiply_add`].
+fn fma_lanes() -> usize {
+    let vector = if Tier::Avx512.is_available() {
+        16
+    } else if Tier::Avx2.is_available() {
+        8
+    } else {
+        4
+    };
+    FMA_CHAINS * vector
+}
+
+/// `FMA_STEPS` steps of [`fma_lanes`] multiply-adds.
+fn multiply_add(a: f32, b: f32) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if Tier::Avx512.is_available() {
+            #[target_feature(enable = "avx512f,avx512bw,fma")]
+            fn wide(a: f32, b: f32) -> f32 {
+                multiply_add_body::<{ FMA_CHAINS * 16 }, true>(a, b)
+            }
+            // SAFETY: the CPU has the tier, which includes FMA.
+            return unsafe { wide(a, b) };
+        }
+        if Tier::Avx2.is_available() {
+            #[target_feature(enable = "avx2,fma")]
+            fn wide(a: f32, b: f32) -> f32 {
+                multiply_add_body::<{ FMA_CHAINS * 8 }, true>(a, b)
+            }
+            // SAFETY: the CPU has the tier, which includes FMA.
+            return unsafe { wide(a, b) };
+        }
+    }
+    // On x86-64 `mul_add` without the instruction is a call.
+    multiply_add_body::<{ FMA_CHAINS * 4 }, { cfg!(target_arch = "aarch64") }>(a, b)
+}
+
+/// The loop of [`multiply_add`], inlined into functions compiled for wider vectors.
+#[inline(always)]
+fn multiply_add_body<const LANES: usize, const FUSED: bool>(a: f32, b: f32) -> f32 {
+    let mut sums = black_box([0.0f32; LANES]);
+    for _ in 0..FMA_STEPS {
+        for lane in &mut sums {
+            *lane = if FUSED { lane.mul_add(a, b) } else { *lane * a + b };
+        }
+    }
+    black_box(sums)[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_those_of_a_computer() {
+        for threads in [1, 2] {
+            let pool = Pool::new(threads);
+            let bandwidth = read_bandwidth(&pool, 1 << 22, 0.02);
+            assert!((1e8..1e13).contains(&bandwidth), "{bandwidth} bytes/s");
+            let f32s = f32_peak(&pool, 0.02);
+            assert!((1e8..1e13).contains(&f32s), "{f32s} multiply-adds/s");
+            for tier in Tier::ALL {
+                let peak = int8_peak(tier, &pool, 0.02);
+                assert!(peak.is_none() || tier.is_available(), "{tier}");
+                assert!(peak.is_none_or(|p| (1e8..1e13).contains(&p)), "{tier}: {peak:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Which files make up a checkpoint.
+
+use super::config::Json;
+use super::{Parts, find};
+use crate::checkpoint::file::{self, Bytes};
+use crate::checkpoint::safetensors::Archive;
+use crate::checkpoint::tokenizer::{self, Added};
+use crate::checkpoint::{Checkpoint, OpenOptions};
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Largest configuration file that is read.
+const CONFIG_LIMIT: u64 = 16 << 20;
+/// Largest index or tokenizer file that is read.
+const TOKENIZER_LIMIT: u64 = 256 << 20;
+
+/// Opens a directory.
+///
+/// # Errors
+/// If a file is missing or damaged, or the files contradict each other.
+pub fn open_dir(name: &str, options: &OpenOptions) -> Result<Checkpoint> {
+    let dir = Path::new(name);
+    let (single, index) = ("model.safetensors", "model.safetensors.index.json");
+    let mut archive = Archive::default();
+    match (find(dir, single), find(dir, index)) {
+        (Some(path), None) => archive.add(&path, file::map(&path)?)?,
+        (single, Some(index)) => add_shards(&mut archive, dir, &index, single.is_some())?,
+        (None, None) => {
+            return Err(Error::input(dir, format!("has neither {single} nor {index}"))
+                .hint("Only safetensors and GGUF files are read; convert pytorch_model.bin with transformers' save_pretrained."));
+        }
+    }
+    assemble(name, dir, archive, options)
+}
+
+/// Opens a single safetensors file that holds a whole model, with the configuration beside it.
+///
+/// # Errors
+/// As [`open_dir`].
+pub fn open_file(name: &str, options: &OpenOptions) -> Result<Checkpoint> {
+    let path = Path::new(name);
+    let mut archive = Archive::default();
+    archive.add(path, file::map(path)?)?;
+    assemble(name, path.parent().unwrap_or(Path::new("")), archive, options)
+}
+
+/// Opens a checkpoint that is part of the program: a `config.json`, a safetensors file and a
+/// `tokenizer.json`.
+///
+/// # Errors
+/// As [`open_dir`].
+pub fn from_embedded(
+    name: &str,
+    config: &str,
+    tensors: &'static [u8],
+    tokenizer: &[u8],
+) -> Result<Checkpoint> {
+    let root = Path::new(name);
+    let mut archive = Archive::default();
+    archive.add(&root.join("model.safetensors"), Bytes::Embedded(tensors))?;
+    Parts {
+        root: root.into(),
+        name: name.into(),
+        config: Json::parse(&root.join("config.json"), config.as_bytes())?,
+        generation: None,
+        tokenizer_config: None,
+        tokenizer: Some(tokenizer.to_vec()),
+        archive,
+    }
+    .assemble(&OpenOptions::default())
+}
+
+fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> Result<Checkpoint> {
+    let json = |file: &str| -> Result<Option<Json>> {
+        let Some(path) = find(dir, file) else { return Ok(None) };
+        Json::parse(&path, &file::read(&path, CONFIG_LIMIT)?).map(Some)
+    };
+    let config = json("config.json")?.ok_or_else(|| {
+        Error::input(dir, "config.json is missing").hint("It must stand beside the tensors.")
+    })?;
+    let tokenizer_config = json("tokenizer_config.json")?;
+    let tokenizer = match (find(dir, "tokenizer.json"), find(dir, "tokenizer.model")) {
+        (Some(path), _) => Some(file::read(&path, TOKENIZER_LIMIT)?),
+        (None, Some(path)) => {
+            let tokens = json("added_tokens.json")?;
+            let added = Added {
+                config: tokenizer_config.as_ref().map(Json::map),
+                tokens: tokens.as_ref().map(Json::map),
+            };
+            Some(tokenizer::from_sentencepiece(&path, &file::read(&path, TOKENIZER_LIMIT)?, &added)?)
+        }
+        (None, None) => None,
+    };
+    Parts {
+        root: dir.into(),
+        name: name.into(),
+        config,
+        generation: json("generation_config.json")?,
+        tokenizer_config,
+        tokenizer,
+        archive,
+    }
+    .assemble(options)
+}
+
+/// Adds every file that an index names, and checks that it tells the truth.
+fn add_shards(archive: &mut Archive, dir: &Path, index: &Path, has_single: bool) -> Result<()> {
+    let map = Json::parse(index, &file::read(index, TOKENIZER_LIMIT)?)?.weight_map()?;
+    let shards: BTreeSet<&String> = map.values().collect();
+    if has_single && !shards.contains(&"model.safetensors".to_string()) {
+        return Err(Error::input(index, "names other files than model.safetensors, which is there as well")
+            .hint("Remove what does not belong to the model, or open the one file by its own path."));
+    }
+    for shard in shards {
+        let plain = Path::new(shard).file_name().is_some_and(|n| n == shard.as_str());
+        if !plain {
+            return Err(Error::input(index, format!("names the file {shard:?}; expected a plain file name")));
+        }
+        let path = dir.join(shard);
+        archive.add(&path, file::map(&path)?)?;
+    }
+    for (tensor, shard) in &map {
+        match archive.get(tensor) {
+            None => {
+                return Err(Error::tensor(index, tensor, format!("should be in {shard}, but is in no file")));
+            }
+            Some(entry) if !archive.path(entry).ends_with(shard) => {
+                let found = archive.path(entry).display();
+                return Err(Error::tensor(index, tensor, format!("should be in {shard}, but is in {found}")));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
