@@ -10,6 +10,7 @@ pub mod families;
 pub mod file;
 pub mod gguf;
 pub mod hf;
+pub mod packed;
 pub mod role;
 pub mod safetensors;
 pub mod ternarise;
@@ -67,7 +68,7 @@ pub struct OpenOptions {
 }
 
 /// A rule that makes the weights of a full-precision model ternary after training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Ptq {
     /// `q = clamp(round(W / mean|W|), -1, 1)`, scale `mean|W|`, as BitNet b1.58 does in training.
     Absmean,
@@ -207,6 +208,7 @@ impl Checkpoint {
         let extension = path.extension().map(|e| e.to_ascii_lowercase());
         match extension.as_ref().and_then(|e| e.to_str()) {
             _ if kind.is_dir() => hf::open_dir(name, options),
+            Some("safetensors") if packed::is_packed(path)? => packed::open(name),
             Some("safetensors") => hf::open_file(name, options),
             Some("gguf") => gguf::open(path, options),
             _ => Err(Error::input(path, "expected a directory, a .safetensors or a .gguf file")),

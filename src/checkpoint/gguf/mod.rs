@@ -26,6 +26,9 @@ use tritmark_kernels::layout::ScaleForm;
 /// Key under which we write the layout of the ternary tensors: it settles what ids leave open.
 pub const LAYOUT_KEY: &str = "tritmark.layout";
 
+/// Key under which we write where the weights come from.
+pub const ORIGIN_KEY: &str = "tritmark.origin";
+
 /// Opens a GGUF file; `options` state what it leaves open.
 ///
 /// # Errors
@@ -81,13 +84,16 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     config.linear = gguf.linear_kind(&config)?;
     gguf.infos = gguf.infos();
     let tokenizer = tokenizer::to_json(&gguf.reader, &mut notes)?;
+    let origin =
+        gguf.reader.text(ORIGIN_KEY)?.and_then(|s| serde_json::from_str::<serde_json::Value>(s).ok());
+    let post_training = origin.is_some_and(|o| o["post_training"] == true);
     let provenance = Provenance {
         name: path.display().to_string(),
         files: vec![path],
         family: settings::family(&config).into(),
         dialect: gguf.dialect()?,
         scale_rule: gguf.scale_rule(),
-        post_training: false,
+        post_training,
         notes,
     };
     Ok(Checkpoint::new(config, provenance, tokenizer, Box::new(gguf)))

@@ -50,7 +50,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// As a sentence about `runtime`.
-    pub fn sentence(&self, runtime: Runtime) -> String {
+    pub fn sentence(&self, runtime: impl fmt::Display) -> String {
         match self {
             Verdict::Right => format!("{runtime} runs it rightly"),
             Verdict::Wrong(reason) => format!("{runtime} loads it but computes something else: it {reason}"),
@@ -84,7 +84,11 @@ const LAYOUTS: &[(&str, Runtime, Result<(), &str>)] = &[
     ("f16", IkLlama, Ok(())),
     ("i2_s", BitnetCpp, Ok(())),
     ("i2_s", LlamaCpp, Err("does not know I2_S")),
-    ("i2_s", IkLlama, Err("reads I2_S as garbage or aborts; requantise a float file with its llama-quantize")),
+    (
+        "i2_s",
+        IkLlama,
+        Err("reads I2_S as garbage or aborts; requantise a float file with its llama-quantize"),
+    ),
     ("i2_s_arm", BitnetCpp, Ok(())),
     ("i2_s_arm", LlamaCpp, Err("does not know I2_S")),
     ("i2_s_arm", IkLlama, Err("reads I2_S as garbage or aborts")),
@@ -115,6 +119,11 @@ const LAYOUTS: &[(&str, Runtime, Result<(), &str>)] = &[
     ("iq2_bn", LlamaCpp, Err("does not know IQ2_BN")),
     ("iq2_bn", IkLlama, Ok(())),
 ];
+
+/// Whether `runtime` has what it needs for a layout, whatever the model.
+pub fn runs(runtime: Runtime, layout: &str) -> bool {
+    LAYOUTS.iter().any(|(name, r, known)| *name == family(layout) && *r == runtime && known.is_ok())
+}
 
 /// `tl1` of `tl1_BM64_BK64_bm32`.
 fn family(layout: &str) -> &str {

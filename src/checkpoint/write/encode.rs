@@ -39,7 +39,8 @@ impl Encoder<'_> {
         match (item.shape.as_slice(), &item.action) {
             (&[rows, cols], Action::Float { interleave: None, .. }) => {
                 let row_len = item.len / rows as u64;
-                let piece = |rows: Range<usize>| Piece { offset: rows.start as u64 * row_len, rows: Some(rows) };
+                let piece =
+                    |rows: Range<usize>| Piece { offset: rows.start as u64 * row_len, rows: Some(rows) };
                 slices(rows, cols).map(piece).collect()
             }
             _ => vec![Piece { rows: None, offset: 0 }],
@@ -103,7 +104,12 @@ impl Encoder<'_> {
 }
 
 /// Packs a matrix and proves that it comes back; returns the scale that the bytes state.
-fn pack(layout: &dyn Layout, trits: &Trits, scale: f32, len: usize) -> Result<(Vec<u8>, Option<f32>), String> {
+fn pack(
+    layout: &dyn Layout,
+    trits: &Trits,
+    scale: f32,
+    len: usize,
+) -> Result<(Vec<u8>, Option<f32>), String> {
     let (rows, cols) = (trits.rows(), trits.cols());
     let mut bytes = vec![0; len];
     layout.pack(trits, scale, &mut bytes).map_err(|e| e.to_string())?;

@@ -1,14 +1,14 @@
 //! The plan of a GGUF file for a named runtime.
 
 use super::{Action, FilePlan, Item, Origin, Plan, encode, matrix, side, source_form};
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::gguf::reader::Reader;
 use crate::checkpoint::gguf::runtime::{self, Runtime, Verdict};
 use crate::checkpoint::gguf::writer::{Header, Listed, Meta};
-use crate::checkpoint::gguf::{LAYOUT_KEY, names, tokenizer};
+use crate::checkpoint::gguf::{LAYOUT_KEY, ORIGIN_KEY, names, tokenizer};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use std::path::Path;
 use tritmark_kernels::layout::Layout;
@@ -91,7 +91,7 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     let metadata = metadata(checkpoint, architecture, options, &mut warnings)?;
     let header = move |origin: &Origin| {
         let mut metadata = metadata.clone();
-        metadata.push(("tritmark.origin".into(), Meta::Text(origin.json())));
+        metadata.push((ORIGIN_KEY.into(), Meta::Text(origin.json())));
         Header::new(metadata, listed.clone())
     };
     let probe = header(&Origin::unhashed(checkpoint));
@@ -277,7 +277,8 @@ fn tokenizer_metadata(
     }
     let config = &checkpoint.config;
     let Some(json) = &checkpoint.tokenizer else {
-        warnings.push("The source has no tokenizer, so the output has none: runtimes will refuse text.".into());
+        warnings
+            .push("The source has no tokenizer, so the output has none: runtimes will refuse text.".into());
         return Ok(vec![]);
     };
     let made = match tokenizer::to_metadata(json, config.vocab) {

@@ -49,10 +49,13 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     let mut stored = vec![];
     for role in config.roles() {
         stored.push(tensor(checkpoint, family, role, options)?);
-        if let (Role::Layer(layer, LayerRole::Linear(linear)), Some(ScaleForm { form, inverse })) = (role, scale) {
+        if let (Role::Layer(layer, LayerRole::Linear(linear)), Some(ScaleForm { form, inverse })) =
+            (role, scale)
+        {
             let role = Role::Layer(layer, LayerRole::Scale(linear));
             let len = form.len(1, 1).map_err(Error::Bug)? as u64;
-            let item = named(checkpoint, family, role, vec![1], len, form.name(), Action::Scale { form, inverse })?;
+            let item =
+                named(checkpoint, family, role, vec![1], len, form.name(), Action::Scale { form, inverse })?;
             stored.push(Stored { item, dtype: archive::dtype(form), shape: vec![1] });
         }
     }
@@ -79,7 +82,8 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     if !side.iter().any(|(name, _)| name.starts_with("tokenizer.")) {
         warnings.push("The source has no tokenizer, so the output has none.".into());
     }
-    let target = format!("Hugging Face {architecture}, {}", if options.packed { "packed" } else { "unpacked bf16" });
+    let target =
+        format!("Hugging Face {architecture}, {}", if options.packed { "packed" } else { "unpacked bf16" });
     Ok(Plan { target, directory: true, files, side, warnings })
 }
 
@@ -192,9 +196,10 @@ fn shards(stored: Vec<Stored>, size: u64, unhashed: &Origin) -> (Vec<super::File
         1 => "model.safetensors".to_owned(),
         _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
     };
-    let files = groups.into_iter().enumerate().map(|(i, group)| {
-        archive::plan(name(i), group, |_| json!({ "format": "pt" }), unhashed)
-    });
+    let files = groups
+        .into_iter()
+        .enumerate()
+        .map(|(i, group)| archive::plan(name(i), group, |_| json!({ "format": "pt" }), unhashed));
     let files: Vec<_> = files.collect();
     let index = (count > 1).then(|| {
         let mut map = serde_json::Map::new();

@@ -128,6 +128,8 @@ pub struct Origin {
     pub dialect: String,
     /// How the scale followed from what was stored.
     pub scale_rule: String,
+    /// Whether the model was made ternary after training.
+    pub post_training: bool,
     /// The version of this program.
     pub tritmark: String,
 }
@@ -141,6 +143,7 @@ impl Origin {
             family: p.family.clone(),
             dialect: p.dialect.clone(),
             scale_rule: p.scale_rule.clone(),
+            post_training: p.post_training,
             tritmark: env!("CARGO_PKG_VERSION").into(),
         }
     }

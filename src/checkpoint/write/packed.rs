@@ -93,7 +93,11 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
         let asked = embedding.filter(|_| matches!(role, Role::TokenEmbedding | Role::Head));
         let own = Form::float(&source_form(checkpoint, role)).filter(|f| !matches!(f, Form::Quant(_)));
         // Norms may be stored less one in the source; f32 holds them as they are used.
-        let own = if config.gemma.is_some() && role != Role::TokenEmbedding { Form::F32 } else { own.unwrap_or(Form::F32) };
+        let own = if config.gemma.is_some() && role != Role::TokenEmbedding {
+            Form::F32
+        } else {
+            own.unwrap_or(Form::F32)
+        };
         let form = asked.unwrap_or(own);
         push(role, shape, form, Action::Float { form, interleave: None })?;
     }
