@@ -10,6 +10,7 @@ pub mod convert;
 pub mod energy;
 pub mod error;
 pub mod files;
+pub mod inspect;
 pub mod machine;
 pub mod model;
 pub mod record;
@@ -17,6 +18,7 @@ pub mod record;
 pub mod reference;
 pub mod report;
 pub mod speed;
+pub mod suite;
 pub mod synth;
 pub mod verify;
 

@@ -142,7 +142,7 @@ fn check_arm(arm: &Arm) -> Result<(), String> {
         if !(low - slack..=high + slack).contains(&speed.median) {
             return Err(format!("speed.median`: {} is outside of the samples {low} to {high}", speed.median));
         }
-        if !(speed.interval[0] <= speed.interval[1]) {
+        if speed.interval[0].partial_cmp(&speed.interval[1]).is_none_or(|order| order.is_gt()) {
             return Err(format!("speed.interval`: {:?} is no interval", speed.interval));
         }
         if let Some(&outlier) = speed.outliers.iter().find(|&&o| o >= n) {

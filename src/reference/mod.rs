@@ -307,7 +307,7 @@ fn fake_quantise(x: &Tensor) -> candle_core::Result<Tensor> {
 fn rope(x: &Tensor, theta: f64) -> candle_core::Result<Tensor> {
     let (_, _, len, head_dim) = x.dims4()?;
     let half = head_dim / 2;
-    let inv_freq = |i: usize| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32;
+    let inv_freq = |i: usize| 1.0 / (theta as f32).powf(2.0 * i as f32 / head_dim as f32);
     let angles = (0..len * half).map(|i| (i / half) as f32 * inv_freq(i % half)).collect();
     let angles = Tensor::from_vec(angles, (len, half), x.device())?.to_dtype(DType::F32)?;
     let (cos, sin) = (angles.cos()?, angles.sin()?);

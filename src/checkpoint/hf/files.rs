@@ -4,7 +4,8 @@ use super::config::Json;
 use super::{Parts, find};
 use crate::checkpoint::file::{self, Bytes};
 use crate::checkpoint::safetensors::Archive;
-use crate::checkpoint::{Checkpoint, OpenOptions, tokenizer};
+use crate::checkpoint::tokenizer::{self, Added};
+use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -82,8 +83,12 @@ fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> 
     let tokenizer = match (find(dir, "tokenizer.json"), find(dir, "tokenizer.model")) {
         (Some(path), _) => Some(file::read(&path, TOKENIZER_LIMIT)?),
         (None, Some(path)) => {
-            let model = file::read(&path, TOKENIZER_LIMIT)?;
-            Some(tokenizer::from_sentencepiece(&path, &model, tokenizer_config.as_ref().map(Json::map))?)
+            let tokens = json("added_tokens.json")?;
+            let added = Added {
+                config: tokenizer_config.as_ref().map(Json::map),
+                tokens: tokens.as_ref().map(Json::map),
+            };
+            Some(tokenizer::from_sentencepiece(&path, &file::read(&path, TOKENIZER_LIMIT)?, &added)?)
         }
         (None, None) => None,
     };
