@@ -103,7 +103,7 @@ impl Model {
         let kernel = weights::kernel_for(&config, options)?;
         let pool = Pool::new(options.threads);
         let weights = Weights::load(checkpoint, kernel, &pool)?;
-        let forward = Forward::new(&config);
+        let forward = Forward::new(&config, options.threads);
         Ok(Self { config, kernel, weights, pool, forward, logits: Vec::new() })
     }
 
