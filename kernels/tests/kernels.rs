@@ -80,7 +80,8 @@ fn activations(cols: usize) -> [(&'static str, Vec<i8>); 5] {
     ]
 }
 
-/// The definition: sums of each token and row.
+/// The definition, with its indices: sums of each token and row.
+#[allow(clippy::needless_range_loop)]
 fn naive(w: &Trits, x: &[i8]) -> Vec<i32> {
     let mut out = Vec::new();
     for x in x.chunks_exact(w.cols()) {
