@@ -1,5 +1,6 @@
 //! What several subcommands share: printing JSON, progress bars, the arguments that choose kernels.
 
+use crate::checkpoint::{Checkpoint, OpenOptions, Ptq};
 use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -53,6 +54,32 @@ impl KernelArgs {
             Some(n) => Ok(n),
             None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
         }
+    }
+}
+
+/// What the user states because a checkpoint does not.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OpenArgs {
+    /// Family of a checkpoint that leaves it open, e.g. llama-master
+    #[arg(long)]
+    family: Option<String>,
+    /// Layout of a GGUF's ternary tensors where the file leaves it open, e.g. i2_s_arm
+    #[arg(long, value_name = "LAYOUT")]
+    dialect: Option<String>,
+    /// Make a full-precision model ternary after training
+    #[arg(long, value_enum)]
+    ptq: Option<Ptq>,
+}
+
+impl OpenArgs {
+    /// Opens a model.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open_with`].
+    pub fn open(&self, name: &str) -> Result<Checkpoint> {
+        let options =
+            OpenOptions { family: self.family.clone(), dialect: self.dialect.clone(), ptq: self.ptq };
+        Checkpoint::open_with(name, &options)
     }
 }
 
