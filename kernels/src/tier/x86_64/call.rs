@@ -116,10 +116,12 @@ impl<'a> Call<'a> {
             }
             // SAFETY: the tier is the caller's promise.
             unsafe { lookup.multiply(self.source.reversed()) };
-            lookup.each_sum(|t, row, sums| {
+            let mut sink = |t, row, sums: &[i32]| {
                 let len = sums.len().min(self.rows.len().saturating_sub(row));
                 sink(first + t, self.rows.start + row, &sums[..len]);
-            });
+            };
+            // SAFETY: the tier is the caller's promise.
+            unsafe { lookup.each_sum(&mut sink) };
         }
         self.tokens.start = whole.end;
         if !self.tokens.is_empty() {
