@@ -66,7 +66,7 @@ pub struct OpenOptions {
 }
 
 /// A rule that makes the weights of a full-precision model ternary after training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Ptq {
     /// `q = clamp(round(W / mean|W|), -1, 1)`, scale `mean|W|`, as BitNet b1.58 does in training.
     Absmean,
