@@ -86,6 +86,32 @@ impl KernelArgs {
     }
 }
 
+/// What the user states because a checkpoint does not.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OpenArgs {
+    /// Family of a checkpoint that leaves it open, e.g. llama-master
+    #[arg(long)]
+    family: Option<String>,
+    /// Layout of a GGUF's ternary tensors where the file leaves it open, e.g. i2_s_arm
+    #[arg(long, value_name = "LAYOUT")]
+    dialect: Option<String>,
+    /// Make a full-precision model ternary after training
+    #[arg(long, value_enum)]
+    ptq: Option<Ptq>,
+}
+
+impl OpenArgs {
+    /// Opens a model.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open_with`].
+    pub fn open(&self, name: &str) -> Result<Checkpoint> {
+        let options =
+            OpenOptions { family: self.family.clone(), dialect: self.dialect.clone(), ptq: self.ptq };
+        Checkpoint::open_with(name, &options)
+    }
+}
+
 /// Prints a value as indented JSON on standard output.
 ///
 /// # Errors
