@@ -17,6 +17,7 @@ use tritmark_kernels::float::KvLayer;
 use tritmark_kernels::kernel::Kernel;
 use tritmark_kernels::pool::Pool;
 use weights::Weights;
+pub(crate) use weights::choose_kernel;
 
 /// Tokens that go through the blocks together; longer batches are cut.
 const BATCH: usize = 512;

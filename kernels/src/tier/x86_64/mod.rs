@@ -7,6 +7,7 @@
 //! multiplied directly ([`chunk`]).
 
 mod chunk;
+mod lookup;
 mod peak;
 mod strip;
 mod vector;
@@ -38,6 +39,8 @@ struct Ops {
     peak_macs: f64,
     /// Tokens in a full tile.
     tile_tokens: usize,
+    /// Tokens and rows from which on lookup is faster than multiplying.
+    lookup_from: Option<(usize, usize)>,
 }
 
 /// The most tokens that the tiles of any tier take.
@@ -49,7 +52,7 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, $strip:ident, $registers:literal, $chunk:ident,
-     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal) => {
+     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal, $lookup:expr) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
             unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, reversed: bool, out: &mut [i32; ROWS]) {
@@ -103,18 +106,22 @@ macro_rules! ops {
                 peak,
                 peak_macs: peak::macs::<vector::$strip, $peak>(),
                 tile_tokens: $largest,
+                lookup_from: $lookup,
             }
         };
     };
 }
 
-ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2);
-ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2);
-ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3);
+ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, None);
+ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, None);
+ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, Some((16, 256)));
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", Vnni512, 2, Vnni256, 2,
-    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3
+    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, Some((64, 1024))
 );
+
+/// All tiers, lowest first.
+static TIERS: [&Ops; 4] = [&AVX2, &AVXVNNI, &AVX512, &AVX512VNNI];
 
 /// The multiply loop of a tier.
 pub(crate) struct Peak(&'static Ops);
@@ -134,7 +141,7 @@ impl Peak {
 
 /// The multiply loop of a tier, if this CPU has it.
 pub(crate) fn peak(tier: Tier) -> Option<Peak> {
-    let ops = [&AVX2, &AVXVNNI, &AVX512, &AVX512VNNI].into_iter().find(|ops| ops.tier == tier)?;
+    let ops = TIERS.into_iter().find(|ops| ops.tier == tier)?;
     tier.is_available().then_some(Peak(ops))
 }
 
@@ -161,6 +168,24 @@ impl Source {
             _ => Source::Rows,
         }
     }
+
+    /// The strip of these rows, from the weights or made in `strip`.
+    fn strip<'a>(
+        self,
+        weights: &'a Packed,
+        rows: Range<usize>,
+        strip: &'a mut Vec<u8>,
+        unpacked: &mut Vec<i8>,
+    ) -> &'a [u8] {
+        match self {
+            Source::Strips => {
+                let bytes = tm2::strip_bytes(weights.cols());
+                &weights.bytes()[rows.start / ROWS * bytes..][..bytes]
+            }
+            Source::Chunks(chunks) => gather_chunks(weights, chunks, rows, strip),
+            Source::Rows => gather_rows(weights, rows, strip, unpacked),
+        }
+    }
 }
 
 /// Any layout on one tier.
@@ -174,6 +199,7 @@ struct X86 {
 struct Scratch {
     strip: Vec<u8>,
     rows: Vec<i8>,
+    words: lookup::Words,
 }
 
 thread_local! {
@@ -213,6 +239,10 @@ impl Kernel for X86 {
         ROWS
     }
 
+    fn tokens_each(&self) -> Option<usize> {
+        self.ops.lookup_from.map(|(tokens, _)| tokens)
+    }
+
     fn run(&self, weights: &Packed, x: &Activations, tokens: Range<usize>, rows: Range<usize>, sink: Sink) {
         check_call(self, weights, x, &tokens, &rows);
         let source = Source::of(weights);
@@ -220,13 +250,65 @@ impl Kernel for X86 {
             Source::Chunks(chunks) if tokens.len() == 1 => {
                 self.gemv_chunks(weights, chunks, x, tokens.start, rows, sink)
             }
-            _ => SCRATCH
-                .with_borrow_mut(|scratch| self.by_strips(weights, source, x, tokens, rows, scratch, sink)),
+            _ => SCRATCH.with_borrow_mut(|scratch| {
+                if self.looks_up(tokens.len(), rows.len()) {
+                    self.by_lookup(weights, source, x, tokens, rows, scratch, sink)
+                } else {
+                    self.by_strips(weights, source, x, tokens, rows, scratch, sink)
+                }
+            }),
         }
     }
 }
 
 impl X86 {
+    /// Whether lookup is faster than multiplying.
+    fn looks_up(&self, tokens: usize, rows: usize) -> bool {
+        self.ops.lookup_from.is_some_and(|(t, r)| tokens >= t && rows >= r)
+    }
+
+    /// By table lookup, and the tokens that do not fill a tile by multiplying.
+    #[allow(clippy::too_many_arguments)] // those of `run`, and two
+    fn by_lookup(
+        &self,
+        weights: &Packed,
+        source: Source,
+        x: &Activations,
+        tokens: Range<usize>,
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        sink: Sink,
+    ) {
+        let reversed = matches!(source, Source::Chunks(Chunks { reversed: true, .. }));
+        scratch.words.resize(rows.len(), weights.cols());
+        for (at, start) in rows.clone().step_by(ROWS).enumerate() {
+            let strip = source.strip(
+                weights,
+                start..rows.end.min(start + ROWS),
+                &mut scratch.strip,
+                &mut scratch.rows,
+            );
+            // SAFETY: `boxed` has seen the tier, and the caller that it is AVX-512.
+            unsafe { scratch.words.decode(at, strip, reversed) };
+        }
+        let whole = tokens.start..tokens.end - tokens.len() % lookup::TOKENS;
+        for first in whole.clone().step_by(lookup::TOKENS) {
+            for t in 0..lookup::TOKENS {
+                scratch.words.set_token(t, x.row(first + t));
+            }
+            // SAFETY: as above.
+            unsafe { scratch.words.multiply() };
+            for (t, row, sums) in scratch.words.sums() {
+                // The last run may reach behind the last row.
+                let len = sums.len().min(rows.len().saturating_sub(row));
+                sink(first + t, rows.start + row, &sums[..len]);
+            }
+        }
+        if whole.end < tokens.end {
+            self.by_strips(weights, source, x, whole.end..tokens.end, rows, scratch, sink);
+        }
+    }
+
     /// Strip by strip, in tiles of tokens.
     #[allow(clippy::too_many_arguments)] // those of `run`, and two
     fn by_strips(
@@ -247,14 +329,7 @@ impl X86 {
         for start in rows.clone().step_by(ROWS) {
             let strip_rows = start..rows.end.min(start + ROWS);
             let len = strip_rows.len();
-            let strip = match source {
-                Source::Strips => {
-                    let bytes = groups * GROUP_BYTES;
-                    &weights.bytes()[start / ROWS * bytes..][..bytes]
-                }
-                Source::Chunks(chunks) => gather_chunks(weights, chunks, strip_rows, &mut scratch.strip),
-                Source::Rows => gather_rows(weights, strip_rows, scratch),
-            };
+            let strip = source.strip(weights, strip_rows, &mut scratch.strip, &mut scratch.rows);
             assert_eq!(strip.len(), groups * GROUP_BYTES);
             let strip = strip.as_ptr();
             let tiles = tokens.len().div_ceil(self.ops.tile_tokens);
@@ -349,13 +424,57 @@ fn gather_chunks<'a>(
 }
 
 /// The rows as a strip.
-fn gather_rows<'a>(weights: &Packed, rows: Range<usize>, scratch: &'a mut Scratch) -> &'a [u8] {
+fn gather_rows<'a>(
+    weights: &Packed,
+    rows: Range<usize>,
+    strip: &'a mut Vec<u8>,
+    unpacked: &mut Vec<i8>,
+) -> &'a [u8] {
     let cols = weights.cols();
-    scratch.rows.resize(rows.len() * cols, 0);
-    for (row, out) in rows.clone().zip(scratch.rows.chunks_exact_mut(cols)) {
+    unpacked.resize(rows.len() * cols, 0);
+    for (row, out) in rows.clone().zip(unpacked.chunks_exact_mut(cols)) {
         weights.unpack_row(row, out);
     }
-    scratch.strip.resize(tm2::strip_bytes(cols), 0);
-    tm2::pack_strip(rows.len(), |r| &scratch.rows[r * cols..][..cols], &mut scratch.strip);
-    &scratch.strip
+    strip.resize(tm2::strip_bytes(cols), 0);
+    tm2::pack_strip(rows.len(), |r| &unpacked[r * cols..][..cols], strip);
+    strip
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Trits;
+    use crate::tier::scalar::Scalar;
+
+    /// The tiers with lookup wherever it is possible, however slow: the test-suite over all kernels
+    /// has too few tokens for most of them to choose it.
+    #[test]
+    fn lookup_agrees_with_the_scalar_kernel() {
+        let mut x = Activations::new();
+        for (rows, cols, tokens) in [(1, 1, 8), (33, 97, 9), (64, 128, 17), (70, 512, 16), (200, 1280, 40)] {
+            let trit = |i: usize| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as i8 % 2;
+            let matrices =
+                [(0..rows * cols).map(trit).collect(), vec![1; rows * cols], vec![-1; rows * cols]];
+            for trits in matrices.map(|data| Trits::new(rows, cols, data).unwrap()) {
+                for layout in [&I2_S as &dyn Layout, &TM2, &TQ2_0] {
+                    let Ok(packed) = Packed::pack(layout, &trits) else { continue };
+                    let layout = packed.layout();
+                    let byte = |i: usize| (i.wrapping_mul(0xD1B5_4A32_D192_ED03) >> 40) as i8;
+                    let n = tokens * cols;
+                    for q in [(0..n).map(byte).collect(), vec![127; n], vec![-128; n]] {
+                        x.set_i8(tokens, cols, &q);
+                        let mut expected = vec![0; tokens * rows];
+                        Scalar(layout).matmul(&packed, &x, 0..rows, &mut expected);
+                        for ops in TIERS.into_iter().filter(|o| o.lookup_from.is_some()) {
+                            let ops: &Ops = Box::leak(Box::new(Ops { lookup_from: Some((1, 1)), ..*ops }));
+                            let Some(kernel) = X86::boxed(layout, ops) else { continue };
+                            let mut out = vec![0; tokens * rows];
+                            kernel.matmul(&packed, &x, 0..rows, &mut out);
+                            assert!(out == expected, "{} {rows}x{cols}, {tokens} tokens", kernel.name());
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
