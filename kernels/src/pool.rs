@@ -184,6 +184,26 @@ impl Pool {
         });
     }
 
+    /// As [`chunks_mut2`](Self::chunks_mut2) over three slices.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn chunks_mut3<A: Send, B: Send, C: Send>(
+        &self,
+        (a, a_chunk): (&mut [A], usize),
+        (b, b_chunk): (&mut [B], usize),
+        (c, c_chunk): (&mut [C], usize),
+        f: impl Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync,
+    ) {
+        let (a, b, c) = (Parts::new(a, a_chunk), Parts::new(b, b_chunk), Parts::new(c, c_chunk));
+        assert!(a.count() == b.count() && a.count() == c.count(), "all slices have as many chunks");
+        self.tasks(a.count(), |_, i| {
+            // SAFETY: `tasks` hands out each index once.
+            let (a, b, c) = unsafe { (a.get(i), b.get(i), c.get(i)) };
+            f(i, a, b, c);
+        });
+    }
+
     /// As [`tasks`](Self::tasks), with a state of its own for each worker.
     ///
     /// # Panics
@@ -370,8 +390,19 @@ mod tests {
                 a.fill(i);
                 b.fill(a.len());
             });
-            assert_eq!((a, b), (vec![0, 0, 0, 0, 1, 1, 1, 1, 2, 2], vec![4, 4, 4, 4, 2]));
-            let mut states = vec![0; threads];
+            assert_eq!((&a, &b), (&vec![0, 0, 0, 0, 1, 1, 1, 1, 2, 2], &vec![4, 4, 4, 4, 2]));
+            pool.chunks_mut3((&mut a, 4), (&mut b, 2), (&mut [7, 8, 9], 1), |i, a, b, c| {
+                a[0] = c[0];
+                b[0] = i;
+            });
+            assert_eq!((a, b), (vec![7, 0, 0, 0, 8, 1, 1, 1, 9, 2], vec![0, 4, 1, 4, 2]));
+            let (mut states, mut done) = (vec![0; threads], vec![0; 100]);
+            pool.tasks_with2(&mut states, &mut done, |s, task, done| {
+                *s += task;
+                *done += 1;
+            });
+            assert_eq!((states.iter().sum::<usize>(), done), (4950, vec![1; 100]));
+            states.fill(0);
             pool.each(&mut states, |w, s| *s += w + 1);
             assert!(states.iter().enumerate().all(|(w, s)| *s == w + 1));
         }

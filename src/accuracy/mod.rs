@@ -10,6 +10,7 @@ mod model;
 mod perplexity;
 mod softmax;
 mod state;
+pub mod tasks;
 mod text;
 mod window;
 

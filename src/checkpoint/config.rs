@@ -106,4 +106,51 @@ impl ModelConfig {
         (0..self.layers)
             .flat_map(|layer| Linear::ALL.map(move |linear| Role::Layer(layer, LayerRole::Linear(linear))))
     }
+
+    /// Every tensor that the model must have, in the order in which files are written.
+    pub fn roles(&self) -> Vec<Role> {
+        let mut roles = vec![Role::TokenEmbedding, Role::OutputNorm];
+        if !self.tied {
+            roles.push(Role::Head);
+        }
+        let mut block = vec![LayerRole::AttnNorm, LayerRole::FfnNorm];
+        if self.sub_norms {
+            block.extend([LayerRole::AttnSubNorm, LayerRole::FfnSubNorm]);
+        }
+        if self.qk_norm {
+            block.extend([LayerRole::QNorm, LayerRole::KNorm]);
+        }
+        if self.gemma.is_some() {
+            block.extend([LayerRole::PostAttnNorm, LayerRole::PostFfnNorm]);
+        }
+        if self.inner_norm_eps.is_some() {
+            block.extend(Linear::ALL.map(LayerRole::InnerNorm));
+        }
+        block.extend(Linear::ALL.map(LayerRole::Linear));
+        roles.extend((0..self.layers).flat_map(|layer| block.iter().map(move |&r| Role::Layer(layer, r))));
+        roles
+    }
+
+    /// Shape of a tensor, outputs first.
+    pub fn shape(&self, role: Role) -> Vec<usize> {
+        match role {
+            Role::TokenEmbedding | Role::Head => vec![self.vocab, self.hidden],
+            Role::OutputNorm => vec![self.hidden],
+            Role::Layer(_, part) => match part {
+                LayerRole::Linear(linear) => {
+                    let (rows, cols) = self.linear_shape(linear);
+                    vec![rows, cols]
+                }
+                LayerRole::InnerNorm(linear) => vec![self.linear_shape(linear).1],
+                LayerRole::AttnSubNorm => vec![self.heads * self.head_dim],
+                LayerRole::FfnSubNorm => vec![self.ffn],
+                LayerRole::QNorm | LayerRole::KNorm => vec![self.head_dim],
+                LayerRole::AttnNorm
+                | LayerRole::FfnNorm
+                | LayerRole::PostAttnNorm
+                | LayerRole::PostFfnNorm => vec![self.hidden],
+                LayerRole::Scale(_) => vec![1],
+            },
+        }
+    }
 }

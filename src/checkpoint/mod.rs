@@ -5,19 +5,23 @@
 //! floats. Nothing else in the program knows about containers, names or byte layouts of files.
 
 pub mod config;
+pub mod demo;
 pub mod families;
 pub mod file;
 pub mod gguf;
 pub mod hf;
+pub mod packed;
 pub mod role;
 pub mod safetensors;
 pub mod ternarise;
 pub mod tokenizer;
+pub mod write;
 
 use crate::error::{Error, Result};
 use config::ModelConfig;
 use half::{bf16, f16};
 use role::Role;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tritmark_kernels::Trits;
 
@@ -45,6 +49,8 @@ pub struct Provenance {
     pub dialect: String,
     /// How the effective scale follows from what is stored, e.g. `weight_scale multiplies`.
     pub scale_rule: String,
+    /// Whether it was made ternary after training, not trained so.
+    pub post_training: bool,
     /// What could not be proven from the files, or was asked for against them; full sentences that
     /// every command shows.
     pub notes: Vec<String>,
@@ -62,7 +68,7 @@ pub struct OpenOptions {
 }
 
 /// A rule that makes the weights of a full-precision model ternary after training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Ptq {
     /// `q = clamp(round(W / mean|W|), -1, 1)`, scale `mean|W|`, as BitNet b1.58 does in training.
     Absmean,
@@ -80,11 +86,30 @@ pub trait Container: Send + Sync {
     /// If the tensor is missing, not ternary, or damaged.
     fn ternary(&self, role: Role) -> Result<Ternary>;
 
+    /// The scale of [`ternary`](Self::ternary) alone.
+    ///
+    /// # Errors
+    /// As there.
+    fn scale(&self, role: Role) -> Result<f32> {
+        Ok(self.ternary(role)?.scale)
+    }
+
     /// A tensor of floats in its stored precision (integer-quantised ones come as f32).
     ///
     /// # Errors
     /// If the tensor is missing, not made of floats, or damaged.
     fn float(&self, role: Role) -> Result<FloatTensor>;
+
+    /// Some rows of a tensor of floats, for those too large to hold at once.
+    ///
+    /// # Errors
+    /// As [`float`](Self::float).
+    ///
+    /// # Panics
+    /// If `rows` are not all there.
+    fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        Ok(self.float(role)?.rows(rows))
+    }
 }
 
 /// One tensor as it stands in a file.
@@ -134,6 +159,23 @@ pub enum FloatData {
 }
 
 impl FloatTensor {
+    /// A copy of some rows (of some values, for a vector).
+    ///
+    /// # Panics
+    /// If `rows` are not all there.
+    pub fn rows(&self, rows: Range<usize>) -> FloatTensor {
+        let cols: usize = self.shape[1..].iter().product();
+        let at = rows.start * cols..rows.end * cols;
+        let data = match &self.data {
+            FloatData::F32(v) => FloatData::F32(v[at].to_vec()),
+            FloatData::F16(v) => FloatData::F16(v[at].to_vec()),
+            FloatData::Bf16(v) => FloatData::Bf16(v[at].to_vec()),
+        };
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        FloatTensor { shape, data }
+    }
+
     /// All values as f32, exact.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.data {
@@ -158,13 +200,17 @@ impl Checkpoint {
     /// # Errors
     /// As there; and if `options` contradict the files.
     pub fn open_with(name: &str, options: &OpenOptions) -> Result<Self> {
+        if name == demo::NAME {
+            return demo::open();
+        }
         let path = Path::new(name);
         let kind = file::metadata(path)?;
         let extension = path.extension().map(|e| e.to_ascii_lowercase());
         match extension.as_ref().and_then(|e| e.to_str()) {
             _ if kind.is_dir() => hf::open_dir(name, options),
+            Some("safetensors") if packed::is_packed(path)? => packed::open(name),
             Some("safetensors") => hf::open_file(name, options),
-            Some("gguf") => gguf::open(path),
+            Some("gguf") => gguf::open(path, options),
             _ => Err(Error::input(path, "expected a directory, a .safetensors or a .gguf file")),
         }
     }
@@ -192,11 +238,27 @@ impl Checkpoint {
         self.container.ternary(role)
     }
 
+    /// See [`Container::scale`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scale(&self, role: Role) -> Result<f32> {
+        self.container.scale(role)
+    }
+
     /// See [`Container::float`].
     ///
     /// # Errors
     /// As there.
     pub fn float(&self, role: Role) -> Result<FloatTensor> {
         self.container.float(role)
+    }
+
+    /// See [`Container::float_rows`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        self.container.float_rows(role, rows)
     }
 }

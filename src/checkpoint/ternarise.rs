@@ -112,6 +112,17 @@ mod tests {
     }
 
     #[test]
+    fn absmean_in_bf16_rounds_every_step() {
+        // mean 0.75. In f32 0.3752 / 0.75 is above 0.5; in bf16 the product rounds to 0.5, a tie.
+        let w = [0.3752, 1.1248, 0.75, -0.75];
+        let (exact, _) = master(Recipe::AbsmeanF32, 1, 4, w.into_iter()).unwrap();
+        assert_eq!(exact.as_slice(), [1, 1, 1, -1]);
+        let (rounded, scale) = master(Recipe::AbsmeanBf16, 1, 4, w.into_iter()).unwrap();
+        assert_eq!(rounded.as_slice(), [0, 1, 1, -1]);
+        assert_eq!(scale, 1.0 / 1.3359375);
+    }
+
+    #[test]
     fn zero_weights_get_the_smallest_scale() {
         let (trits, scale) = master(Recipe::AbsmeanF32, 1, 4, [0f32; 4].into_iter()).unwrap();
         assert_eq!(trits.as_slice(), [0; 4]);

@@ -1,1 +1,330 @@
-//! stub
+//! Energy: *measured* by sensors of the machine or a meter at its plug, and *modelled* from operation
+//! counts. The two are different types and never meet.
+
+pub mod external;
+pub mod model;
+pub mod sensors;
+
+use crate::error::Result;
+use crate::record::{DomainEnergy, MeasuredEnergy, Outcome};
+use jiff::Timestamp;
+use sensors::{Scope, Sensor};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How often sensors are looked at during a window, so that counters do not wrap unseen and power
+/// is integrated finely.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Shortest window that a figure may rest on without a warning, unless the counter was updated
+/// [`ENOUGH_UPDATES`] times.
+const ENOUGH_TIME: Duration = Duration::from_secs(10);
+
+/// See [`ENOUGH_TIME`].
+const ENOUGH_UPDATES: f64 = 100.0;
+
+/// How to measure energy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Windows {
+    /// Shortest time under load.
+    pub load: Duration,
+    /// Time at rest before and after.
+    pub idle: Duration,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { load: ENOUGH_TIME + Duration::from_millis(500), idle: Duration::from_secs(3) }
+    }
+}
+
+/// All that this machine has to measure energy with.
+#[derive(Debug)]
+pub struct Meter {
+    sensors: Vec<Sensor>,
+    log: Option<external::Log>,
+    /// Why other sources cannot be used, full sentences.
+    pub refused: Vec<String>,
+}
+
+/// Joules of all sensors over a window, in the order of the meter's list.
+#[derive(Debug)]
+struct Window {
+    seconds: f64,
+    sources: Vec<Result<Counted, String>>,
+}
+
+/// What one sensor showed over a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Counted {
+    joules: f64,
+    /// Mean time between looks at which the value had changed, seconds; at least [`POLL`].
+    period: Option<f64>,
+}
+
+impl Meter {
+    /// Looks for sensors under `root` (normally `/`), and takes the log of an external meter if the
+    /// user names one.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn open(root: &Path, log: Option<&Path>) -> Result<Self> {
+        let log = log.map(external::Log::open).transpose()?;
+        let found = sensors::find(root);
+        let mut refused = found.refused;
+        if found.sensors.is_empty() && refused.is_empty() {
+            refused.push(
+                "this system shows no energy sensor (powercap, hwmon, INA3221 or battery); \
+                 virtual machines rarely do, and elsewhere an external meter's log can be given with --meter"
+                    .into(),
+            );
+        }
+        Ok(Self { sensors: found.sensors, log, refused })
+    }
+
+    /// What can be read: source, what it covers, and whether the figure of a measurement rests on it.
+    pub fn sources(&self) -> Vec<(String, String, bool)> {
+        let mut sources: Vec<_> = self.log.iter().map(|log| (log_source(log), "plug".into(), true)).collect();
+        let main = self.main();
+        sources.extend(
+            self.sensors
+                .iter()
+                .enumerate()
+                .map(|(i, s)| (s.source.clone(), s.domain.clone(), main.contains(&i))),
+        );
+        sources
+    }
+
+    /// Sensors whose sum is the figure: all of the first scope and driver, unless a meter is at the
+    /// plug.
+    fn main(&self) -> Vec<usize> {
+        let parts = |s: &&Sensor| s.scope != Scope::Part;
+        let Some(first) =
+            self.sensors.iter().filter(parts).min_by_key(|s| s.scope).filter(|_| self.log.is_none())
+        else {
+            return Vec::new();
+        };
+        let alike = |s: &Sensor| s.scope == first.scope && s.driver == first.driver;
+        let all = (0..self.sensors.len()).filter(|&i| alike(&self.sensors[i]));
+        // Only packages are known to lie beside each other; of others one may hold another.
+        if first.scope == Scope::Processor { all.collect() } else { all.take(1).collect() }
+    }
+
+    /// Why nothing can be measured, where that is so.
+    pub fn unusable(&self) -> Option<String> {
+        let usable = self.log.is_some() || !self.main().is_empty();
+        (!usable).then(|| {
+            let mut reasons = self.refused.clone();
+            if !self.sensors.is_empty() {
+                reasons.push("the sensors that can be read cover only parts of the processor".into());
+            }
+            reasons.join("; ")
+        })
+    }
+
+    /// Runs `load`, which does the work of `tokens` tokens (or kernel calls), over and over for a
+    /// window, with a time at rest before and after.
+    ///
+    /// # Errors
+    /// If the load fails. Sensors that fail make the outcome [`Outcome::NotMeasured`].
+    pub fn measure(
+        &mut self,
+        windows: Windows,
+        tokens: u64,
+        load: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Outcome<MeasuredEnergy>> {
+        if let Some(reason) = self.unusable() {
+            return Ok(Outcome::NotMeasured(reason));
+        }
+        let rest = || {
+            std::thread::sleep(windows.idle);
+            Ok(0)
+        };
+        let (before, _) = self.window(rest)?;
+        let (loaded, runs) = self.window(|| {
+            let start = Instant::now();
+            let mut runs = 0;
+            while start.elapsed() < windows.load || runs == 0 {
+                load()?;
+                runs += 1;
+            }
+            Ok(runs)
+        })?;
+        let (after, _) = self.window(rest)?;
+        Ok(match self.figure(&before, &loaded, &after, runs * tokens) {
+            Ok(energy) => Outcome::Measured(energy),
+            Err(reason) => Outcome::NotMeasured(reason),
+        })
+    }
+
+    /// Watches all sensors while `body` runs.
+    fn window<T>(&mut self, body: impl FnOnce() -> Result<T>) -> Result<(Window, T)> {
+        let (stop, stopped) = mpsc::channel();
+        let sensors = &mut self.sensors;
+        let seen = first_look(sensors);
+        let (result, start, end, seconds, mut sources) = std::thread::scope(|scope| {
+            let watcher = scope.spawn(move || watch(sensors, seen, &stopped));
+            let (start, clock) = (Timestamp::now(), Instant::now());
+            let result = body();
+            let (seconds, end) = (clock.elapsed().as_secs_f64(), Timestamp::now());
+            // The watcher takes a last look when it hears of the end.
+            drop(stop);
+            let sources = watcher.join().expect("the watcher does not panic");
+            (result, start, end, seconds, sources)
+        });
+        let result = result?;
+        if let Some(log) = &self.log {
+            let counted = log.joules(start, end, Duration::from_secs(10));
+            sources.push(counted.map(|(joules, period)| Counted { joules, period: Some(period) }));
+        }
+        Ok((Window { seconds, sources }, result))
+    }
+
+    /// Puts the figure together, or says why there is none.
+    fn figure(
+        &self,
+        before: &Window,
+        loaded: &Window,
+        after: &Window,
+        tokens: u64,
+    ) -> Result<MeasuredEnergy, String> {
+        let main = match &self.log {
+            Some(_) => vec![self.sensors.len()],
+            None => self.main(),
+        };
+        let sum = |window: &Window| -> Result<f64, String> {
+            main.iter().map(|&i| window.sources[i].clone().map(|c| c.joules)).sum()
+        };
+        let label = |of: fn(&Sensor) -> &str, external: String| match self.log {
+            Some(_) => external,
+            None => main.iter().map(|&i| of(&self.sensors[i])).collect::<Vec<_>>().join(" + "),
+        };
+        let source = label(|s| &s.source, self.log.as_ref().map(log_source).unwrap_or_default());
+        let domain = label(|s| &s.domain, "plug".into());
+
+        let gross_joules = sum(loaded)?;
+        if gross_joules <= 0.0 {
+            return Err(format!("{source} stood still over {:.1} s under load", loaded.seconds));
+        }
+        let mut warnings = Vec::new();
+        let idle = sum(before).and_then(|b| Ok((b / before.seconds, sum(after)? / after.seconds)));
+        let idle_watts = match idle {
+            Ok((before, after)) => {
+                let (low, high) = (before.min(after), before.max(after));
+                if high > 1.2 * low {
+                    warnings.push(format!(
+                        "Idle power was {before:.2} W before and {after:.2} W after: the machine was not at rest, \
+                         so the net figure is uncertain. Stop other programs and repeat."
+                    ));
+                }
+                Some((before + after) / 2.0)
+            }
+            Err(reason) => {
+                warnings.push(format!("Idle power was not measured: {reason}."));
+                None
+            }
+        };
+        let net_joules = idle_watts.map(|watts| gross_joules - watts * loaded.seconds);
+        if net_joules.is_some_and(|net| net <= 0.0) {
+            warnings.push(
+                "The load took no more power than the machine at rest; other programs were running.".into(),
+            );
+        }
+        let update_period_s =
+            main.iter().filter_map(|&i| loaded.sources[i].as_ref().ok()?.period).reduce(f64::max);
+        let updates = update_period_s.map_or(0.0, |period| loaded.seconds / period);
+        if loaded.seconds < ENOUGH_TIME.as_secs_f64() && updates < ENOUGH_UPDATES {
+            warnings.push(format!(
+                "Too short: the window of {:.1} s saw about {updates:.0} updates of the counter; \
+                 10 s or {ENOUGH_UPDATES} updates are needed.",
+                loaded.seconds
+            ));
+        }
+        if self.log.is_none() && main.iter().any(|&i| self.sensors[i].scope == Scope::Unnamed) {
+            warnings.push(format!("The driver of {source} does not say what the sensor covers."));
+        }
+        let beside = (0..self.sensors.len()).filter(|i| !main.contains(i));
+        let domains = beside.filter_map(|i| {
+            let counted = loaded.sources[i].as_ref().ok()?;
+            let Sensor { source, domain, .. } = &self.sensors[i];
+            Some(DomainEnergy {
+                source: source.clone(),
+                domain: domain.clone(),
+                gross_joules: counted.joules,
+            })
+        });
+        Ok(MeasuredEnergy {
+            domains: domains.collect(),
+            source,
+            domain,
+            gross_joules,
+            net_joules,
+            idle_watts,
+            seconds: loaded.seconds,
+            tokens,
+            joules_per_token: gross_joules / tokens as f64,
+            update_period_s,
+            warnings,
+        })
+    }
+}
+
+fn log_source(log: &external::Log) -> String {
+    format!("external meter, {}", log.path().display())
+}
+
+/// What was seen of a sensor so far in a window.
+struct Seen {
+    joules: f64,
+    shown: Option<f64>,
+    /// When the value shown changed first and last, and how many times after the first.
+    changes: Option<(Instant, Instant, u32)>,
+}
+
+/// A first look at every sensor, at the start of a window.
+fn first_look(sensors: &mut [Sensor]) -> Vec<Result<Seen, String>> {
+    let look = |sensor: &mut Sensor| {
+        sensor.reset();
+        let joules = sensor.joules()?;
+        Ok(Seen { joules, shown: sensor.shown(), changes: None })
+    };
+    sensors.iter_mut().map(look).collect()
+}
+
+/// Looks at the sensors until `stopped` hangs up.
+fn watch(
+    sensors: &mut [Sensor],
+    mut all: Vec<Result<Seen, String>>,
+    stopped: &mpsc::Receiver<()>,
+) -> Vec<Result<Counted, String>> {
+    loop {
+        let last = stopped.recv_timeout(POLL) != Err(mpsc::RecvTimeoutError::Timeout);
+        let now = Instant::now();
+        for (sensor, seen) in sensors.iter_mut().zip(&mut all) {
+            let Ok(so_far) = seen else { continue };
+            match sensor.joules() {
+                Err(reason) => *seen = Err(reason),
+                Ok(joules) => {
+                    if sensor.shown() != so_far.shown {
+                        let (first, count) = so_far.changes.map_or((now, 0), |(f, _, count)| (f, count + 1));
+                        so_far.changes = Some((first, now, count));
+                    }
+                    (so_far.joules, so_far.shown) = (joules, sensor.shown());
+                }
+            }
+        }
+        if last {
+            break;
+        }
+    }
+    let period = |(first, last, count): (Instant, Instant, u32)| {
+        (count > 0).then(|| (last - first).as_secs_f64() / f64::from(count))
+    };
+    let counted = |seen: Seen| Counted { joules: seen.joules, period: seen.changes.and_then(period) };
+    all.into_iter().map(|seen| seen.map(counted)).collect()
+}
+
+// Names of zones hold colons, which other systems' files cannot.
+#[cfg(all(test, unix))]
+mod tests;

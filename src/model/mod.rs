@@ -1,12 +1,30 @@
 //! The forward pass: f32 around exact integer products.
 //!
 //! One code path with a fixed order of every reduction, so logits are equal bit for bit over
-//! layouts, tiers and thread counts.
+//! layouts, tiers, thread counts, and ways to cut a text into batches.
+
+mod forward;
+pub mod generate;
+pub mod sample;
+pub mod text;
+mod weights;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::ModelConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use forward::Forward;
 use tritmark_kernels::Tier;
+use tritmark_kernels::float::KvLayer;
+use tritmark_kernels::kernel::Kernel;
+use tritmark_kernels::pool::Pool;
+use weights::Weights;
+pub(crate) use weights::choose_kernel;
+
+/// Tokens that go through the blocks together; longer batches are cut.
+const BATCH: usize = 512;
+
+/// More threads than any machine that this runs on has.
+const MAX_THREADS: usize = 4096;
 
 /// How to run a model.
 #[derive(Debug, Clone)]
@@ -32,12 +50,41 @@ pub enum Logits {
 
 /// A loaded model.
 pub struct Model {
-    _todo: (),
+    config: ModelConfig,
+    kernel: Option<&'static dyn Kernel>,
+    weights: Weights,
+    pool: Pool,
+    forward: Forward,
+    logits: Vec<f32>,
 }
 
 /// Keys and values of the positions seen so far.
 pub struct KvCache {
-    _todo: (),
+    layers: Vec<KvLayer>,
+    len: usize,
+    capacity: usize,
+}
+
+impl KvCache {
+    /// Number of positions that it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds no position.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of positions that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets every position from `len` on, so that another text, or the same again, can follow.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
 }
 
 impl Model {
@@ -45,36 +92,147 @@ impl Model {
     ///
     /// # Errors
     /// If a tensor is missing or damaged, or the layout or tier cannot be used.
-    pub fn load(_checkpoint: &Checkpoint, _options: &LoadOptions) -> Result<Self> {
-        todo!("model")
+    pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
+        if !(1..=MAX_THREADS).contains(&options.threads) {
+            return Err(Error::Usage(format!(
+                "expected 1 to {MAX_THREADS} threads, found {}",
+                options.threads
+            )));
+        }
+        let config = checkpoint.config.clone();
+        let kernel = weights::kernel_for(&config, options)?;
+        let pool = Pool::new(options.threads);
+        let weights = Weights::load(checkpoint, kernel, &pool)?;
+        let forward = Forward::new(&config);
+        Ok(Self { config, kernel, weights, pool, forward, logits: Vec::new() })
     }
 
     /// Its hyperparameters.
     pub fn config(&self) -> &ModelConfig {
-        todo!("model")
+        &self.config
     }
 
-    /// Name of the kernel that runs the ternary matrices, e.g. `i2_s/avx512vnni`.
+    /// Name of the kernel that runs the ternary matrices, e.g. `i2_s/avx512vnni`; for a
+    /// full-precision model the precision of its matrices, e.g. `bf16`.
     pub fn kernel(&self) -> String {
-        todo!("model")
+        self.kernel.map_or_else(|| self.weights.precision().into(), |k| k.name())
     }
 
-    /// Bytes of packed ternary weights, and of everything that one decoded token reads.
+    /// Precision of the output head, e.g. `bf16`.
+    pub fn head_precision(&self) -> &'static str {
+        self.weights.head().precision()
+    }
+
+    /// Threads that it runs on.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Bytes of packed ternary weights, and of everything that one decoded token reads beside the
+    /// cache.
     pub fn bytes(&self) -> (u64, u64) {
-        todo!("model")
+        self.weights.bytes()
     }
 
-    /// A cache for up to `positions` positions.
-    pub fn new_cache(&self, _positions: usize) -> KvCache {
-        todo!("model")
+    /// A cache for up to `positions` positions. Its memory is taken as it is filled.
+    pub fn new_cache(&self, positions: usize) -> KvCache {
+        let ModelConfig { layers, kv_heads, head_dim, .. } = self.config;
+        let layers = (0..layers).map(|_| KvLayer::new(kv_heads, head_dim, positions)).collect();
+        KvCache { layers, len: 0, capacity: positions }
     }
 
     /// Runs `ids` after what `cache` holds and appends them to it. Returns f32 logits
     /// `[positions asked for, vocab]`.
     ///
     /// # Errors
-    /// If an id is not in the vocabulary or the cache is full.
-    pub fn forward(&mut self, _cache: &mut KvCache, _ids: &[u32], _logits: Logits) -> Result<&[f32]> {
-        todo!("model")
+    /// If an id is not in the vocabulary, the cache is full, or the text gets longer than what the
+    /// model was made for; the cache is then as before.
+    pub fn forward(&mut self, cache: &mut KvCache, ids: &[u32], logits: Logits) -> Result<&[f32]> {
+        let Self { pool, weights, config, logits: out, forward, .. } = self;
+        let vocab = config.vocab;
+        out.clear();
+        run(pool, config, weights, forward, cache, ids, logits, |pool, hidden, count| {
+            let done = out.len();
+            out.resize(done + count * vocab, 0.0);
+            weights.head().matmul(pool, hidden, count, &mut out[done..]);
+        })?;
+        Ok(&self.logits)
     }
+
+    /// As [`forward`](Self::forward), but returns the hidden states after the last norm,
+    /// `[positions asked for, hidden]`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hidden(&mut self, cache: &mut KvCache, ids: &[u32], positions: Logits) -> Result<Vec<f32>> {
+        let Self { pool, weights, config, forward, .. } = self;
+        let mut out = Vec::new();
+        run(pool, config, weights, forward, cache, ids, positions, |_, hidden, _| {
+            out.extend_from_slice(hidden);
+        })?;
+        Ok(out)
+    }
+
+    /// The embedding of a text: the last position's hidden state, scaled to length 1.
+    ///
+    /// # Errors
+    /// If `ids` is empty, or as [`forward`](Self::forward).
+    pub fn embed(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        if ids.is_empty() {
+            return Err(Error::Usage("a text without tokens has no embedding".into()));
+        }
+        let mut cache = self.new_cache(ids.len());
+        let mut hidden = self.hidden(&mut cache, ids, Logits::Last)?;
+        let length = hidden.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        hidden.iter_mut().for_each(|v| *v = (f64::from(*v) / length.max(1e-12)) as f32);
+        Ok(hidden)
+    }
+}
+
+/// Runs `ids` in batches and hands the hidden states of the positions asked for on.
+#[allow(clippy::too_many_arguments)]
+fn run(
+    pool: &Pool,
+    config: &ModelConfig,
+    weights: &Weights,
+    forward: &mut Forward,
+    cache: &mut KvCache,
+    ids: &[u32],
+    wanted: Logits,
+    mut take: impl FnMut(&Pool, &[f32], usize),
+) -> Result<()> {
+    if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab) {
+        return Err(Error::Usage(format!(
+            "token {at} is {id}, but the model's vocabulary ends at {}",
+            config.vocab - 1
+        )));
+    }
+    let end = cache.len + ids.len();
+    if end > config.context {
+        return Err(Error::Usage(format!(
+            "{end} positions are too many: the model was made for {}",
+            config.context
+        )));
+    }
+    if end > cache.capacity {
+        return Err(Error::Usage(format!(
+            "{end} positions are too many: the cache has room for {}",
+            cache.capacity
+        )));
+    }
+    let first = match wanted {
+        Logits::None => ids.len(),
+        Logits::Last => ids.len().saturating_sub(1),
+        Logits::From(first) => first,
+    };
+    for (batch, ids) in (0..).step_by(BATCH).zip(ids.chunks(BATCH)) {
+        let wanted = first.saturating_sub(batch).min(ids.len())..ids.len();
+        let count = wanted.len();
+        let hidden = forward.run(pool, config, weights, &mut cache.layers, cache.len, ids, wanted);
+        cache.len += ids.len();
+        if count > 0 {
+            take(pool, hidden, count);
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,13 @@
 //! came out. Figures that are measured and figures that are modelled are different types and stand
 //! in different fields. What is unknown is a reason, never a zero.
 
+pub mod compare;
+pub mod compare_output;
+mod describe;
 mod file;
+pub mod gate;
+pub mod merge;
+pub mod rows;
 
 pub use file::{check, now, read, write};
 
@@ -386,7 +392,7 @@ pub struct MeasuredEnergy {
     pub tokens: u64,
     /// Gross joules a token.
     pub joules_per_token: f64,
-    /// Shortest time seen between two changes of the counter, seconds.
+    /// Mean time between changes of the counter as far as they were seen, seconds.
     #[serde(default)]
     pub update_period_s: Option<f64>,
     /// Other domains read beside it. They overlap with it and each other, so they are never added.

@@ -1,3 +1,12 @@
-//! Speed: the protocol of taking samples, and the statistics over them.
+//! Speed: the protocol of taking samples, the statistics over them, what may be wrong with them, and
+//! what the machine would allow.
 
+pub mod bench;
+pub mod bound;
+pub mod control;
+pub mod lists;
+pub mod protocol;
 pub mod stats;
+pub mod warnings;
+
+pub use protocol::{ArmSpec, Clock, ControlSpec, Observer, Options, measure};

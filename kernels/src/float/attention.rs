@@ -10,38 +10,41 @@
 use super::elementwise::{exp1, exponentials};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Line, PANEL, for_each_tile, multiply};
+use super::tile::{Line, Lines, PANEL, for_each_tile, multiply};
 use crate::pool::Pool;
+use std::ops::Range;
 
 /// Positions of a block.
 const BLOCK: usize = 256;
+
+/// Dimensions that are summed in a row; the sums of these parts are then added. Scores stand in an
+/// exponent, so their rounding errors weigh more than those of other sums.
+const PART: usize = 16;
 
 /// Queries of a tile, on any CPU: how many share a pass over keys and values.
 const TILE: usize = 12;
 
 /// Keys and values of one layer, f32, in the order in which attention reads them.
-#[derive(Clone)]
 pub struct KvLayer {
     kv_heads: usize,
     head_dim: usize,
     capacity: usize,
     /// For each head and each 32 positions a panel `[head_dim]` of lines of positions.
-    keys: Vec<Line<f32>>,
+    keys: Lines<f32>,
     /// For each head and each 32 of its dimensions a panel `[capacity]` of lines of dimensions.
-    values: Vec<Line<f32>>,
+    values: Lines<f32>,
 }
 
 impl KvLayer {
     /// Room for at least `capacity` positions; memory is taken as it is written to.
     pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
         let capacity = capacity.next_multiple_of(BLOCK);
-        let zero = Line([0.0; PANEL]);
         Self {
             kv_heads,
             head_dim,
             capacity,
-            keys: vec![zero; kv_heads * capacity / PANEL * head_dim],
-            values: vec![zero; kv_heads * head_dim.div_ceil(PANEL) * capacity],
+            keys: Lines::new(kv_heads * capacity / PANEL * head_dim),
+            values: Lines::new(kv_heads * head_dim.div_ceil(PANEL) * capacity),
         }
     }
 
@@ -95,7 +98,7 @@ pub struct Scratch {
 /// The state of one tile of queries.
 #[derive(Debug, Clone, Default)]
 struct Work {
-    /// Scaled queries `[TILE, head_dim]`.
+    /// Queries `[TILE, head_dim]`.
     queries: Vec<f32>,
     /// Scores, then exponentials `[TILE, BLOCK]`.
     scores: Vec<f32>,
@@ -139,13 +142,10 @@ impl Partial {
 }
 
 impl Work {
-    /// Gathers the tile's queries, scaled.
+    /// Gathers the tile's queries.
     fn load(&mut self, tile: &Tile, queries: &[f32], dim: usize, width: usize) {
-        let scale = 1.0 / (dim as f32).sqrt();
         for (t, query) in self.queries.chunks_exact_mut(dim).take(tile.count).enumerate() {
-            for (to, v) in query.iter_mut().zip(&queries[tile.offset(t, dim, width)..]) {
-                *to = v * scale;
-            }
+            query.copy_from_slice(&queries[tile.offset(t, dim, width)..][..dim]);
         }
     }
 }
@@ -184,6 +184,10 @@ struct Tile {
     count: usize,
     /// Position of the first token.
     start: usize,
+    /// How many positions a row sees at most.
+    window: usize,
+    /// Factor of the scores.
+    scale: f32,
 }
 
 impl Tile {
@@ -193,34 +197,51 @@ impl Tile {
         row / self.group * width + (self.head * self.group + row % self.group) * dim
     }
 
-    /// Number of positions that row `first + t` sees.
-    fn limit(&self, t: usize) -> usize {
-        self.start + (self.first + t) / self.group + 1
+    /// The positions that row `first + t` sees.
+    fn sees(&self, t: usize) -> Range<usize> {
+        let end = self.start + (self.first + t) / self.group + 1;
+        end.saturating_sub(self.window)..end
     }
 
-    /// Number of positions that its last row sees.
-    fn last(&self) -> usize {
-        self.limit(self.count - 1)
+    /// One past the last position that a row sees.
+    fn end(&self) -> usize {
+        self.sees(self.count - 1).end
     }
+
+    /// The blocks that the rows see something of.
+    fn blocks(&self) -> Range<usize> {
+        self.sees(0).start / BLOCK..self.end().div_ceil(BLOCK)
+    }
+}
+
+/// How queries attend.
+#[derive(Debug, Clone, Copy)]
+pub struct Attend {
+    /// Query heads; query head h reads key and value head `h / (heads / kv_heads)`.
+    pub heads: usize,
+    /// Factor of the scores, usually `1/√head_dim`.
+    pub scale: f32,
+    /// How many positions a query sees at most, its own included; `usize::MAX` for all.
+    pub window: usize,
 }
 
 /// Attends from `queries` `[tokens, heads * head_dim]` at the positions from `start` on to everything
 /// up to themselves, which `cache` must hold, and writes `[tokens, heads * head_dim]`.
-///
-/// Scores are scaled by `1/√head_dim`. Query head h reads key and value head `h / (heads / kv_heads)`.
 ///
 /// # Panics
 /// If the shapes do not fit, or the cache is too small for the positions.
 pub fn attention(
     pool: &Pool,
     cache: &KvLayer,
-    heads: usize,
+    how: Attend,
     start: usize,
     queries: &[f32],
     out: &mut [f32],
     scratch: &mut Scratch,
 ) {
+    let Attend { heads, scale, window } = how;
     let (dim, width) = (cache.head_dim, heads * cache.head_dim);
+    assert!(window > 0, "a query sees at least its own position");
     assert!(heads.is_multiple_of(cache.kv_heads), "each key head serves as many query heads");
     assert!(queries.len() == out.len() && queries.len().is_multiple_of(width));
     let tokens = queries.len() / width;
@@ -230,7 +251,7 @@ pub fn attention(
     let tiles = rows.div_ceil(TILE);
     let tile = |i: usize| {
         let first = i % tiles * TILE;
-        Tile { head: i / tiles, group, first, count: TILE.min(rows - first), start }
+        Tile { head: i / tiles, group, first, count: TILE.min(rows - first), start, window, scale }
     };
     let out = Shared { data: out.as_mut_ptr(), len: out.len() };
     let write = |tile: &Tile, result: &Partial| {
@@ -239,35 +260,35 @@ pub fn attention(
             result.write(t, unsafe { out.get(tile.offset(t, dim, width), dim) });
         }
     };
-    let blocks = (start + tokens).div_ceil(BLOCK);
-    if tokens > 1 || blocks == 1 {
+    let blocks = if tokens == 1 { tile(0).blocks() } else { 0..1 };
+    let split = blocks.len();
+    if split == 1 {
         scratch.resize(pool, dim, 0);
         pool.tasks_with(&mut scratch.workers, cache.kv_heads * tiles, |work, i| {
             let tile = tile(i);
             work.load(&tile, queries, dim, width);
-            for block in 0..tile.last().div_ceil(BLOCK) {
+            for (n, block) in tile.blocks().enumerate() {
                 let Work { queries, scores, block: part, merged } = &mut *work;
-                if block == 0 {
-                    attend(cache, &tile, block, queries, scores, merged);
-                    continue;
-                }
-                attend(cache, &tile, block, queries, scores, part);
-                for t in (0..tile.count).filter(|t| tile.limit(*t) > block * BLOCK) {
-                    merged.merge(part, t);
+                attend(cache, &tile, block, queries, scores, if n == 0 { merged } else { part });
+                for t in (0..tile.count).filter(|_| n > 0) {
+                    let seen = tile.sees(t);
+                    if seen.start < (block + 1) * BLOCK && seen.end > block * BLOCK {
+                        merged.merge(part, t);
+                    }
                 }
             }
             write(&tile, &work.merged);
         });
     } else {
         // One token far into a text: its blocks go to different threads and are merged after.
-        scratch.resize(pool, dim, cache.kv_heads * tiles * blocks);
-        let parts = &mut scratch.partial[..cache.kv_heads * tiles * blocks];
+        scratch.resize(pool, dim, cache.kv_heads * tiles * split);
+        let parts = &mut scratch.partial[..cache.kv_heads * tiles * split];
         pool.tasks_with2(&mut scratch.workers, parts, |work, i, part| {
-            let tile = tile(i / blocks);
+            let tile = tile(i / split);
             work.load(&tile, queries, dim, width);
-            attend(cache, &tile, i % blocks, &work.queries, &mut work.scores, part);
+            attend(cache, &tile, blocks.start + i % split, &work.queries, &mut work.scores, part);
         });
-        for (i, parts) in parts.chunks_exact_mut(blocks).enumerate() {
+        for (i, parts) in parts.chunks_exact_mut(split).enumerate() {
             let tile = tile(i);
             let (merged, rest) = parts.split_first_mut().expect("there is a block");
             for part in rest {
@@ -311,21 +332,32 @@ fn attend_body<S: Simd>(
 ) {
     let (dim, capacity) = (cache.head_dim, cache.capacity);
     let (groups, start) = (dim.div_ceil(PANEL), block * BLOCK);
-    let seen = BLOCK.min(tile.last() - start);
+    let seen = BLOCK.min(tile.end() - start);
     for panel in 0..seen.div_ceil(PANEL) {
         let lines = &cache.keys[(tile.head * capacity + start) / PANEL * dim + panel * dim..][..dim];
         for_each_tile!(S, tile.count, |first, T| {
-            let sums = multiply::<S, f32, T>(simd, lines, &queries[first * dim..], dim);
-            for (t, sums) in (first..).zip(&sums) {
-                scores[t * BLOCK + panel * PANEL..][..PANEL].copy_from_slice(sums);
+            let mut total = [[0.0; PANEL]; T];
+            for (i, part) in lines.chunks(PART).enumerate() {
+                let sums = multiply::<S, f32, T>(simd, part, &queries[first * dim + i * PART..], dim);
+                for (to, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                    *to += sum;
+                }
+            }
+            for (t, sums) in (first..).zip(&total) {
+                for (to, sum) in scores[t * BLOCK + panel * PANEL..].iter_mut().zip(sums) {
+                    *to = sum * tile.scale;
+                }
             }
         });
     }
     for (t, scores) in scores.chunks_exact_mut(BLOCK).take(tile.count).enumerate() {
         // What a row must not see weighs 0.
-        let (own, later) = scores[..seen].split_at_mut(seen.min(tile.limit(t).saturating_sub(start)));
-        later.fill(0.0);
-        (to.max[t], to.sum[t]) = exponentials(simd, own);
+        let own = tile.sees(t);
+        let end = own.end.saturating_sub(start).min(seen);
+        let begin = own.start.saturating_sub(start).min(end);
+        scores[..begin].fill(0.0);
+        scores[end..seen].fill(0.0);
+        (to.max[t], to.sum[t]) = exponentials(simd, &mut scores[begin..end]);
     }
     for group in 0..groups {
         let lines = &cache.values[(tile.head * groups + group) * capacity + start..][..seen];
@@ -372,6 +404,7 @@ mod tests {
         kv_heads: usize,
         dim: usize,
         tokens: usize,
+        window: usize,
     }
 
     /// Attention as the formula has it, in f64.
@@ -381,7 +414,9 @@ mod tests {
         for t in 0..c.tokens {
             for h in 0..c.heads {
                 let kv = h / (c.heads / c.kv_heads) * c.dim;
-                let weights: Vec<f64> = (0..=t)
+                let seen = (t + 1).saturating_sub(c.window)..t + 1;
+                let weights: Vec<f64> = seen
+                    .clone()
                     .map(|p| {
                         let dot: f64 = (0..c.dim)
                             .map(|i| {
@@ -393,7 +428,7 @@ mod tests {
                     .collect();
                 let sum: f64 = weights.iter().sum();
                 out.extend((0..c.dim).map(|i| {
-                    let weighted = weights.iter().enumerate();
+                    let weighted = seen.clone().zip(&weights);
                     weighted.map(|(p, w)| w * f64::from(v[p * kv_width + kv + i])).sum::<f64>() / sum
                 }));
             }
@@ -405,6 +440,7 @@ mod tests {
     fn run(c: &Case, threads: usize, batch: usize, q: &[f32], k: &[f32], v: &[f32]) -> Vec<u32> {
         let pool = Pool::new(threads);
         let mut cache = KvLayer::new(c.kv_heads, c.dim, c.tokens);
+        let how = Attend { heads: c.heads, scale: 1.0 / (c.dim as f32).sqrt(), window: c.window };
         let mut scratch = Scratch::default();
         let mut out = vec![f32::NAN; c.tokens * c.heads * c.dim];
         let (width, kv_width) = (c.heads * c.dim, c.kv_heads * c.dim);
@@ -413,7 +449,7 @@ mod tests {
             let (kv, q_range) = (start * kv_width..end * kv_width, start * width..end * width);
             cache.write(&pool, start, &k[kv.clone()], &v[kv]);
             let out = &mut out[q_range.clone()];
-            attention(&pool, &cache, c.heads, start, &q[q_range], out, &mut scratch);
+            attention(&pool, &cache, how, start, &q[q_range], out, &mut scratch);
         }
         out.iter().map(|v| v.to_bits()).collect()
     }
@@ -421,10 +457,11 @@ mod tests {
     #[test]
     fn follows_the_formula_with_equal_bits_in_any_batch_on_any_number_of_threads() {
         let cases = [
-            Case { heads: 1, kv_heads: 1, dim: 8, tokens: 1 },
-            Case { heads: 4, kv_heads: 2, dim: 64, tokens: 45 },
-            Case { heads: 3, kv_heads: 3, dim: 50, tokens: 270 },
-            Case { heads: 26, kv_heads: 2, dim: 16, tokens: 300 },
+            Case { heads: 1, kv_heads: 1, dim: 8, tokens: 1, window: usize::MAX },
+            Case { heads: 4, kv_heads: 2, dim: 64, tokens: 45, window: 9 },
+            Case { heads: 3, kv_heads: 3, dim: 50, tokens: 270, window: usize::MAX },
+            Case { heads: 26, kv_heads: 2, dim: 16, tokens: 300, window: usize::MAX },
+            Case { heads: 2, kv_heads: 1, dim: 8, tokens: 600, window: 100 },
         ];
         for c in cases {
             let (width, kv_width) = (c.heads * c.dim, c.kv_heads * c.dim);

@@ -2,6 +2,7 @@
 
 use super::on_every_level;
 use super::simd::{LANES, Simd};
+use crate::acts::{Quant, quantize_row};
 
 /// `e^x` of each value, in place, within 2 ulp; 0 below -104, infinite above 89.
 #[inline(always)]
@@ -104,6 +105,19 @@ on_every_level! {
 }
 
 #[inline(always)]
+fn quantize_body<S: Simd>(_: S, x: &[f32], q: &mut [i8]) -> Quant {
+    quantize_row(x, q)
+}
+
+on_every_level! {
+    /// [`quantize_row`], in the widest vectors of this CPU.
+    ///
+    /// # Panics
+    /// If `q` is shorter than `x`.
+    pub fn quantize(x: &[f32], q: &mut [i8]) -> Quant = quantize_body
+}
+
+#[inline(always)]
 fn add_body<S: Simd>(_: S, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len());
     for i in 0..x.len() {
@@ -168,7 +182,7 @@ on_every_level! {
 fn gelu_tanh_gate_body<S: Simd>(_: S, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len());
     // 2 · √(2/π): x · (1 + tanh u) / 2 is x · sigmoid(2u).
-    const TWICE: f32 = 1.595_769_1;
+    const TWICE: f32 = 1.595_769;
     for i in 0..gate.len() {
         let x = gate[i];
         let u2 = TWICE * (0.044_715 * x * x).mul_add(x, x);

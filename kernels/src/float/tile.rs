@@ -6,18 +6,59 @@
 //! order, from 0: a sequence that does not depend on how many tokens or rows share the pass.
 
 use super::simd::{LANES, Simd};
+use crate::buffer::Buffer;
 use half::{bf16, f16};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 /// Rows of a panel.
 pub(super) const PANEL: usize = 2 * LANES;
 
-/// One column of a panel, aligned to cache lines.
+/// One column of a panel: half a cache line or some whole ones.
 #[derive(Clone, Copy)]
-#[repr(align(64))]
+#[repr(C, align(32))]
 pub(super) struct Line<E>(pub [E; PANEL]);
 
+/// Lines of zeros, in huge pages where large.
+pub(super) struct Lines<E> {
+    bytes: Buffer,
+    element: PhantomData<E>,
+}
+
+impl<E: Element> Lines<E> {
+    pub(super) fn new(count: usize) -> Self {
+        const { assert!(size_of::<Line<E>>() == PANEL * size_of::<E>()) };
+        Self { bytes: Buffer::new(count * size_of::<Line<E>>()), element: PhantomData }
+    }
+
+    fn count(&self) -> usize {
+        self.bytes.len() / size_of::<Line<E>>()
+    }
+}
+
+impl<E: Element> Deref for Lines<E> {
+    type Target = [Line<E>];
+
+    fn deref(&self) -> &[Line<E>] {
+        // SAFETY: the buffer holds `count` lines, begins at a multiple of 64, enough for a line,
+        // and is initialised; a line is nothing but elements, which may have any bits.
+        unsafe { std::slice::from_raw_parts(self.bytes.bytes().as_ptr().cast(), self.count()) }
+    }
+}
+
+impl<E: Element> DerefMut for Lines<E> {
+    fn deref_mut(&mut self) -> &mut [Line<E>] {
+        let count = self.count();
+        // SAFETY: as in `deref`; the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.bytes_mut().as_mut_ptr().cast(), count) }
+    }
+}
+
 /// A stored float.
-pub(super) trait Element: Copy + Send + Sync + Default {
+///
+/// # Safety
+/// Any bits are a value, all bits zero are 0, and it needs no more than 32 bytes of alignment.
+pub(super) unsafe trait Element: Copy + Send + Sync {
     /// Where row `row` of a panel stands in its lines.
     fn place(row: usize) -> usize {
         row
@@ -33,7 +74,8 @@ fn halves<E>(line: &[E; PANEL]) -> (&[E; LANES], &[E; LANES]) {
     (a.try_into().expect("half a line"), b.try_into().expect("half a line"))
 }
 
-impl Element for f32 {
+// SAFETY: an IEEE-like float of 4 bytes: any bits are a value, and zero bits are 0.
+unsafe impl Element for f32 {
     fn to_f32(self) -> f32 {
         self
     }
@@ -45,7 +87,8 @@ impl Element for f32 {
     }
 }
 
-impl Element for f16 {
+// SAFETY: an IEEE-like float of 2 bytes: any bits are a value, and zero bits are 0.
+unsafe impl Element for f16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
     }
@@ -57,7 +100,21 @@ impl Element for f16 {
     }
 }
 
-impl Element for bf16 {
+// SAFETY: an integer of one byte.
+unsafe impl Element for i8 {
+    fn to_f32(self) -> f32 {
+        self.into()
+    }
+
+    #[inline(always)]
+    fn widen<S: Simd>(simd: S, line: &[Self; PANEL]) -> (S::V, S::V) {
+        let (a, b) = halves(line);
+        (simd.widen_i8(a), simd.widen_i8(b))
+    }
+}
+
+// SAFETY: an IEEE-like float of 2 bytes: any bits are a value, and zero bits are 0.
+unsafe impl Element for bf16 {
     /// Rows 0–15 at even places, 16–31 at odd ones: widening is then a shift and a mask.
     fn place(row: usize) -> usize {
         row % LANES * 2 + row / LANES

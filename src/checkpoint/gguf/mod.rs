@@ -1,13 +1,371 @@
-//! Reading GGUF files.
+//! GGUF files of every dialect that ternary models come in.
 
-use super::Checkpoint;
+pub mod form;
+pub mod names;
+pub mod quant;
+pub mod reader;
+pub mod runtime;
+mod settings;
+pub mod tokenizer;
+pub mod writer;
+
+use super::config::{LinearKind, ModelConfig};
+use super::role::{LayerRole, Linear, Role};
+use super::ternarise::{self, NotTernary};
+use super::{Checkpoint, Container, FloatData, FloatTensor, OpenOptions, Provenance, TensorInfo, Ternary};
 use crate::error::{Error, Result};
+use form::{Form, Resolved};
+use half::{bf16, f16};
+use reader::Reader;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
+use tritmark_kernels::Trits;
+use tritmark_kernels::layout::ScaleForm;
 
-/// Opens a GGUF file.
+/// Key under which we write the layout of the ternary tensors: it settles what ids leave open.
+pub const LAYOUT_KEY: &str = "tritmark.layout";
+
+/// Key under which we write where the weights come from.
+pub const ORIGIN_KEY: &str = "tritmark.origin";
+
+/// Opens a GGUF file; `options` state what it leaves open.
 ///
 /// # Errors
 /// If it is damaged, contradicts itself, or leaves open what it holds.
-pub fn open(path: &Path) -> Result<Checkpoint> {
-    Err(Error::input(path, "GGUF files cannot be read yet"))
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
+    from_reader(Reader::open(path)?, options)
+}
+
+/// A checkpoint over a file whose header has been read.
+///
+/// # Errors
+/// As [`open`].
+pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> {
+    let path = reader.path().to_owned();
+    if options.ptq.is_some() {
+        return Err(Error::Usage(
+            "weights are made ternary from Hugging Face checkpoints only, not from GGUF".into(),
+        ));
+    }
+    let stated = match &options.dialect {
+        Some(name) => {
+            if form::ternary_id(name).is_none() {
+                let known: Vec<_> =
+                    form::TERNARY.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+                let known = known.join(", ");
+                return Err(Error::Usage(format!(
+                    "unknown dialect '{name}': expected one of {known}, or a tiling such as tl2_BM64_BK96_bm32"
+                )));
+            }
+            Some(name.as_str())
+        }
+        None => reader.text(LAYOUT_KEY)?,
+    };
+    let resolution =
+        form::resolve(reader.tensors(), reader.alignment(), stated).map_err(|(tensor, message)| {
+            Error::tensor(&path, tensor, message)
+                .hint("If the file is sound, name its layout with --dialect.")
+        })?;
+    let mut notes = resolution.notes;
+    let mut by_role = HashMap::new();
+    for (i, tensor) in reader.tensors().iter().enumerate() {
+        if let Some(role) = names::role(&tensor.name) {
+            by_role.insert(role, i);
+        }
+    }
+    let mut config = settings::read(&reader, &by_role, options, &mut notes)?;
+    check_shapes(&reader, &config, &by_role)?;
+    let permuted = reader.text("general.architecture")? == Some("llama");
+    let mut gguf = Gguf { infos: vec![], reader, by_role, forms: resolution.forms, heads: None };
+    if permuted {
+        gguf.heads = Some((config.heads, config.kv_heads));
+    }
+    config.linear = gguf.linear_kind(&config)?;
+    gguf.infos = gguf.infos();
+    let tokenizer = tokenizer::to_json(&gguf.reader, &mut notes)?;
+    let origin =
+        gguf.reader.text(ORIGIN_KEY)?.and_then(|s| serde_json::from_str::<serde_json::Value>(s).ok());
+    let post_training = origin.is_some_and(|o| o["post_training"] == true);
+    let provenance = Provenance {
+        name: path.display().to_string(),
+        files: vec![path],
+        family: settings::family(&config).into(),
+        dialect: gguf.dialect()?,
+        scale_rule: gguf.scale_rule(),
+        post_training,
+        notes,
+    };
+    Ok(Checkpoint::new(config, provenance, tokenizer, Box::new(gguf)))
+}
+
+/// Proves that every tensor of the model is there with its shape.
+fn check_shapes(reader: &Reader, config: &ModelConfig, by_role: &HashMap<Role, usize>) -> Result<()> {
+    for role in config.roles() {
+        let name = names::name(role).ok_or_else(|| Error::Bug(format!("{role:?} has no GGUF name")))?;
+        let Some(&i) = by_role.get(&role) else {
+            return Err(Error::tensor(
+                reader.path(),
+                name,
+                "the model needs it, but the file does not have it",
+            ));
+        };
+        let (expected, found) = (config.shape(role), reader.tensors()[i].shape());
+        if expected != found {
+            let message = format!("the metadata asks for the shape {expected:?}, found {found:?}");
+            return Err(Error::tensor(reader.path(), name, message));
+        }
+    }
+    Ok(())
+}
+
+/// The container.
+struct Gguf {
+    reader: Reader,
+    infos: Vec<TensorInfo>,
+    by_role: HashMap<Role, usize>,
+    forms: Vec<Resolved>,
+    /// Query and key-value heads, where the rows of Q and K are interleaved (architecture `llama`).
+    heads: Option<(usize, usize)>,
+}
+
+impl Gguf {
+    fn infos(&self) -> Vec<TensorInfo> {
+        let info = |(tensor, resolved): (&reader::Tensor, &Resolved)| TensorInfo {
+            name: tensor.name.clone(),
+            role: names::role(&tensor.name),
+            shape: tensor.shape(),
+            form: resolved.form.name(),
+            bytes: if resolved.len > 0 { resolved.len } else { tensor.room } as u64,
+            file: 0,
+        };
+        self.reader.tensors().iter().zip(&self.forms).map(info).collect()
+    }
+
+    fn error(&self, tensor: &reader::Tensor, message: impl ToString) -> Error {
+        Error::tensor(self.reader.path(), &tensor.name, message.to_string())
+    }
+
+    /// Directory entry, form and bytes of a tensor.
+    fn find(&self, role: Role) -> Result<(&reader::Tensor, Form, &[u8])> {
+        let Some(&i) = self.by_role.get(&role) else {
+            let name = names::name(role).unwrap_or_else(|| format!("{role:?}"));
+            return Err(Error::tensor(self.reader.path(), name, "the file does not have this tensor"));
+        };
+        let (tensor, Resolved { form, len }) = (&self.reader.tensors()[i], self.forms[i]);
+        Ok((tensor, form, &self.reader.bytes()[tensor.start..tensor.start + len]))
+    }
+
+    /// Whether the matrices are ternary, from their forms or, where they are floats, from the values
+    /// of the first one.
+    fn linear_kind(&self, config: &ModelConfig) -> Result<LinearKind> {
+        let mut packed = false;
+        for role in config.linear_roles() {
+            let (tensor, form, _) = self.find(role)?;
+            match form {
+                Form::Packed(_) => packed = true,
+                Form::Other(id) => {
+                    let message =
+                        format!("its ggml type {id} is none that holds ternary weights or plain floats");
+                    return Err(self.error(tensor, message));
+                }
+                _ => {}
+            }
+        }
+        if packed {
+            return Ok(LinearKind::Ternary);
+        }
+        let Some(first) = config.linear_roles().next() else { return Ok(LinearKind::Float) };
+        match dequantised(&self.float(first)?) {
+            Ok(_) => Ok(LinearKind::Ternary),
+            Err(_) if !config.sub_norms => Ok(LinearKind::Float),
+            Err(found) => {
+                let (tensor, ..) = self.find(first)?;
+                let message = format!("a BitNet's weights must be ternary, but it has {found}");
+                Err(self.error(tensor, message).hint("Convert from the Hugging Face checkpoint instead."))
+            }
+        }
+    }
+
+    fn linear_forms(&self) -> impl Iterator<Item = Form> {
+        let linear = |(role, i): (&Role, &usize)| {
+            matches!(role, Role::Layer(_, LayerRole::Linear(_))).then(|| self.forms[*i].form)
+        };
+        self.by_role.iter().filter_map(linear)
+    }
+
+    fn dialect(&self) -> Result<String> {
+        let mut forms: Vec<_> = self.linear_forms().map(Form::name).collect();
+        forms.sort_unstable();
+        forms.dedup();
+        let architecture = self.reader.text("general.architecture")?.unwrap_or_default();
+        Ok(format!("gguf {architecture} {}", forms.join("+")))
+    }
+
+    fn scale_rule(&self) -> String {
+        let beside = self.by_role.keys().any(|r| matches!(r, Role::Layer(_, LayerRole::Scale(_))));
+        let stored = match self.linear_forms().next() {
+            Some(Form::Packed(layout)) => match layout.scale_form() {
+                ScaleForm::Beside => "no scale in the tensor",
+                ScaleForm::F32 => "f32 behind the codes multiplies",
+                ScaleForm::F32PerRow => "f32 before each row multiplies",
+                ScaleForm::F16PerRow => "f16 before each row multiplies",
+                ScaleForm::F16PerBlock => "f16 in each block multiplies",
+            },
+            _ => "magnitude of the dequantised values",
+        };
+        format!("{stored}{}", if beside { ", times the tensor X.scale" } else { "" })
+    }
+
+    /// The value of the tensor `X.scale` beside a matrix, 1 where there is none.
+    fn scale_beside(&self, role: Role) -> Result<f32> {
+        let Role::Layer(layer, LayerRole::Linear(linear)) = role else { return Ok(1.0) };
+        let role = Role::Layer(layer, LayerRole::Scale(linear));
+        if !self.by_role.contains_key(&role) {
+            return Ok(1.0);
+        }
+        let values = self.float(role)?.to_f32();
+        match values[..] {
+            [scale] => Ok(scale),
+            _ => {
+                let (tensor, ..) = self.find(role)?;
+                Err(self.error(tensor, format!("expected one value, found {}", values.len())))
+            }
+        }
+    }
+
+    /// The matrix, if its scale can be meant; a matrix of zeros needs none.
+    fn sound(&self, tensor: &reader::Tensor, trits: Trits, scale: f32) -> Result<Ternary> {
+        if scale.is_finite() && scale > 0.0 {
+            return Ok(Ternary { trits, scale });
+        }
+        if trits.as_slice().iter().all(|&t| t == 0) {
+            return Ok(Ternary { trits, scale: 1.0 });
+        }
+        Err(self
+            .error(tensor, format!("its scale is {scale}, expected a positive number"))
+            .hint("The file was damaged when it was made (bitnet.cpp's llama-quantize loses scales with more than one thread); convert again from the source."))
+    }
+
+    /// The order of rows in the file, where it is not the model's.
+    fn row_order(&self, role: Role, rows: usize) -> Option<RowOrder> {
+        let (heads, kv_heads) = self.heads?;
+        match role {
+            Role::Layer(_, LayerRole::Linear(Linear::Q)) => Some(RowOrder::new(rows, heads)),
+            Role::Layer(_, LayerRole::Linear(Linear::K)) => Some(RowOrder::new(rows, kv_heads)),
+            _ => None,
+        }
+    }
+}
+
+impl Container for Gguf {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.infos
+    }
+
+    fn ternary(&self, role: Role) -> Result<Ternary> {
+        let (tensor, form, bytes) = self.find(role)?;
+        let (rows, cols) = form::matrix(tensor);
+        let (trits, scale) = match form {
+            Form::Packed(layout) => {
+                let scale = layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?;
+                let order = self.row_order(role, rows);
+                let mut data = vec![0; rows * cols];
+                for (row, out) in data.chunks_exact_mut(cols).enumerate() {
+                    let row = order.as_ref().map_or(row, |order| order.in_file(row));
+                    layout.unpack_row(rows, cols, bytes, row, out);
+                }
+                let trits = Trits::new(rows, cols, data).map_err(|e| self.error(tensor, e))?;
+                (trits, scale.unwrap_or(1.0))
+            }
+            _ => dequantised(&self.float(role)?)
+                .map_err(|found| self.error(tensor, format!("expected ternary weights, found {found}")))?,
+        };
+        self.sound(tensor, trits, scale * self.scale_beside(role)?)
+    }
+
+    fn float(&self, role: Role) -> Result<FloatTensor> {
+        let (tensor, form, bytes) = self.find(role)?;
+        let (rows, _) = form::matrix(tensor);
+        let data = match self.row_order(role, rows) {
+            None => decode(form, bytes),
+            Some(order) => {
+                let len = bytes.len() / rows;
+                let mut ordered = Vec::with_capacity(bytes.len());
+                for row in (0..rows).map(|row| order.in_file(row)) {
+                    ordered.extend_from_slice(&bytes[row * len..(row + 1) * len]);
+                }
+                decode(form, &ordered)
+            }
+        };
+        let data = data.map_err(|message| self.error(tensor, message))?;
+        Ok(FloatTensor { shape: tensor.shape(), data })
+    }
+
+    fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        let (tensor, form, bytes) = self.find(role)?;
+        let (all, cols) = form::matrix(tensor);
+        if tensor.ne.len() != 2 || self.row_order(role, all).is_some() {
+            return Ok(self.float(role)?.rows(rows));
+        }
+        // Blocks never straddle rows, so rows are whole numbers of bytes.
+        let len = bytes.len() / all;
+        let data = decode(form, &bytes[rows.start * len..rows.end * len])
+            .map_err(|message| self.error(tensor, message))?;
+        Ok(FloatTensor { shape: vec![rows.len(), cols], data })
+    }
+}
+
+/// Rows of Q and K as architecture `llama` stores them: in each head, row `(half, i)` of the model is
+/// row `(i, half)` of the file, because that runtime rotates neighbours.
+pub struct RowOrder {
+    head_dim: usize,
+}
+
+impl RowOrder {
+    /// For `rows` rows of `heads` heads.
+    pub fn new(rows: usize, heads: usize) -> Self {
+        Self { head_dim: rows / heads }
+    }
+
+    /// The row of the file that holds row `row` of the model.
+    pub fn in_file(&self, row: usize) -> usize {
+        let (head, at) = (row / self.head_dim, row % self.head_dim);
+        let half = self.head_dim / 2;
+        head * self.head_dim + at % half * 2 + at / half
+    }
+}
+
+/// Decodes floats; integer-quantised ones become f32.
+fn decode(form: Form, bytes: &[u8]) -> Result<FloatData, String> {
+    Ok(match form {
+        Form::F32 => FloatData::F32(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        Form::F16 => FloatData::F16(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b)).collect()),
+        Form::Bf16 => FloatData::Bf16(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b)).collect()),
+        Form::Quant(quant) => {
+            let (values, len) = quant.block();
+            let mut out = vec![0.0; bytes.len() / len * values];
+            quant.decode(bytes, &mut out);
+            FloatData::F32(out)
+        }
+        Form::Packed(_) | Form::Other(_) => {
+            return Err(format!("expected floats, found {}", form.name()));
+        }
+    })
+}
+
+/// Takes values of the form {-s, 0, s} apart.
+///
+/// # Errors
+/// What else there is, in words.
+fn dequantised(float: &FloatTensor) -> Result<(Trits, f32), String> {
+    let (rows, cols) = (float.shape[0], float.shape[1..].iter().product());
+    let result = match &float.data {
+        FloatData::F32(v) => ternarise::dequantised(rows, cols, v.iter().copied(), None),
+        FloatData::F16(v) => ternarise::dequantised(rows, cols, v.iter().map(|x| x.to_f32()), None),
+        FloatData::Bf16(v) => ternarise::dequantised(rows, cols, v.iter().map(|x| x.to_f32()), None),
+    };
+    result.map_err(|NotTernary { at, value }| {
+        format!("the value {value} at row {}, column {}: another magnitude than before", at / cols, at % cols)
+    })
 }

@@ -10,6 +10,7 @@ use crate::checkpoint::{Container, FloatData, FloatTensor, TensorInfo, Ternary};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use tritmark_kernels::Trits;
 use tritmark_kernels::layout::{self, UnpackError};
@@ -178,9 +179,11 @@ impl Catalog<'_> {
             };
         }
         if matrix && entry.dtype == Dtype::U8 {
-            return wrong(format!(
-                "floats {shape:?}, since config.json does not say that weights are packed,"
-            ));
+            let message = "is packed, but config.json does not say that weights are packed";
+            return Err(self
+                .archive
+                .error(entry, message)
+                .hint("Expected an offline \"quantization_config\"."));
         }
         if !float || (entry.shape != shape && !(scalar && entry.shape.is_empty())) {
             return wrong(format!("F32, F16 or BF16 {shape:?}"));
@@ -358,6 +361,23 @@ impl Container for Tensors {
             }
         };
         Ok(Ternary { trits, scale })
+    }
+
+    fn scale(&self, role: Role) -> Result<f32> {
+        match (self.source, role) {
+            (Source::Offline { inverse_scale }, Role::Layer(layer, LayerRole::Linear(linear))) => {
+                Tensors::scale(self, layer, linear, inverse_scale)
+            }
+            _ => Ok(self.ternary(role)?.scale),
+        }
+    }
+
+    fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        let (entry, _) = self.entry(role)?;
+        match entry.shape.len() {
+            2 => self.archive.float_rows(entry, rows),
+            _ => Ok(self.float(role)?.rows(rows)),
+        }
     }
 
     fn float(&self, role: Role) -> Result<FloatTensor> {

@@ -1,0 +1,342 @@
+//! Files of questions: the JSON lines that lm-evaluation-harness reads, the text and CSV files that
+//! llama-perplexity reads, and our own.
+
+use super::{Choice, Question};
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::path::Path;
+
+/// How questions are written, and with them how they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// `context`, `choices`, `answer` (index)
+    Choices,
+    /// HellaSwag: `activity_label`, `ctx_a`, `ctx_b`, `endings`, `label`; or llama-perplexity's text
+    Hellaswag,
+    /// WinoGrande: `sentence` with `_`, `option1`, `option2`, `answer`; or llama-perplexity's CSV
+    Winogrande,
+    /// ARC: `question`, `choices`, `answerKey`, in the original or the Hugging Face form
+    Arc,
+    /// PIQA: `goal`, `sol1`, `sol2`, `label`
+    Piqa,
+    /// BoolQ: `passage`, `question`, `answer` or `label`
+    Boolq,
+}
+
+impl Format {
+    /// The format whose fields a line has.
+    fn detect(line: &Value) -> Option<Self> {
+        let has = |name| line.get(name).is_some();
+        match () {
+            () if has("endings") => Some(Format::Hellaswag),
+            () if has("option1") => Some(Format::Winogrande),
+            () if has("answerKey") => Some(Format::Arc),
+            () if has("sol1") => Some(Format::Piqa),
+            () if has("passage") => Some(Format::Boolq),
+            () if has("context") && has("choices") => Some(Format::Choices),
+            () => None,
+        }
+    }
+
+    /// The question of one line; the error says which field is wrong.
+    fn question(self, line: &Value) -> Result<Question, String> {
+        let text = |name: &str| {
+            line[name].as_str().ok_or_else(|| format!("expected a text '{name}', found {}", line[name]))
+        };
+        let answer = |name: &str| {
+            integer(&line[name]).ok_or_else(|| format!("expected an index '{name}', found {}", line[name]))
+        };
+        let spaced = |choices: Vec<String>| choices.into_iter().map(|c| format!(" {c}")).collect::<Vec<_>>();
+        let (context, choices, gold) = match self {
+            Format::Choices => {
+                (text("context")?.to_owned(), spaced(texts(&line["choices"], "choices")?), answer("answer")?)
+            }
+            Format::Hellaswag => {
+                let context = match (text("ctx_a"), text("ctx_b")) {
+                    (Ok(a), Ok(b)) => format!("{a} {}", capitalised(b)),
+                    _ => text("ctx")?.to_owned(),
+                };
+                let context = cleaned(&format!("{}: {context}", text("activity_label")?));
+                let endings = texts(&line["endings"], "endings")?.iter().map(|e| cleaned(e)).collect();
+                (context, spaced(endings), answer("label")?)
+            }
+            Format::Winogrande => {
+                return gap(text("sentence")?, [text("option1")?, text("option2")?], answer("answer")?);
+            }
+            Format::Arc => {
+                let (question, choices, labels) = match line["question"].as_str() {
+                    Some(question) => (
+                        question,
+                        texts(&line["choices"]["text"], "choices.text")?,
+                        texts(&line["choices"]["label"], "choices.label")?,
+                    ),
+                    None => {
+                        let part = |name: &str| -> Result<Vec<String>, String> {
+                            let choices =
+                                line["question"]["choices"].as_array().ok_or("expected question.choices")?;
+                            choices
+                                .iter()
+                                .map(|c| {
+                                    Ok(c[name]
+                                        .as_str()
+                                        .ok_or("expected text in question.choices")?
+                                        .to_owned())
+                                })
+                                .collect()
+                        };
+                        (
+                            line["question"]["stem"].as_str().ok_or("expected question.stem")?,
+                            part("text")?,
+                            part("label")?,
+                        )
+                    }
+                };
+                let key = text("answerKey")?;
+                let gold = labels
+                    .iter()
+                    .position(|l| l == key)
+                    .ok_or_else(|| format!("no choice is labelled '{key}'"))?;
+                (asked(question), spaced(choices), gold)
+            }
+            Format::Piqa => (
+                asked(text("goal")?),
+                spaced(vec![text("sol1")?.into(), text("sol2")?.into()]),
+                answer("label")?,
+            ),
+            Format::Boolq => {
+                let context = format!("{}\nQuestion: {}?\nAnswer:", text("passage")?, text("question")?);
+                let gold = match line["answer"].as_bool() {
+                    Some(yes) => usize::from(yes),
+                    None => answer("label")?,
+                };
+                (context, spaced(vec!["no".into(), "yes".into()]), gold)
+            }
+        };
+        let choices: Vec<Choice> = choices
+            .into_iter()
+            .map(|continuation| Choice { context: context.clone(), continuation })
+            .collect();
+        checked(choices, gold)
+    }
+}
+
+/// Reads the questions of `text`; `path` is for messages, and its ending tells llama-perplexity's
+/// forms. `format` is found out from the fields where it is not given.
+///
+/// # Errors
+/// If a line is not of that format or no format is recognised.
+pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, Vec<Question>)> {
+    let wrong = |line: usize, message: String| Error::input(path, format!("line {line}: {message}"));
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("txt") => Ok((Format::Hellaswag, hellaswag_text(text).map_err(|(line, m)| wrong(line, m))?)),
+        Some("csv") => {
+            let mut questions = Vec::new();
+            for (number, row) in csv::Reader::from_reader(text.as_bytes()).records().enumerate() {
+                let row = row.map_err(|e| wrong(number + 2, e.to_string()))?;
+                let field = |i: usize| {
+                    row.get(i).ok_or_else(|| {
+                        wrong(number + 2, "expected index,sentence,choice1,choice2,answer".into())
+                    })
+                };
+                let answer = field(4)?.parse().map_err(|_| {
+                    wrong(number + 2, format!("expected 1 or 2 as answer, found '{}'", &row[4]))
+                })?;
+                questions
+                    .push(gap(field(1)?, [field(2)?, field(3)?], answer).map_err(|m| wrong(number + 2, m))?);
+            }
+            Ok((Format::Winogrande, questions))
+        }
+        _ => {
+            let (mut format, mut questions) = (format, Vec::new());
+            for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+                let value: Value = serde_json::from_str(line)
+                    .map_err(|e| wrong(number + 1, format!("expected a JSON object: {e}")))?;
+                let found = format.or_else(|| Format::detect(&value)).ok_or_else(|| {
+                    wrong(number + 1, "these fields are of no task known".into())
+                        .hint("`tritmark eval --help` lists what is read; choose with --task")
+                })?;
+                questions.push(found.question(&value).map_err(|m| wrong(number + 1, m))?);
+                format = Some(found);
+            }
+            let format = format.ok_or_else(|| Error::input(path, "expected questions, found none"))?;
+            Ok((format, questions))
+        }
+    }
+}
+
+/// Six lines a question: `activity: context`, index of the right ending, four endings.
+fn hellaswag_text(text: &str) -> Result<Vec<Question>, (usize, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    lines
+        .chunks(6)
+        .enumerate()
+        .map(|(i, chunk)| {
+            let fail = |m: &str| (i * 6 + 1, m.to_owned());
+            let [context, gold, endings @ ..] = chunk else {
+                return Err(fail("expected six lines a question"));
+            };
+            if endings.len() != 4 {
+                return Err(fail("expected six lines a question"));
+            }
+            let gold = gold
+                .trim()
+                .parse()
+                .map_err(|_| fail("expected the index of the right ending in the second line"))?;
+            let choice =
+                |e: &&str| Choice { context: context.trim().into(), continuation: format!(" {}", e.trim()) };
+            checked(endings.iter().map(choice).collect(), gold).map_err(|m| fail(&m))
+        })
+        .collect()
+}
+
+/// A sentence with a gap: each option fills it, and the rest of the sentence is scored.
+fn gap(sentence: &str, options: [&str; 2], answer: usize) -> Result<Question, String> {
+    let (before, after) = sentence.split_once('_').ok_or("expected a gap '_' in the sentence")?;
+    let choice = |option: &str| Choice {
+        context: format!("{before}{option}"),
+        continuation: format!(" {}", after.trim()),
+    };
+    checked(options.map(choice).to_vec(), answer.checked_sub(1).ok_or("expected 1 or 2 as answer")?)
+}
+
+fn checked(choices: Vec<Choice>, gold: usize) -> Result<Question, String> {
+    if choices.len() < 2 || gold >= choices.len() {
+        return Err(format!("answer {gold} of {} choices", choices.len()));
+    }
+    Ok(Question { choices, gold })
+}
+
+fn asked(question: &str) -> String {
+    format!("Question: {question}\nAnswer:")
+}
+
+/// A number or a text that holds one: both occur in the same data sets.
+fn integer(value: &Value) -> Option<usize> {
+    value.as_u64().map(|n| n as usize).or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+fn texts(value: &Value, name: &str) -> Result<Vec<String>, String> {
+    let all = value.as_array().and_then(|a| a.iter().map(|v| v.as_str().map(str::to_owned)).collect());
+    all.ok_or_else(|| format!("expected a list of texts '{name}', found {value}"))
+}
+
+/// As Python's `str.capitalize`: first letter upper case, all others lower case.
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map_or(String::new(), |c| c.to_uppercase().chain(chars.flat_map(char::to_lowercase)).collect())
+}
+
+/// HellaSwag's own marks taken out: `[title]` ends a sentence, other brackets go.
+fn cleaned(text: &str) -> String {
+    let text = text.trim().replace(" [title]", ". ");
+    let (mut out, mut rest) = (String::new(), text.as_str());
+    while let Some((before, mark)) = rest.split_once('[') {
+        let Some((_, after)) = mark.split_once(']') else { break };
+        out.push_str(before);
+        rest = after;
+    }
+    out.push_str(rest);
+    out.replace("  ", " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(file: &str, text: &str) -> Question {
+        let (_, mut questions) = read(Path::new(file), text, None).unwrap();
+        assert_eq!(questions.len(), 1);
+        questions.remove(0)
+    }
+
+    fn shown(q: &Question) -> Vec<String> {
+        q.choices.iter().map(|c| format!("{}|{}", c.context, c.continuation)).collect()
+    }
+
+    #[test]
+    fn hellaswag() {
+        let line = r#"{"activity_label": "Baking", "ctx_a": "A man [header] kneads [step] dough.", "ctx_b": "then HE", "endings": ["sleeps. [title] Rest", "bakes  it."], "label": "1"}"#;
+        let q = one("h.jsonl", line);
+        assert_eq!(
+            shown(&q),
+            [
+                "Baking: A man kneads dough. Then he| sleeps.. Rest",
+                "Baking: A man kneads dough. Then he| bakes it."
+            ]
+        );
+        assert_eq!(q.gold, 1);
+        let q = one("h.txt", "Baking: A man\n2\na\nb\nc\nd\n");
+        assert_eq!((q.gold, shown(&q)[3].as_str()), (2, "Baking: A man| d"));
+    }
+
+    #[test]
+    fn winogrande() {
+        let q = one(
+            "w.jsonl",
+            r#"{"sentence": "Ann thanked Eve because _ had helped.", "option1": "Ann", "option2": "Eve", "answer": "2"}"#,
+        );
+        assert_eq!(
+            shown(&q),
+            ["Ann thanked Eve because Ann| had helped.", "Ann thanked Eve because Eve| had helped."]
+        );
+        assert_eq!(q.gold, 1);
+        assert_eq!(
+            one(
+                "w.csv",
+                "index,sentence,choice1,choice2,answer\n0,\"Ann thanked Eve because _ had helped.\",Ann,Eve,2\n"
+            ),
+            q
+        );
+    }
+
+    #[test]
+    fn arc_in_both_forms() {
+        let original = r#"{"id": "1", "question": {"stem": "What is wet?", "choices": [{"text": "fire", "label": "A"}, {"text": "water", "label": "B"}]}, "answerKey": "B"}"#;
+        let hub = r#"{"id": "1", "question": "What is wet?", "choices": {"text": ["fire", "water"], "label": ["A", "B"]}, "answerKey": "B"}"#;
+        let q = one("arc.jsonl", original);
+        assert_eq!(shown(&q)[1], "Question: What is wet?\nAnswer:| water");
+        assert_eq!((q.gold, q), (1, one("arc.jsonl", hub)));
+    }
+
+    #[test]
+    fn piqa_boolq_and_our_own() {
+        let q =
+            one("p.jsonl", r#"{"goal": "Boil an egg", "sol1": "in water", "sol2": "in sand", "label": 0}"#);
+        assert_eq!((shown(&q)[0].as_str(), q.gold), ("Question: Boil an egg\nAnswer:| in water", 0));
+        let q = one("b.jsonl", r#"{"passage": "Ice is cold.", "question": "is ice warm", "answer": false}"#);
+        assert_eq!(
+            (shown(&q)[1].as_str(), q.gold),
+            ("Ice is cold.\nQuestion: is ice warm?\nAnswer:| yes", 0)
+        );
+        let (format, questions) = read(Path::new("sotu.jsonl"), super::super::SOTU, None).unwrap();
+        assert_eq!((format, questions.len()), (Format::Choices, 100));
+    }
+
+    #[test]
+    fn errors_name_line_and_field() {
+        let cases = [
+            ("x.jsonl", "{\"a\": 1}", "no task known"),
+            ("x.jsonl", "not json", "line 1"),
+            (
+                "x.jsonl",
+                "\n{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}",
+                "line 2: answer 2 of 2",
+            ),
+            ("x.jsonl", "{\"goal\": 3, \"sol1\": \"\", \"sol2\": \"\", \"label\": 0}", "'goal'"),
+            (
+                "x.jsonl",
+                "{\"sentence\": \"no gap\", \"option1\": \"a\", \"option2\": \"b\", \"answer\": 1}",
+                "gap",
+            ),
+            ("x.csv", "i,s,a,b,c\n0,a _ b,x,y,three\n", "line 2"),
+            ("x.txt", "context\n1\na\nb\n", "six lines"),
+            ("x.jsonl", "", "found none"),
+        ];
+        for (file, text, expected) in cases {
+            let error = read(Path::new(file), text, None).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Multiple choice by log-likelihood, with the prompts and the scoring of lm-evaluation-harness.
+//!
+//! Each choice is appended to its context; the one whose tokens are the likeliest in sum is the
+//! answer (`acc`), or the one that is the likeliest for its length in characters (`acc_norm`).
+
+mod formats;
+
+pub use formats::{Format, read};
+
+use super::model::LanguageModel;
+use super::softmax::nll;
+use crate::error::{Error, Result};
+use serde::Serialize;
+use tokenizers::Tokenizer;
+
+/// The task built into the program: endings of sentences of the demo's held-out text.
+pub const SOTU: &str = include_str!("../../../bench-suites/tasks/sotu.jsonl");
+
+/// A question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// Its choices.
+    pub choices: Vec<Choice>,
+    /// Index of the right one.
+    pub gold: usize,
+}
+
+/// A choice: the likelihood of `continuation` after `context` decides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// What stands before; differs between choices where they fill a gap.
+    pub context: String,
+    /// What is scored, with the space before it.
+    pub continuation: String,
+}
+
+/// What a task gave.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Score {
+    /// Questions asked.
+    pub questions: usize,
+    /// Share answered rightly.
+    pub acc: f64,
+    /// Its standard error.
+    pub acc_stderr: f64,
+    /// Share answered rightly by likelihood for each character; `None` where choices share the
+    /// scored text, so that length says nothing.
+    pub acc_norm: Option<f64>,
+    /// Its standard error.
+    pub acc_norm_stderr: Option<f64>,
+    /// Mean share of a guesser.
+    pub chance: f64,
+}
+
+/// Turns choices into tokens for one model.
+pub struct Encoder<'a> {
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Token put in front.
+    pub bos: Option<u32>,
+    /// Longest sequence; longer ones lose their beginning.
+    pub context: usize,
+}
+
+impl Encoder<'_> {
+    /// Tokens of a choice, and how many at the end are scored.
+    fn encode(&self, choice: &Choice) -> Result<(Vec<u32>, usize)> {
+        let ids = |text: &str| {
+            let encoding = self.tokenizer.encode(text, false);
+            encoding.map(|e| e.get_ids().to_vec()).map_err(|e| Error::Bug(format!("tokenizer: {e}")))
+        };
+        // White space at the end of a context belongs to what follows: tokens begin with spaces.
+        let context = ids(choice.context.trim_end())?;
+        let mut whole: Vec<u32> = self.bos.into_iter().collect();
+        whole.extend(ids(&format!("{}{}", choice.context, choice.continuation))?);
+        let first = context.len() + usize::from(self.bos.is_some());
+        let scored = whole.len().saturating_sub(first.max(1)).min(self.context - 1);
+        if scored == 0 {
+            return Err(Error::Usage(format!(
+                "the choice '{}' has no token of its own",
+                choice.continuation
+            )));
+        }
+        Ok((whole.split_off(whole.len().saturating_sub(self.context)), scored))
+    }
+}
+
+/// Log-likelihood of a choice, nats.
+fn log_likelihood(model: &mut dyn LanguageModel, encoder: &Encoder, choice: &Choice) -> Result<f64> {
+    let (ids, scored) = encoder.encode(choice)?;
+    let mut sum = 0.0;
+    model.logits(&ids[..ids.len() - 1], ids.len() - 1 - scored, &mut |rows| {
+        let targets = &ids[rows.first + 1..];
+        sum -= rows.logits.chunks_exact(rows.vocab).zip(targets).map(|(l, &t)| nll(l, t)).sum::<f64>();
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
+/// Asks every question; `progress` is told how many are done and how many of them were right.
+///
+/// # Errors
+/// If there is no question, a choice is empty, or the model fails.
+pub fn evaluate(
+    model: &mut dyn LanguageModel,
+    encoder: &Encoder,
+    questions: &[Question],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Score> {
+    if questions.is_empty() {
+        return Err(Error::Usage("no question to ask".into()));
+    }
+    let (mut right, mut right_norm, mut chance) = (0usize, 0usize, 0.0);
+    let normalised =
+        questions.iter().any(|q| q.choices[1..].iter().any(|c| c.context == q.choices[0].context));
+    for (done, question) in questions.iter().enumerate() {
+        let mut sums = Vec::new();
+        for choice in &question.choices {
+            let sum = log_likelihood(model, encoder, choice)?;
+            if !sum.is_finite() {
+                return Err(Error::Proof(format!(
+                    "question {done}: the likelihood of a choice is not finite"
+                )));
+            }
+            sums.push(sum);
+        }
+        let each: Vec<f64> = sums
+            .iter()
+            .zip(&question.choices)
+            .map(|(sum, c)| sum / c.continuation.trim_start().chars().count().max(1) as f64)
+            .collect();
+        right += usize::from(argmax(&sums) == question.gold);
+        right_norm += usize::from(argmax(&each) == question.gold);
+        chance += 1.0 / question.choices.len() as f64;
+        progress(done + 1, right);
+    }
+    let n = questions.len() as f64;
+    let share = |right: usize| right as f64 / n;
+    // Of the mean of zeros and ones, with the sample's variance; not defined for one question.
+    let stderr = |p: f64| (p * (1.0 - p) / (n - 1.0)).sqrt();
+    Ok(Score {
+        questions: questions.len(),
+        acc: share(right),
+        acc_stderr: stderr(share(right)),
+        acc_norm: normalised.then(|| share(right_norm)),
+        acc_norm_stderr: normalised.then(|| stderr(share(right_norm))),
+        chance: chance / n,
+    })
+}
+
+/// Index of the greatest value; of equal ones the first.
+fn argmax(values: &[f64]) -> usize {
+    (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accuracy::{Rows, Sink};
+
+    /// Prefers one token to all others, which are equally likely.
+    struct Likes(u32);
+
+    impl LanguageModel for Likes {
+        fn logits(&mut self, ids: &[u32], from: usize, sink: &mut Sink) -> Result<()> {
+            let mut row = vec![0f32; 4096];
+            row[self.0 as usize] = 2.0;
+            sink(Rows { first: from, vocab: 4096, logits: &row.repeat(ids.len() - from) })
+        }
+    }
+
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/bench-suites/demo/tokenizer.json"))
+            .unwrap()
+    }
+
+    fn question(choices: [&str; 2], gold: usize) -> Question {
+        let choice = |c: &str| Choice { context: "We are".into(), continuation: format!(" {c}") };
+        Question { choices: choices.map(choice).to_vec(), gold }
+    }
+
+    #[test]
+    fn a_hand_made_case() {
+        let tokenizer = tokenizer();
+        let id = |text: &str| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+        let (the, of) = (id(" the"), id(" of"));
+        assert_eq!((the.len(), of.len()), (1, 1));
+        let encoder = Encoder { tokenizer: &tokenizer, bos: Some(0), context: 64 };
+        let mut model = Likes(the[0]);
+        // One token liked; the other one not; ln(e²/(4095 + e²)) and ln(1/(4095 + e²)).
+        let total = (4095.0 + 2f64.exp()).ln();
+        let choice = |c: &str| Choice { context: "We are".into(), continuation: c.into() };
+        let got = log_likelihood(&mut model, &encoder, &choice(" the")).unwrap();
+        assert!((got - (2.0 - total)).abs() < 1e-9);
+        let got = log_likelihood(&mut model, &encoder, &choice(" of of")).unwrap();
+        assert!((got + 2.0 * total).abs() < 1e-9);
+
+        // " of of of" has more tokens, so it is less likely; for each character " the" still wins.
+        let questions =
+            [question(["the", "of"], 0), question(["of", "the"], 0), question(["the", "of of of"], 0)];
+        let score = evaluate(&mut model, &encoder, &questions, &mut |_, _| {}).unwrap();
+        assert!((score.acc - 2.0 / 3.0).abs() < 1e-12);
+        // p (1 − p) / (n − 1) = 2/9 / 2
+        assert!((score.acc_stderr - (1.0 / 9.0f64).sqrt()).abs() < 1e-12);
+        assert_eq!(score.acc_norm.map(|a| (a * 3.0).round()), Some(2.0));
+        assert_eq!(score.chance, 0.5);
+    }
+
+    #[test]
+    fn long_contexts_lose_their_beginning() {
+        let tokenizer = tokenizer();
+        let encoder = Encoder { tokenizer: &tokenizer, bos: Some(0), context: 8 };
+        let choice = Choice {
+            context: "of the people by the people for the people and".into(),
+            continuation: " the of".into(),
+        };
+        let (ids, scored) = encoder.encode(&choice).unwrap();
+        assert_eq!((ids.len(), scored), (8, 2));
+        let empty = Choice { context: "of".into(), continuation: String::new() };
+        assert!(encoder.encode(&empty).is_err());
+    }
+}

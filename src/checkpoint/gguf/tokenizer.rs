@@ -1,0 +1,238 @@
+//! Byte-level BPE tokenizers: GGUF metadata to the `tokenizers` crate's JSON and back.
+
+use super::reader::Reader;
+use super::writer::Meta;
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+
+/// Pre-tokenizers (how text is cut before merging): names in GGUF, the first being the one we write;
+/// what the `tokenizers` crate calls the same; whether whole words of the vocabulary need no merges.
+struct Pre {
+    names: &'static [&'static str],
+    cut: Cut,
+    ignore_merges: bool,
+}
+
+/// How text is cut.
+enum Cut {
+    /// By a regular expression.
+    Regex(&'static str),
+    /// By GPT-2's own, which is part of the `ByteLevel` step.
+    Gpt2,
+    /// Punctuation runs, then GPT-2's, then single digits.
+    Falcon,
+}
+
+const PRE: &[Pre] = &[
+    Pre {
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon-h1", "pixtral", "lfm2"],
+        cut: Cut::Regex(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ),
+        ignore_merges: true,
+    },
+    Pre {
+        names: &["qwen2", "deepseek-r1-qwen"],
+        cut: Cut::Regex(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ),
+        ignore_merges: false,
+    },
+    Pre { names: &["gpt-2", "gpt2", "olmo", "jais"], cut: Cut::Gpt2, ignore_merges: false },
+    Pre { names: &["falcon3", "falcon_e"], cut: Cut::Falcon, ignore_merges: false },
+];
+
+/// What is taken where a file does not name its pre-tokenizer: microsoft's own GGUF files do not, and
+/// their tokenizer is Llama 3's.
+const UNNAMED: &str = "llama-bpe";
+
+impl Cut {
+    fn json(&self) -> Value {
+        let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex });
+        let steps = match self {
+            Cut::Gpt2 => return byte_level(true),
+            Cut::Regex(regex) => vec![
+                json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false }),
+                byte_level(false),
+            ],
+            Cut::Falcon => vec![
+                json!({ "type": "Punctuation", "behavior": "Contiguous" }),
+                byte_level(true),
+                json!({ "type": "Digits", "individual_digits": true }),
+            ],
+        };
+        json!({ "type": "Sequence", "pretokenizers": steps })
+    }
+}
+
+/// Token types of GGUF.
+mod kind {
+    pub const NORMAL: i32 = 1;
+    pub const CONTROL: i32 = 3;
+    pub const USER: i32 = 4;
+    pub const UNUSED: i32 = 5;
+}
+
+/// Whether a text is to start with the BOS token, as llama.cpp decides it.
+pub fn adds_bos(reader: &Reader) -> bool {
+    let pre = reader.text("tokenizer.ggml.pre").ok().flatten().unwrap_or(UNNAMED);
+    let by_default = match reader.text("tokenizer.ggml.model").ok().flatten() {
+        Some("llama") => true,
+        _ => PRE[0].names.contains(&pre) || PRE[3].names.contains(&pre),
+    };
+    reader.flag("tokenizer.ggml.add_bos_token").ok().flatten().unwrap_or(by_default)
+}
+
+/// The tokenizer in the `tokenizers` crate's form; `None`, with a note, where it is of a kind that has
+/// no such form here.
+///
+/// # Errors
+/// If the metadata contradicts itself.
+pub fn to_json(reader: &Reader, notes: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
+    let bad = |message: String| Error::input(reader.path(), message);
+    match reader.text("tokenizer.ggml.model")? {
+        None => return Ok(None),
+        Some("gpt2") => {}
+        Some(other) => {
+            notes.push(format!(
+                "Its tokenizer is of the kind '{other}', which is not read: only token ids can be used."
+            ));
+            return Ok(None);
+        }
+    }
+    let named = reader.text("tokenizer.ggml.pre")?;
+    if named.is_none() {
+        notes.push(format!("The file does not name its pre-tokenizer; {UNNAMED} is assumed."));
+    }
+    let name = named.unwrap_or(UNNAMED);
+    let Some(pre) = PRE.iter().find(|pre| pre.names.contains(&name)) else {
+        notes.push(format!("Its pre-tokenizer '{name}' is not known: only token ids can be used."));
+        return Ok(None);
+    };
+    let missing = |key: &str| bad(format!("metadata key {key} is missing"));
+    let tokens = reader.texts("tokenizer.ggml.tokens")?.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
+    let merges = reader.texts("tokenizer.ggml.merges")?.ok_or_else(|| missing("tokenizer.ggml.merges"))?;
+    let kinds = match reader.ints("tokenizer.ggml.token_type")? {
+        Some(kinds) if kinds.len() != tokens.len() => {
+            return Err(bad(format!("{} tokens, but {} token types", tokens.len(), kinds.len())));
+        }
+        Some(kinds) => kinds,
+        None => vec![kind::NORMAL.into(); tokens.len()],
+    };
+    let (mut vocab, mut added) = (serde_json::Map::new(), vec![]);
+    for (id, (token, kind)) in tokens.iter().zip(kinds).enumerate() {
+        let special = kind == kind::CONTROL.into();
+        if special || kind == kind::USER.into() {
+            added.push(json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": special
+            }));
+        } else if kind != kind::UNUSED.into() && vocab.insert((*token).to_owned(), id.into()).is_some() {
+            return Err(bad(format!("token {token:?} stands in the vocabulary twice")));
+        }
+    }
+    let merges = merges
+        .iter()
+        .map(|merge| merge.split_once(' ').map(|(a, b)| json!([a, b])))
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| bad("a merge of the tokenizer is no pair".into()))?;
+    let post = match reader.uint("tokenizer.ggml.bos_token_id")?.filter(|_| adds_bos(reader)) {
+        None => {
+            json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true })
+        }
+        Some(bos) => {
+            let token = tokens
+                .get(bos)
+                .ok_or_else(|| bad(format!("the BOS token {bos} is not in the vocabulary")))?;
+            let special = |segment: u32| json!({ "SpecialToken": { "id": token, "type_id": segment } });
+            let text = |id: &str, segment: u32| json!({ "Sequence": { "id": id, "type_id": segment } });
+            json!({
+                "type": "TemplateProcessing",
+                "single": [special(0), text("A", 0)],
+                "pair": [special(0), text("A", 0), special(1), text("B", 1)],
+                "special_tokens": { *token: { "id": token, "ids": [bos], "tokens": [token] } }
+            })
+        }
+    };
+    let tokenizer = json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": null,
+        "pre_tokenizer": pre.cut.json(),
+        "post_processor": post,
+        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "ignore_merges": pre.ignore_merges, "vocab": vocab, "merges": merges
+        }
+    });
+    Ok(Some(tokenizer.to_string().into_bytes()))
+}
+
+/// GGUF metadata of a tokenizer for a model of `vocab` embeddings.
+///
+/// # Errors
+/// In words: what of the tokenizer GGUF has no form for.
+pub fn to_metadata(tokenizer: &[u8], vocab: usize) -> Result<Vec<(&'static str, Meta)>, String> {
+    let tokenizer: Value =
+        serde_json::from_slice(tokenizer).map_err(|e| format!("tokenizer.json is no valid JSON: {e}"))?;
+    let model = &tokenizer["model"];
+    if model["type"] != "BPE" || model["byte_fallback"] == true {
+        return Err("it is no byte-level BPE".into());
+    }
+    let (mut tokens, mut kinds) = (vec![None; vocab], vec![kind::UNUSED; vocab]);
+    let mut place = |id: Option<u64>, token: &str, kind: i32| {
+        let id = id
+            .and_then(|id| usize::try_from(id).ok())
+            .filter(|&id| id < vocab)
+            .ok_or_else(|| format!("token {token:?} has an id beyond the model's vocabulary of {vocab}"))?;
+        (tokens[id], kinds[id]) = (Some(token.to_owned()), kind);
+        Ok::<_, String>(())
+    };
+    for (token, id) in model["vocab"].as_object().ok_or("it has no vocabulary")? {
+        place(id.as_u64(), token, kind::NORMAL)?;
+    }
+    for added in tokenizer["added_tokens"].as_array().into_iter().flatten() {
+        let token = added["content"].as_str().ok_or("an added token has no content")?;
+        place(
+            added["id"].as_u64(),
+            token,
+            if added["special"] == true { kind::CONTROL } else { kind::USER },
+        )?;
+    }
+    let tokens =
+        tokens.into_iter().enumerate().map(|(id, token)| token.unwrap_or_else(|| format!("[PAD{id}]")));
+    let merges = model["merges"].as_array().ok_or("it has no merges")?.iter().map(|merge| match merge {
+        Value::String(pair) => Ok(pair.clone()),
+        Value::Array(pair) => match pair.as_slice() {
+            [Value::String(a), Value::String(b)] => Ok(format!("{a} {b}")),
+            _ => Err("a merge is no pair"),
+        },
+        _ => Err("a merge is no pair"),
+    });
+    let pre = PRE.iter().find(|pre| pre.cut.json() == tokenizer["pre_tokenizer"]);
+    let pre = pre.ok_or("its pre-tokenizer has no name in GGUF")?.names[0];
+    let (before, behind) = specials(&tokenizer["post_processor"]);
+    Ok(vec![
+        ("tokenizer.ggml.model", Meta::Text("gpt2".into())),
+        ("tokenizer.ggml.pre", Meta::Text(pre.into())),
+        ("tokenizer.ggml.tokens", Meta::Texts(tokens.collect())),
+        ("tokenizer.ggml.token_type", Meta::Ints(kinds)),
+        ("tokenizer.ggml.merges", Meta::Texts(merges.collect::<Result<_, _>>()?)),
+        ("tokenizer.ggml.add_bos_token", Meta::Flag(before)),
+        ("tokenizer.ggml.add_eos_token", Meta::Flag(behind)),
+    ])
+}
+
+/// Whether a post-processor puts a special token before and behind a text.
+fn specials(post: &Value) -> (bool, bool) {
+    let steps = post["processors"].as_array().map_or(std::slice::from_ref(post), Vec::as_slice);
+    let Some(single) = steps.iter().find_map(|step| step["single"].as_array()) else {
+        return (false, false);
+    };
+    let special = |piece: Option<&Value>| piece.is_some_and(|p| p.get("SpecialToken").is_some());
+    (special(single.first()), special(single.last()))
+}

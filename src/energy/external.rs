@@ -1,0 +1,168 @@
+//! The log of an external power meter: CSV of time stamps and watts.
+
+use crate::error::{Error, Result};
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A log that a meter's own program writes, before or while we measure.
+///
+/// The first two columns are the time (RFC 3339, or seconds since 1970) and the power in watts; a
+/// first line of column names is skipped. The meter's clock must be this machine's.
+#[derive(Debug, Clone)]
+pub struct Log {
+    path: PathBuf,
+}
+
+impl Log {
+    /// Opens a log, which must be readable and in order but may be empty so far.
+    ///
+    /// # Errors
+    /// If it is no such file; the message names the line.
+    pub fn open(path: &Path) -> Result<Self> {
+        let log = Self { path: path.into() };
+        log.samples()?;
+        Ok(log)
+    }
+
+    /// What the user named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn samples(&self) -> Result<Vec<(f64, f64)>> {
+        let bytes = std::fs::read(&self.path).map_err(|e| Error::io(&self.path, e))?;
+        // A line that the meter is still writing has no end yet.
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        parse(&bytes[..whole]).map_err(|message| {
+            Error::input(&self.path, message)
+                .hint("expected lines of TIME,WATTS with the time in RFC 3339 or seconds since 1970")
+        })
+    }
+
+    /// Joules from `start` to `end`, and the mean time between samples in there. Waits up to
+    /// `patience` for the meter to write a sample at or after `end`.
+    ///
+    /// # Errors
+    /// If the log does not cover the window, or cannot be read any more.
+    pub fn joules(&self, start: Timestamp, end: Timestamp, patience: Duration) -> Result<(f64, f64), String> {
+        let (from, to) = (seconds(start), seconds(end));
+        let deadline = std::time::Instant::now() + patience;
+        loop {
+            let samples = self.samples().map_err(|e| e.to_string())?;
+            if samples.last().is_some_and(|s| s.0 >= to) || std::time::Instant::now() >= deadline {
+                return integrate(&samples, from, to).ok_or_else(|| {
+                    let span =
+                        samples.first().zip(samples.last()).map(|(a, b)| format!("{} to {}", a.0, b.0));
+                    format!(
+                        "{} covers {} but the window was {from} to {to} (seconds since 1970)",
+                        self.path.display(),
+                        span.unwrap_or_else(|| "nothing".into())
+                    )
+                });
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+fn seconds(time: Timestamp) -> f64 {
+    time.as_nanosecond() as f64 / 1e9
+}
+
+fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(bytes);
+    let mut samples: Vec<(f64, f64)> = Vec::new();
+    for (index, row) in reader.records().enumerate() {
+        let row = row.map_err(|e| e.to_string())?;
+        let line = row.position().map_or(index as u64 + 1, |p| p.line());
+        let (Some(time), Some(watts)) = (row.get(0), row.get(1)) else {
+            return Err(format!("line {line} has fewer than two columns"));
+        };
+        let at = time.parse::<f64>().ok().or_else(|| time.parse().ok().map(seconds));
+        let (Some(at), Some(watts)) = (at, watts.parse::<f64>().ok()) else {
+            if index == 0 {
+                continue;
+            }
+            return Err(format!("line {line} holds '{time}' and '{watts}', which are no time and power"));
+        };
+        if !at.is_finite() || !watts.is_finite() || watts < 0.0 {
+            return Err(format!("line {line} holds {watts} W at {at}, which cannot be"));
+        }
+        if samples.last().is_some_and(|last| last.0 >= at) {
+            return Err(format!("line {line} is not later than the one before"));
+        }
+        samples.push((at, watts));
+    }
+    Ok(samples)
+}
+
+/// Trapezoids over `from..to`, with the power at both ends interpolated; `None` where the samples do
+/// not cover the window.
+fn integrate(samples: &[(f64, f64)], from: f64, to: f64) -> Option<(f64, f64)> {
+    if samples.first()?.0 > from || samples.last()?.0 < to {
+        return None;
+    }
+    let (mut joules, mut inside) = (0.0, 0);
+    for pair in samples.windows(2) {
+        let [(t0, p0), (t1, p1)] = [pair[0], pair[1]];
+        let (start, end) = (t0.max(from), t1.min(to));
+        if start < end {
+            let power = |t: f64| p0 + (p1 - p0) * (t - t0) / (t1 - t0);
+            joules += (power(start) + power(end)) / 2.0 * (end - start);
+            inside += 1;
+        }
+    }
+    (inside > 0).then(|| (joules, (to - from) / f64::from(inside)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trapezoids_with_interpolated_ends() {
+        let ramp = [(0.0, 0.0), (10.0, 100.0), (20.0, 100.0)];
+        let (joules, period) = integrate(&ramp, 5.0, 15.0).unwrap();
+        // 5 s from 50 to 100 W, then 5 s at 100 W.
+        assert!((joules - 875.0).abs() < 1e-9, "{joules}");
+        assert_eq!(period, 5.0);
+        assert_eq!(integrate(&ramp, 5.0, 20.5), None);
+        assert_eq!(integrate(&ramp, -0.1, 5.0), None);
+        assert_eq!(integrate(&[], 0.0, 1.0), None);
+    }
+
+    #[test]
+    fn both_forms_of_time_and_a_line_of_names_are_read() {
+        let text = "time,watts,note\n1970-01-01T00:00:10Z,5.5,a\n1970-01-01T01:00:20.5+01:00, 6\n30,7\n";
+        assert_eq!(parse(text.as_bytes()).unwrap(), [(10.0, 5.5), (20.5, 6.0), (30.0, 7.0)]);
+    }
+
+    #[test]
+    fn damaged_logs_name_the_line() {
+        for (text, line) in [
+            ("1,2\nx,3\n", "line 2"),
+            ("1,2\n1,3\n", "line 2"),
+            ("1\n", "line 1"),
+            ("1,-4\n", "line 1"),
+            ("1,NaN\n", "line 1"),
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert!(error.contains(line), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_the_log_does_not_cover_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.csv");
+        std::fs::write(&path, "10,4\n20,8\n30,8\n40,1").unwrap();
+        let log = Log::open(&path).unwrap();
+        let at = |s| Timestamp::from_second(s).unwrap();
+        assert_eq!(log.joules(at(10), at(30), Duration::ZERO).unwrap().0, 140.0);
+        // The last line may not be whole yet.
+        let error = log.joules(at(10), at(40), Duration::ZERO).unwrap_err();
+        assert!(error.contains("10 to 30"), "{error}");
+    }
+}

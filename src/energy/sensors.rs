@@ -1,0 +1,363 @@
+//! What a Linux machine offers to read energy or power from, found under `/sys`.
+
+use crate::machine::linux::{number, numbered, text};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What a sensor covers. Of all sensors found, the first class here that has one gives the figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// A meter that the user put at the plug.
+    External,
+    /// A whole processor package; several of them add up.
+    Processor,
+    /// The whole board or machine.
+    Machine,
+    /// Something that the sensor's driver does not name.
+    Unnamed,
+    /// A part of one of the others (cores, graphics, memory); never added to anything.
+    Part,
+}
+
+/// One thing to read.
+#[derive(Debug, Clone)]
+pub struct Sensor {
+    /// Where the figure comes from, e.g. `powercap intel-rapl:0`.
+    pub source: String,
+    /// What it covers, e.g. `package-0`.
+    pub domain: String,
+    /// What kind of thing that is.
+    pub scope: Scope,
+    /// Sensors of one driver may be added to each other, those of different ones may overlap.
+    pub driver: String,
+    reading: Reading,
+    state: Option<State>,
+}
+
+/// How a sensor is read.
+#[derive(Debug, Clone)]
+enum Reading {
+    /// A counter of microjoules that starts again at 0 above `range`.
+    Counter { path: PathBuf, range: Option<u64> },
+    /// Power, in watts after multiplying by `unit`.
+    Power { path: PathBuf, unit: f64 },
+    /// Volts and amperes, in watts after multiplying both and `unit`.
+    Product { paths: [PathBuf; 2], unit: f64 },
+}
+
+/// What the last look at a sensor gave.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    at: Instant,
+    raw: f64,
+    joules: f64,
+}
+
+/// Sensors, and full sentences on why others cannot be used.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Readable ones.
+    pub sensors: Vec<Sensor>,
+    /// Reasons.
+    pub refused: Vec<String>,
+}
+
+impl Sensor {
+    fn new(driver: &str, place: &str, domain: String, scope: Scope, reading: Reading) -> Self {
+        Self {
+            source: format!("{driver} {place}"),
+            domain,
+            scope,
+            driver: driver.into(),
+            reading,
+            state: None,
+        }
+    }
+
+    /// Joules since the first call, which returns 0. Power is integrated by trapezoids from call to
+    /// call, so such sensors want to be looked at often.
+    ///
+    /// # Errors
+    /// If the file is gone or holds no number, or a counter fell without a stated range.
+    pub fn joules(&mut self) -> Result<f64, String> {
+        let (at, raw) = (Instant::now(), self.raw()?);
+        let joules = match self.state {
+            None => 0.0,
+            Some(last) => last.joules + self.since(&last, at, raw)?,
+        };
+        self.state = Some(State { at, raw, joules });
+        Ok(joules)
+    }
+
+    /// Joules from the last look to this one.
+    fn since(&self, last: &State, at: Instant, raw: f64) -> Result<f64, String> {
+        let Reading::Counter { range, .. } = &self.reading else {
+            return Ok((last.raw + raw) / 2.0 * (at - last.at).as_secs_f64());
+        };
+        if raw >= last.raw {
+            return Ok((raw - last.raw) * 1e-6);
+        }
+        match range {
+            Some(range) if *range as f64 >= last.raw => Ok((*range as f64 - last.raw + raw) * 1e-6),
+            _ => Err(format!(
+                "the counter of {} fell from {} to {raw} µJ, which its stated range {range:?} does not explain",
+                self.source, last.raw
+            )),
+        }
+    }
+
+    /// What the file holds now: microjoules of a counter, else watts.
+    fn raw(&self) -> Result<f64, String> {
+        match &self.reading {
+            Reading::Counter { path, .. } => read(path).map(|microjoules: u64| microjoules as f64),
+            Reading::Power { path, unit } => read(path).map(|power: f64| power * unit),
+            Reading::Product { paths: [volts, amperes], unit } => {
+                Ok(read::<f64>(volts)? * read::<f64>(amperes)? * unit)
+            }
+        }
+    }
+
+    /// What the sensor showed at the last call of [`joules`](Self::joules), microjoules or watts.
+    pub fn shown(&self) -> Option<f64> {
+        self.state.map(|state| state.raw)
+    }
+
+    /// Forgets what was counted.
+    pub fn reset(&mut self) {
+        self.state = None;
+    }
+}
+
+/// Reads a number that must be there.
+fn read<T: std::str::FromStr>(path: &Path) -> Result<T, String> {
+    let text = fs::read_to_string(path).map_err(|e| explain(path, e.kind()))?;
+    text.trim().parse().map_err(|_| format!("{} holds '{}', which is no number", path.display(), text.trim()))
+}
+
+/// Why a file cannot be read, and what to do about it.
+fn explain(path: &Path, error: ErrorKind) -> String {
+    let file = path.display();
+    match error {
+        ErrorKind::PermissionDenied => {
+            let name = path.file_name().unwrap_or_default();
+            let all = path.ancestors().nth(2).unwrap_or(path).join("*").join(name);
+            let all = all.display();
+            format!(
+                "{all} may be read by root only; allow it until the next start of the system with \
+                 `sudo chmod a+r {all}`, or run as root"
+            )
+        }
+        ErrorKind::NotFound => format!("{file} is gone"),
+        other => format!("{file} cannot be read: {other}"),
+    }
+}
+
+/// Everything under `root` (normally `/`) that can be read.
+pub fn find(root: &Path) -> Found {
+    let mut found = Found::default();
+    let class = root.join("sys/class");
+    powercap(&class.join("powercap"), &mut found);
+    for (_, chip) in numbered(class.join("hwmon"), "hwmon") {
+        hwmon(&chip, &mut found);
+    }
+    ina3221_iio(&root.join("sys/bus/i2c/drivers/ina3221x"), &mut found);
+    batteries(&class.join("power_supply"), &mut found);
+    found
+}
+
+impl Found {
+    /// Takes a sensor if it can be read now.
+    fn add(&mut self, sensor: Sensor) {
+        match sensor.raw() {
+            Ok(_) => self.sensors.push(sensor),
+            Err(reason) if self.refused.contains(&reason) => {}
+            Err(reason) => self.refused.push(reason),
+        }
+    }
+}
+
+/// Zones of the power capping framework: Intel and AMD RAPL (`intel-rapl:0`, sub-zone
+/// `intel-rapl:0:1`) and Arm SCMI.
+///
+/// A package may show up through several interfaces; the counter of the first (the processor's own
+/// registers before TPMI before MMIO) is taken and its twins are left out.
+fn powercap(dir: &Path, found: &mut Found) {
+    let mut zones = BTreeMap::new();
+    collect_zones(dir, 0, &mut zones);
+    let interface = |id: &str| match id.split(':').next().unwrap_or_default() {
+        "intel-rapl" => 0,
+        "intel-rapl-tpmi" => 1,
+        "intel-rapl-mmio" => 2,
+        _ => 3,
+    };
+    let mut order: Vec<_> = zones.into_iter().collect();
+    order.sort_by_key(|(id, _)| interface(id));
+    // The way of names from the package down, the same for twins.
+    let mut seen: Vec<Vec<String>> = Vec::new();
+    let names: BTreeMap<String, String> =
+        order.iter().filter_map(|(id, path)| Some((id.clone(), text(path.join("name"))?))).collect();
+    for (id, path) in &order {
+        let Some(name) = names.get(id) else { continue };
+        let depth = id.matches(':').count();
+        let way: Vec<String> = (1..=depth)
+            .filter_map(|d| {
+                names.get(id.match_indices(':').nth(d).map_or(id.as_str(), |(at, _)| &id[..at])).cloned()
+            })
+            .collect();
+        if interface(id) < 3 {
+            if seen.contains(&way) {
+                continue;
+            }
+            seen.push(way);
+        }
+        let scope = match name.as_str() {
+            _ if depth > 1 => Scope::Part,
+            "psys" => Scope::Machine,
+            name if name.starts_with("package") => Scope::Processor,
+            name => scope_by_label(name),
+        };
+        let reading = if path.join("energy_uj").exists() {
+            Reading::Counter { path: path.join("energy_uj"), range: number(path.join("max_energy_range_uj")) }
+        } else if path.join("power_uw").exists() {
+            Reading::Power { path: path.join("power_uw"), unit: 1e-6 }
+        } else {
+            continue;
+        };
+        found.add(Sensor::new("powercap", id, name.clone(), scope, reading));
+    }
+}
+
+/// Zones of a directory and the zones inside of them, by their names, which are unique.
+fn collect_zones(dir: &Path, depth: u32, zones: &mut BTreeMap<String, PathBuf>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|n| n.contains(':')) else { continue };
+        zones.entry(name.to_owned()).or_insert_with(|| entry.path());
+        if depth < 3 {
+            collect_zones(&entry.path(), depth + 1, zones);
+        }
+    }
+}
+
+/// What a label of a rail or sensor says that it covers.
+fn scope_by_label(label: &str) -> Scope {
+    let label = label.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|w| label.contains(w));
+    if label.ends_with("_in") || label.starts_with("vin") || has(&["system", "board", "total"]) {
+        Scope::Machine
+    } else if has(&["socket", "package", "cpu", "pkg"]) {
+        Scope::Processor
+    } else if has(&["core", "gpu", "dram", "ddr", "mem", "soc", "cv", "uncore"]) {
+        Scope::Part
+    } else {
+        Scope::Unnamed
+    }
+}
+
+/// A chip of the hardware monitoring class: `energyN_input` in µJ, `powerN_input` in µW, or, for an
+/// INA3221, volts and amperes of each rail.
+fn hwmon(chip: &Path, found: &mut Found) {
+    let Some(name) = text(chip.join("name")) else { return };
+    let place = chip.file_name().unwrap_or_default().to_string_lossy();
+    // Graphics cards, drives, network cards and batteries measure themselves, not the processor.
+    let others = ["amdgpu", "radeon", "nouveau", "i915", "xe", "nvme", "BAT", "iwlwifi", "mlx5", "ucsi"];
+    if others.iter().any(|o| name.starts_with(o)) {
+        return;
+    }
+    let label = |kind: &str, n: u32| text(chip.join(format!("{kind}{n}_label")));
+    let mut add = |kind: &str, n: u32, label: Option<String>, reading: Reading| {
+        let scope = match (&label, name.as_str()) {
+            (_, "power_meter") => Scope::Machine,
+            (_, "fam15h_power") => Scope::Processor,
+            (Some(label), _) => scope_by_label(label),
+            (None, _) => scope_by_label(&name),
+        };
+        let domain = label.unwrap_or_else(|| format!("{name} {kind}{n}"));
+        found.add(Sensor::new(
+            &format!("hwmon {name}"),
+            &format!("{place}/{kind}{n}"),
+            domain,
+            scope,
+            reading,
+        ));
+    };
+    for n in 0..=64 {
+        let path = chip.join(format!("energy{n}_input"));
+        if path.exists() {
+            add("energy", n, label("energy", n), Reading::Counter { path, range: None });
+        }
+        let path = ["input", "average"]
+            .map(|what| chip.join(format!("power{n}_{what}")))
+            .into_iter()
+            .find(|p| p.exists());
+        if let Some(path) = path {
+            add("power", n, label("power", n), Reading::Power { path, unit: 1e-6 });
+        } else if name == "ina3221" {
+            let paths = [chip.join(format!("in{n}_input")), chip.join(format!("curr{n}_input"))];
+            if paths.iter().all(|p| p.exists()) {
+                // mV · mA
+                add("in", n, label("in", n), Reading::Product { paths, unit: 1e-6 });
+            }
+        }
+    }
+}
+
+/// INA3221 rails as older Jetson kernels show them: `rail_name_N` and `in_powerN_input` in mW.
+fn ina3221_iio(driver: &Path, found: &mut Found) {
+    for chip in fs::read_dir(driver).into_iter().flatten().flatten() {
+        for (_, device) in numbered(chip.path(), "iio:device") {
+            for n in 0..3 {
+                let Some(rail) = text(device.join(format!("rail_name_{n}"))) else { continue };
+                let path = device.join(format!("in_power{n}_input"));
+                let place = format!("{}/{n}", chip.file_name().to_string_lossy());
+                let scope = scope_by_label(&rail);
+                found.add(Sensor::new("ina3221x", &place, rail, scope, Reading::Power { path, unit: 1e-3 }));
+            }
+        }
+    }
+}
+
+/// Batteries, which show the machine's power while they are discharging.
+fn batteries(dir: &Path, found: &mut Found) {
+    let mut supplies: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    supplies.sort();
+    for supply in supplies {
+        // A battery of a mouse or headset says so.
+        if text(supply.join("type")).as_deref() != Some("Battery")
+            || text(supply.join("scope")).as_deref() == Some("Device")
+        {
+            continue;
+        }
+        let place = supply.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let status = text(supply.join("status")).unwrap_or_else(|| "unknown".into());
+        if status != "Discharging" {
+            found.refused.push(format!(
+                "the battery {place} shows the machine's power only while it is discharging, and it is {}; unplug the charger",
+                status.to_lowercase()
+            ));
+            continue;
+        }
+        let reading = if supply.join("power_now").exists() {
+            Reading::Power { path: supply.join("power_now"), unit: 1e-6 }
+        } else {
+            // µV · µA
+            Reading::Product { paths: ["voltage_now", "current_now"].map(|f| supply.join(f)), unit: 1e-12 }
+        };
+        found.add(Sensor::new("battery", &place, "whole machine".into(), Scope::Machine, reading));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denied_files_are_explained_with_a_command_that_opens_them_all() {
+        let text =
+            explain(Path::new("/sys/class/powercap/intel-rapl:0/energy_uj"), ErrorKind::PermissionDenied);
+        assert!(text.contains("`sudo chmod a+r /sys/class/powercap/*/energy_uj`"), "{text}");
+    }
+}

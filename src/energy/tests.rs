@@ -1,0 +1,311 @@
+//! Measuring on trees of files that behave as sensors do.
+
+use super::*;
+use std::cell::Cell;
+use std::fs;
+use std::path::PathBuf;
+
+/// A `/sys` of our own.
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        for (path, content) in files {
+            tree.write(path, content);
+        }
+        tree
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join("sys").join(path)
+    }
+
+    /// Replaces a file at once, as a sensor's value changes at once.
+    fn write(&self, path: &str, content: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let new = path.with_extension("new");
+        fs::write(&new, content).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    fn meter(&self) -> Meter {
+        Meter::open(self.0.path(), None).unwrap()
+    }
+}
+
+const RAPL: &str = "class/powercap/intel-rapl:0";
+const ENERGY: &str = "class/powercap/intel-rapl:0/energy_uj";
+
+fn package(energy: &str) -> Tree {
+    Tree::new(&[
+        ("class/powercap/intel-rapl:0/name", "package-0\n"),
+        (ENERGY, energy),
+        ("class/powercap/intel-rapl:0/max_energy_range_uj", "1000000\n"),
+    ])
+}
+
+const SHORT: Windows = Windows { load: Duration::from_millis(150), idle: Duration::ZERO };
+
+fn measured(outcome: Outcome<MeasuredEnergy>) -> MeasuredEnergy {
+    match outcome {
+        Outcome::Measured(energy) => energy,
+        Outcome::NotMeasured(reason) => panic!("not measured: {reason}"),
+    }
+}
+
+fn reason(outcome: Outcome<MeasuredEnergy>) -> String {
+    match outcome {
+        Outcome::NotMeasured(reason) => reason,
+        Outcome::Measured(energy) => panic!("measured: {energy:?}"),
+    }
+}
+
+/// A load that shows `values` one after the other and then the last one for good.
+fn showing<'a>(tree: &'a Tree, path: &'a str, values: &'a [u64]) -> impl FnMut() -> Result<()> + 'a {
+    let next = Cell::new(0);
+    move || {
+        tree.write(path, &format!("{}\n", values[next.get().min(values.len() - 1)]));
+        next.set(next.get() + 1);
+        std::thread::sleep(POLL * 3 / 2);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_counter_that_wraps_is_unwrapped_each_time() {
+    let tree = package("900000\n");
+    let values = [950_000, 100_000, 600_000, 50_000];
+    let windows = Windows { load: POLL * 9, ..SHORT };
+    let energy = measured(tree.meter().measure(windows, 3, &mut showing(&tree, ENERGY, &values)).unwrap());
+    // 50 000, then 50 000 + 100 000, 500 000, 400 000 + 50 000 µJ.
+    assert!((energy.gross_joules - 1.15).abs() < 1e-9, "{energy:?}");
+    assert_eq!((energy.source.as_str(), energy.domain.as_str()), ("powercap intel-rapl:0", "package-0"));
+    assert_eq!(energy.tokens % 3, 0);
+    assert!((energy.joules_per_token * energy.tokens as f64 - energy.gross_joules).abs() < 1e-12);
+    assert!(energy.warnings.iter().any(|w| w.starts_with("Too short")), "{:?}", energy.warnings);
+}
+
+#[test]
+fn a_counter_that_falls_without_a_range_is_no_measurement() {
+    let tree = package("900000\n");
+    fs::remove_file(tree.path(RAPL).join("max_energy_range_uj")).unwrap();
+    let outcome = tree.meter().measure(SHORT, 1, &mut showing(&tree, ENERGY, &[100])).unwrap();
+    assert!(reason(outcome).contains("fell from 900000 to 100"));
+}
+
+#[test]
+fn a_counter_that_stands_still_is_no_measurement() {
+    let tree = package("900000\n");
+    let outcome = tree.meter().measure(SHORT, 1, &mut showing(&tree, ENERGY, &[900_000])).unwrap();
+    assert!(reason(outcome).contains("stood still"));
+}
+
+#[test]
+fn a_file_that_vanishes_or_breaks_is_no_measurement() {
+    let tree = package("1\n");
+    let outcome = tree.meter().measure(SHORT, 1, &mut || {
+        let _ = fs::remove_file(tree.path(ENERGY));
+        std::thread::sleep(POLL);
+        Ok(())
+    });
+    assert!(reason(outcome.unwrap()).contains("is gone"));
+    tree.write(ENERGY, "12\n");
+    let mut meter = tree.meter();
+    let outcome = meter.measure(SHORT, 1, &mut || {
+        tree.write(ENERGY, "many\n");
+        std::thread::sleep(POLL);
+        Ok(())
+    });
+    assert!(reason(outcome.unwrap()).contains("'many', which is no number"));
+}
+
+#[test]
+fn sub_zones_and_twins_are_never_added() {
+    let zone = |path: &str, name: &str| {
+        [
+            (format!("class/powercap/{path}/name"), format!("{name}\n")),
+            (format!("class/powercap/{path}/energy_uj"), "0\n".into()),
+        ]
+    };
+    let files: Vec<(String, String)> = [
+        zone("intel-rapl:0", "package-0"),
+        zone("intel-rapl:1", "package-1"),
+        zone("intel-rapl:2", "psys"),
+        // Sub-zones stand in the class and in their parent.
+        zone("intel-rapl:0/intel-rapl:0:0", "core"),
+        zone("intel-rapl:0:0", "core"),
+        zone("intel-rapl:1/intel-rapl:1:0", "core"),
+        zone("intel-rapl:0/intel-rapl:0:1", "dram"),
+        zone("intel-rapl-mmio:0", "package-0"),
+        zone("intel-rapl-mmio:0/intel-rapl-mmio:0:0", "dram"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let files: Vec<_> = files.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+    let tree = Tree::new(&files);
+    let mut sources: Vec<_> = tree.meter().sources();
+    sources.sort();
+    let expected = [
+        ("powercap intel-rapl:0", "package-0", true),
+        ("powercap intel-rapl:0:0", "core", false),
+        ("powercap intel-rapl:0:1", "dram", false),
+        ("powercap intel-rapl:1", "package-1", true),
+        ("powercap intel-rapl:1:0", "core", false),
+        ("powercap intel-rapl:2", "psys", false),
+    ];
+    assert_eq!(sources, expected.map(|(s, d, m)| (s.to_owned(), d.to_owned(), m)));
+
+    let joules = Cell::new(0);
+    let energy = tree.meter().measure(SHORT, 1, &mut || {
+        joules.set(joules.get() + 1_000_000);
+        for (zone, share) in [("intel-rapl:0", 1), ("intel-rapl:1", 2), ("intel-rapl:0/intel-rapl:0:1", 5)] {
+            tree.write(&format!("class/powercap/{zone}/energy_uj"), &format!("{}\n", joules.get() * share));
+        }
+        std::thread::sleep(POLL);
+        Ok(())
+    });
+    let energy = measured(energy.unwrap());
+    assert_eq!(energy.domain, "package-0 + package-1");
+    assert_eq!(energy.gross_joules, 3.0 * joules.get() as f64 * 1e-6);
+    let dram = energy.domains.iter().find(|d| d.domain == "dram").unwrap();
+    assert_eq!(dram.gross_joules, 5.0 * joules.get() as f64 * 1e-6);
+}
+
+#[test]
+fn a_package_that_only_mmio_shows_is_used() {
+    let tree = Tree::new(&[
+        ("class/powercap/intel-rapl-mmio:0/name", "package-0\n"),
+        ("class/powercap/intel-rapl-mmio:0/energy_uj", "5\n"),
+    ]);
+    assert_eq!(tree.meter().sources(), [("powercap intel-rapl-mmio:0".into(), "package-0".into(), true)]);
+}
+
+#[test]
+fn missing_permission_names_the_remedy() {
+    use std::os::unix::fs::PermissionsExt;
+    let tree = package("1\n");
+    fs::set_permissions(tree.path(ENERGY), fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read(tree.path(ENERGY)).is_ok() {
+        // Nothing is denied to root; what the message says is tested beside the sensors.
+        return;
+    }
+    let reason = reason(tree.meter().measure(SHORT, 1, &mut || Ok(())).unwrap());
+    assert!(reason.contains("sudo chmod a+r"), "{reason}");
+}
+
+#[test]
+fn idle_power_is_taken_off_and_its_change_is_told() {
+    // 10 W at rest before, 40 W under load, 20 W at rest after.
+    let tree = Tree::new(&[
+        ("class/hwmon/hwmon0/name", "power_meter\n"),
+        ("class/hwmon/hwmon0/power1_average", "10000000\n"),
+    ]);
+    let power = |watts: u32| tree.write("class/hwmon/hwmon0/power1_average", &format!("{watts}000000\n"));
+    let mut meter = tree.meter();
+    let rest = |watts| {
+        power(watts);
+        move || {
+            std::thread::sleep(POLL * 4);
+            Ok(0u64)
+        }
+    };
+    let (before, _) = meter.window(rest(10)).unwrap();
+    let (loaded, _) = meter.window(rest(40)).unwrap();
+    let (after, _) = meter.window(rest(20)).unwrap();
+    let energy = meter.figure(&before, &loaded, &after, 10).unwrap();
+    let near = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 0.1, "{a} is not about {b}");
+    near(energy.gross_joules / energy.seconds, 40.0);
+    near(energy.idle_watts.unwrap(), 15.0);
+    near(energy.net_joules.unwrap() / energy.seconds, 25.0);
+    assert!(energy.warnings[0].starts_with("Idle power was 1"), "{:?}", energy.warnings);
+    assert_eq!(energy.source, "hwmon power_meter hwmon0/power1");
+}
+
+#[test]
+fn rails_are_told_apart_by_their_labels() {
+    let tree = Tree::new(&[
+        ("class/hwmon/hwmon3/name", "ina3221\n"),
+        ("class/hwmon/hwmon3/in1_label", "VDD_IN\n"),
+        ("class/hwmon/hwmon3/in1_input", "5000\n"),
+        ("class/hwmon/hwmon3/curr1_input", "3000\n"),
+        ("class/hwmon/hwmon3/in2_label", "VDD_CPU_GPU_CV\n"),
+        ("class/hwmon/hwmon3/in2_input", "5000\n"),
+        ("class/hwmon/hwmon3/curr2_input", "1000\n"),
+        ("class/hwmon/hwmon3/in3_label", "VDD_SOC\n"),
+        ("class/hwmon/hwmon3/in3_input", "5000\n"),
+        ("class/hwmon/hwmon3/curr3_input", "500\n"),
+        ("class/hwmon/hwmon4/name", "amdgpu\n"),
+        ("class/hwmon/hwmon4/power1_average", "90000000\n"),
+    ]);
+    let mut meter = tree.meter();
+    assert_eq!(
+        meter.sources(),
+        [("in1", "VDD_IN", false), ("in2", "VDD_CPU_GPU_CV", true), ("in3", "VDD_SOC", false)]
+            .map(|(n, d, main)| (format!("hwmon ina3221 hwmon3/{n}"), d.into(), main))
+    );
+    let load = &mut || {
+        std::thread::sleep(POLL * 2);
+        Ok(())
+    };
+    let energy = measured(meter.measure(SHORT, 1, load).unwrap());
+    let watts = energy.gross_joules / energy.seconds;
+    assert!((watts - 5.0).abs() < 0.5, "{watts}");
+}
+
+#[test]
+fn batteries_count_only_while_they_discharge() {
+    let status = "class/power_supply/BAT0/status";
+    let tree = Tree::new(&[
+        ("class/power_supply/AC/type", "Mains\n"),
+        ("class/power_supply/BAT0/type", "Battery\n"),
+        (status, "Charging\n"),
+        ("class/power_supply/BAT0/voltage_now", "12000000\n"),
+        ("class/power_supply/BAT0/current_now", "1500000\n"),
+    ]);
+    assert!(tree.meter().unusable().unwrap().contains("unplug the charger"));
+    tree.write(status, "Discharging\n");
+    let mut meter = tree.meter();
+    assert_eq!(meter.unusable(), None);
+    let load = &mut || {
+        std::thread::sleep(POLL * 4);
+        Ok(())
+    };
+    let energy = measured(meter.measure(SHORT, 1, load).unwrap());
+    let watts = energy.gross_joules / energy.seconds;
+    assert!((watts - 18.0).abs() < 2.0, "{watts}");
+}
+
+#[test]
+fn a_meter_at_the_plug_goes_before_all_else() {
+    let tree = package("5\n");
+    let log = tree.path("log.csv");
+    let now = Timestamp::now().as_second();
+    let lines: String = (now - 5..now + 60).map(|t| format!("{t},30\n")).collect();
+    fs::write(&log, lines).unwrap();
+    let mut meter = Meter::open(tree.0.path(), Some(&log)).unwrap();
+    let load = &mut || {
+        std::thread::sleep(POLL);
+        Ok(())
+    };
+    let windows = Windows { load: POLL * 2, idle: POLL };
+    let energy = measured(meter.measure(windows, 1, load).unwrap());
+    assert_eq!(energy.domain, "plug");
+    assert!((energy.gross_joules / energy.seconds - 30.0).abs() < 0.5, "{energy:?}");
+    assert!(energy.net_joules.unwrap().abs() < 0.1);
+    assert_eq!(energy.domains[0].domain, "package-0");
+}
+
+#[test]
+fn a_machine_without_sensors_says_so() {
+    let tree = Tree::new(&[]);
+    let mut ran = false;
+    let outcome = tree.meter().measure(SHORT, 1, &mut || {
+        ran = true;
+        Ok(())
+    });
+    assert!(reason(outcome.unwrap()).contains("no energy sensor"));
+    assert!(!ran, "a load whose energy cannot be measured need not run");
+}

@@ -1,0 +1,351 @@
+//! What changed between records: arms matched, ratios with intervals, verdicts.
+
+use super::{Arm, Model, Outcome, Record, Speed, Subject, Test};
+use crate::error::{Error, Result};
+use crate::speed::stats;
+use serde::Serialize;
+
+/// Share of the differences that chance alone is allowed to pass off as real.
+const SIGNIFICANT: f64 = 0.01;
+/// Fewest samples on each side of a verdict.
+const ENOUGH_SAMPLES: usize = 5;
+/// Greatest upper over lower end of a ratio's interval that still tells something.
+const WIDEST: f64 = 1.25;
+
+/// How to compare.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Differences up to this share are called the same even where they are certain: two builds of
+    /// one source differ by as much.
+    pub tolerance: f64,
+    /// Whether to compare what is not comparable.
+    pub force: bool,
+    /// Seed of the bootstrap.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tolerance: 0.02, force: false, seed: 0 }
+    }
+}
+
+/// What is compared of an arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Median speed; more is better.
+    Speed,
+    /// Perplexity; less is better.
+    Perplexity,
+    /// Gross joules a token; less is better.
+    Energy,
+}
+
+/// What can be said of a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Less time for the same work.
+    Faster,
+    /// More time for the same work.
+    Slower,
+    /// Better by a figure that is not speed.
+    Better,
+    /// Worse by a figure that is not speed.
+    Worse,
+    /// No difference that matters, or none that was found where a large one would have been.
+    Same,
+    /// The measurement does not allow a verdict.
+    CannotTell,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Verdict::Faster => "faster",
+            Verdict::Slower => "slower",
+            Verdict::Better => "better",
+            Verdict::Worse => "worse",
+            Verdict::Same => "same",
+            Verdict::CannotTell => "cannot tell",
+        })
+    }
+}
+
+/// One figure of one arm in both records.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Machine, where the records hold several.
+    pub machine: Option<String>,
+    /// The arm's subject, as record B names it.
+    pub subject: Subject,
+    /// The test.
+    pub test: Test,
+    /// The figure.
+    pub metric: Metric,
+    /// Its unit.
+    pub unit: String,
+    /// In record A.
+    pub a: f64,
+    /// In record B.
+    pub b: f64,
+    /// B over A.
+    pub ratio: f64,
+    /// 95 % interval of the ratio, where there are samples.
+    pub interval: Option<[f64; 2]>,
+    /// Mann–Whitney U test, two-sided, where there are samples.
+    pub p: Option<f64>,
+    /// What can be said.
+    pub verdict: Verdict,
+    /// Why, where the figures alone do not show it.
+    pub reason: Option<String>,
+}
+
+impl Row {
+    /// The arm in words: `demo: tritmark tm2/avx2, 2 threads: tg128`.
+    pub fn name(&self) -> String {
+        let machine = self.machine.as_ref().map(|m| format!(" on {m}")).unwrap_or_default();
+        format!("{}: {}: {}{machine}", self.subject.model, self.subject, self.test)
+    }
+}
+
+/// What changed from A to B.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Name of A.
+    pub a: String,
+    /// Name of B.
+    pub b: String,
+    /// Figures that both have.
+    pub rows: Vec<Row>,
+    /// Arms that only A has.
+    pub only_a: Vec<String>,
+    /// Arms that only B has.
+    pub only_b: Vec<String>,
+    /// Geometric mean of the ratios of speed.
+    pub speed_mean: Option<f64>,
+    /// What the reader has to know.
+    pub notes: Vec<String>,
+}
+
+/// Compares two files of records; records of one machine are held against each other.
+///
+/// # Errors
+/// [`Error::NotComparable`] if models, processors or protocols differ and [`Options::force`] is not
+/// set, or no arm is in both.
+pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) -> Result<Comparison> {
+    let mut result = Comparison {
+        a: a.0.into(),
+        b: b.0.into(),
+        rows: Vec::new(),
+        only_a: Vec::new(),
+        only_b: Vec::new(),
+        speed_mean: None,
+        notes: Vec::new(),
+    };
+    let refuse = |what: String| {
+        Error::NotComparable(format!("{} and {}: {what}\n  --force compares them all the same", a.0, b.0))
+    };
+    let several = b.1.len() > 1;
+    for (index, after) in b.1.iter().enumerate() {
+        let same_machine = |r: &&Record| {
+            r.environment.cpu == after.environment.cpu && r.environment.arch == after.environment.arch
+        };
+        let before = match a.1.iter().find(same_machine) {
+            Some(before) => before,
+            None if options.force && index < a.1.len() => &a.1[index],
+            None => {
+                let cpus: Vec<_> = a.1.iter().map(|r| r.environment.cpu.as_str()).collect();
+                return Err(refuse(format!(
+                    "different processors: {} and {}",
+                    cpus.join(", "),
+                    after.environment.cpu
+                )));
+            }
+        };
+        let differences = differences(before, after);
+        if !differences.is_empty() && !options.force {
+            return Err(refuse(differences.join("; ")));
+        }
+        result
+            .notes
+            .extend(differences.into_iter().map(|d| format!("Compared by --force in spite of this: {d}.")));
+        let machine = several.then(|| after.environment.cpu.clone());
+        match_arms(before, after, machine, options, &mut result);
+    }
+    if result.rows.is_empty() {
+        return Err(Error::NotComparable(format!(
+            "{} and {} have no arm in common; only in the first: {}; only in the second: {}",
+            a.0,
+            b.0,
+            result.only_a.join(", "),
+            result.only_b.join(", ")
+        )));
+    }
+    let speeds: Vec<f64> =
+        result.rows.iter().filter(|r| r.metric == Metric::Speed).map(|r| r.ratio.ln()).collect();
+    result.speed_mean =
+        (!speeds.is_empty()).then(|| (speeds.iter().sum::<f64>() / speeds.len() as f64).exp());
+    Ok(result)
+}
+
+/// What stands in the way of a comparison.
+fn differences(a: &Record, b: &Record) -> Vec<String> {
+    let mut found = Vec::new();
+    let different = |what: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| {
+        format!("different {what}: {a:?} and {b:?}")
+    };
+    if a.environment.cpu != b.environment.cpu || a.environment.arch != b.environment.arch {
+        found.push(different("processors", &a.environment.cpu, &b.environment.cpu));
+    }
+    let known = |m: &&Model| a.models.iter().any(|o| o.hash == m.hash);
+    if !b.models.is_empty() && !b.models.iter().any(|m| known(&m)) {
+        let names =
+            |r: &Record| r.models.iter().map(|m| format!("{} ({:.12})", m.name, m.hash)).collect::<Vec<_>>();
+        found.push(different("models", &names(a), &names(b)));
+    }
+    let protocol = |r: &Record| (r.tool.name.clone(), r.protocol.min_time_s, r.protocol.quick);
+    let (pa, pb) = (protocol(a), protocol(b));
+    if pa != pb {
+        let words = |(name, time, quick): (String, f64, bool)| {
+            format!("{name}, samples of {time} s{}", if quick { ", --quick" } else { "" })
+        };
+        found.push(format!("different protocols: {} and {}", words(pa), words(pb)));
+    }
+    if a.tool.profile != b.tool.profile {
+        found.push(different("build profiles", &a.tool.profile, &b.tool.profile));
+    }
+    found
+}
+
+/// Whether two arms are the same subject under the same test.
+fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
+    let model =
+        |(record, arm): (&Record, &Arm)| record.models.iter().find(|m| m.id == arm.subject.model).cloned();
+    let models = match (model(a), model(b)) {
+        (Some(x), Some(y)) => {
+            x.hash == y.hash || force && (x.id == y.id || a.0.models.len() == 1 && b.0.models.len() == 1)
+        }
+        // Kernels alone have none.
+        (None, None) => a.1.subject.model == b.1.subject.model,
+        _ => false,
+    };
+    let rest =
+        |s: &Subject| (s.engine.clone(), s.layout.clone(), s.tier.clone(), s.variant.clone(), s.threads);
+    models && a.1.test == b.1.test && rest(&a.1.subject) == rest(&b.1.subject)
+}
+
+fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options, result: &mut Comparison) {
+    let mut matched = vec![false; a.arms.len()];
+    let describe = |arm: &Arm| row(arm, Metric::Speed, "", 0.0, 0.0, machine.clone()).name();
+    for after in &b.arms {
+        let found = a.arms.iter().position(|before| matches((a, before), (b, after), options.force));
+        let Some(found) = found else {
+            result.only_b.push(describe(after));
+            continue;
+        };
+        matched[found] = true;
+        let before = &a.arms[found];
+        if let (Some(x), Some(y)) = (&before.speed, &after.speed)
+            && x.unit == y.unit
+        {
+            let mut row = row(after, Metric::Speed, &y.unit, x.median, y.median, machine.clone());
+            judge_speed(&mut row, x, y, shift(a, b, after.subject.threads, options.seed), options);
+            result.rows.push(row);
+        }
+        if let (Some(x), Some(y)) = (&before.accuracy, &after.accuracy) {
+            let mut row = row(after, Metric::Perplexity, "", x.ppl, y.ppl, machine.clone());
+            // The same text gives the same figure to the last bit, so any difference is real.
+            row.verdict = match y.nll.partial_cmp(&x.nll) {
+                _ if x.nll_bits == y.nll_bits => Verdict::Same,
+                Some(std::cmp::Ordering::Less) => Verdict::Better,
+                Some(std::cmp::Ordering::Greater) => Verdict::Worse,
+                _ => Verdict::CannotTell,
+            };
+            result.rows.push(row);
+        }
+        if let (Some(Outcome::Measured(x)), Some(Outcome::Measured(y))) =
+            (&before.energy_measured, &after.energy_measured)
+            && (&x.source, &x.domain) == (&y.source, &y.domain)
+        {
+            let (before, now) = (x.joules_per_token, y.joules_per_token);
+            let mut row = row(after, Metric::Energy, "J/token", before, now, machine.clone());
+            if before == now {
+                row.verdict = Verdict::Same;
+            } else {
+                row.reason = Some("one window on each side, so chance cannot be told apart".into());
+            }
+            result.rows.push(row);
+        }
+    }
+    let left = a.arms.iter().zip(&matched).filter(|(_, matched)| !**matched);
+    result.only_a.extend(left.map(|(arm, _)| describe(arm)));
+}
+
+fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<String>) -> Row {
+    Row {
+        machine,
+        subject: arm.subject.clone(),
+        test: arm.test.clone(),
+        metric,
+        unit: unit.into(),
+        a,
+        b,
+        ratio: b / a,
+        interval: None,
+        p: None,
+        verdict: Verdict::CannotTell,
+        reason: None,
+    }
+}
+
+/// How much faster or slower the machine itself may have become, by the controls of that many
+/// threads: the range from the lowest to the highest end of their ratios' intervals and 1.
+fn shift(a: &Record, b: &Record, threads: u32, seed: u64) -> [f64; 2] {
+    let mut range = [1.0f64, 1.0];
+    for after in b.controls.iter().filter(|c| c.threads == threads && !c.samples.is_empty()) {
+        let before =
+            a.controls.iter().find(|c| c.threads == threads && c.name == after.name && !c.samples.is_empty());
+        if let Some(before) = before {
+            let [low, high] = stats::ratio_interval(&before.samples, &after.samples, seed);
+            range = [range[0].min(low), range[1].max(high)];
+        }
+    }
+    range
+}
+
+fn judge_speed(row: &mut Row, a: &Speed, b: &Speed, shift: [f64; 2], options: &Options) {
+    if a.samples == b.samples {
+        (row.interval, row.p, row.verdict) = (Some([1.0, 1.0]), Some(1.0), Verdict::Same);
+        return;
+    }
+    let [low, high] = stats::ratio_interval(&a.samples, &b.samples, options.seed);
+    let p = stats::mann_whitney(&a.samples, &b.samples);
+    (row.interval, row.p) = (Some([low, high]), Some(p));
+    let percent = |ratio: f64| format!("{:.1} %", 100.0 * (ratio - 1.0).abs());
+    (row.verdict, row.reason) = if a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES {
+        (Verdict::CannotTell, Some(format!("fewer than {ENOUGH_SAMPLES} samples")))
+    } else if high / low > WIDEST {
+        (Verdict::CannotTell, Some("the samples scatter too widely".into()))
+    } else if p >= SIGNIFICANT || (low..=high).contains(&1.0) || (row.ratio - 1.0).abs() <= options.tolerance
+    {
+        (Verdict::Same, None)
+    } else if row.ratio < 1.0 && high >= shift[0] {
+        let reason = format!("the machine itself was up to {} slower", percent(shift[0]));
+        (of_machine(shift), Some(reason))
+    } else if row.ratio > 1.0 && low <= shift[1] {
+        let reason = format!("the machine itself was up to {} faster", percent(shift[1]));
+        (of_machine(shift), Some(reason))
+    } else if row.ratio < 1.0 {
+        (Verdict::Slower, None)
+    } else {
+        (Verdict::Faster, None)
+    };
+}
+
+/// A difference that is no larger than the machine's own: none found, unless the machine changed so
+/// much that it would hide a large one.
+fn of_machine([low, high]: [f64; 2]) -> Verdict {
+    if high / low > WIDEST { Verdict::CannotTell } else { Verdict::Same }
+}

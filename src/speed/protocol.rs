@@ -1,0 +1,583 @@
+//! How samples are taken: after a warm-up, all arms once a round in an order drawn anew, so that
+//! drift of the machine hits all alike.
+
+use super::stats;
+use super::warnings::Warning;
+use crate::energy::{Meter, Windows};
+use crate::error::{Error, Result};
+use crate::machine::{self, CpuTimes};
+use crate::record::{Arm, Bound, Control, ModelledEnergy, Outcome, Protocol, Speed, Subject, Test};
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::seq::SliceRandom;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Warm-up runs that must agree.
+const SETTLED_RUNS: usize = 4;
+/// Variation of the last warm-up runs below which an arm counts as settled.
+const SETTLED: f64 = 0.02;
+
+/// How to take samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Seed of the order of arms and of the bootstrap.
+    pub seed: u64,
+    /// Rounds, which is samples an arm.
+    pub rounds: u32,
+    /// Shortest time of one sample; shorter runs are repeated within it.
+    pub min_time: Duration,
+    /// Longest warm-up of an arm.
+    pub warmup: Duration,
+    /// Time for the rounds of all arms of a call; fewer rounds are made if it does not suffice for
+    /// all, but at least one.
+    pub budget: Option<Duration>,
+    /// Windows of the energy measurement.
+    pub energy: Windows,
+    /// Whether this is a short look rather than a measurement to publish.
+    pub quick: bool,
+}
+
+impl Options {
+    /// A measurement to publish.
+    pub fn full() -> Self {
+        Self {
+            seed: 0,
+            rounds: 15,
+            min_time: Duration::from_millis(200),
+            warmup: Duration::from_secs(3),
+            budget: None,
+            energy: Windows::default(),
+            quick: false,
+        }
+    }
+
+    /// A short look.
+    pub fn quick() -> Self {
+        Self {
+            rounds: 5,
+            min_time: Duration::from_millis(50),
+            warmup: Duration::from_millis(300),
+            energy: Windows { load: Duration::from_secs(2), idle: Duration::from_millis(500) },
+            quick: true,
+            ..Self::full()
+        }
+    }
+
+    /// What a record says of it.
+    pub fn describe(&self) -> Protocol {
+        let mut method = vec![
+            format!(
+                "Each arm was warmed up until {SETTLED_RUNS} runs agreed within {} % (standard deviation over mean) \
+                 or {:.1} s had passed.",
+                100.0 * SETTLED,
+                self.warmup.as_secs_f64()
+            ),
+            format!(
+                "Then all arms of a test ran once a round in an order drawn anew for each round (seed {}), {} \
+                 rounds{}; a sample repeats its run until {:.0} ms have passed.",
+                self.seed,
+                self.rounds,
+                self.budget.map_or_else(String::new, |b| format!(" or as many as fit into {:.0} s", b.as_secs_f64())),
+                1e3 * self.min_time.as_secs_f64()
+            ),
+            "Figures are medians; the interval is the 95 % percentile bootstrap of the median with 10 000 \
+             resamples; outliers (modified z-score above 3.5) are marked and kept."
+                .into(),
+            "In each round a fixed load (memory reading, integer arithmetic) was timed too; comparisons use it \
+             to tell a slower program from a slower machine."
+                .into(),
+        ];
+        if self.quick {
+            method.push("This was a short look, not a measurement to publish.".into());
+        }
+        Protocol {
+            seed: self.seed,
+            rounds: self.rounds,
+            min_time_s: self.min_time.as_secs_f64(),
+            quick: self.quick,
+            method,
+        }
+    }
+}
+
+/// Times the parts of a run that count.
+#[derive(Debug, Default)]
+pub struct Clock {
+    seconds: f64,
+    prompts: Vec<f64>,
+    tokens: Vec<f64>,
+}
+
+impl Clock {
+    /// Runs something that counts.
+    pub fn time<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = f();
+        self.seconds += start.elapsed().as_secs_f64();
+        result
+    }
+
+    /// Runs something that counts and ends with the first token after a prompt.
+    pub fn prompt<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        let before = self.seconds;
+        let result = self.time(f);
+        self.prompts.push(self.seconds - before);
+        result
+    }
+
+    /// Runs something that counts and ends with one further token.
+    pub fn token<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        let before = self.seconds;
+        let result = self.time(f);
+        self.tokens.push(self.seconds - before);
+        result
+    }
+}
+
+/// An arm to be measured.
+pub struct ArmSpec<'a> {
+    /// What is measured.
+    pub subject: Subject,
+    /// Under which test.
+    pub test: Test,
+    /// Unit of the speed.
+    pub unit: &'static str,
+    /// Work of one run in that unit times seconds: tokens, or 10⁹ multiply-accumulates.
+    pub work: f64,
+    /// What the machine allows, in that unit.
+    pub bound: Option<Bound>,
+    /// Modelled energy of one token.
+    pub energy_modelled: Option<ModelledEnergy>,
+    /// One run. Only what it does inside of the clock counts.
+    pub run: Box<dyn FnMut(&mut Clock) -> Result<()> + 'a>,
+}
+
+/// A fixed load, timed once a round; see [`Control`].
+pub struct ControlSpec<'a> {
+    /// See [`Control::name`].
+    pub name: &'static str,
+    /// Threads.
+    pub threads: u32,
+    /// Runs it for a moment and gives its speed.
+    pub run: Box<dyn FnMut() -> f64 + 'a>,
+}
+
+/// Hears how far a measurement is.
+pub trait Observer {
+    /// `done` of `total` steps, about to do `what`.
+    fn step(&mut self, _done: u64, _total: u64, _what: &str) {}
+
+    /// An arm is finished.
+    ///
+    /// # Errors
+    /// If the observer cannot keep it; the measurement ends.
+    fn arm(&mut self, _arm: &Arm) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Hears nothing.
+impl Observer for () {}
+
+/// What is collected of an arm.
+#[derive(Default)]
+struct Samples {
+    speeds: Vec<f64>,
+    seconds: Vec<f64>,
+    prompts: Vec<f64>,
+    tokens: Vec<f64>,
+    warmup: Vec<f64>,
+    settled: bool,
+    times: CpuTimes,
+}
+
+/// Measures arms against each other, and then their energy one after the other.
+///
+/// Gives the arms in the order of `specs`, and the controls.
+///
+/// # Errors
+/// If a run or the observer fails.
+pub fn measure(
+    mut specs: Vec<ArmSpec<'_>>,
+    controls: &mut [ControlSpec<'_>],
+    options: &Options,
+    meter: &mut Meter,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<Arm>, Vec<Control>)> {
+    let root = Path::new("/");
+    let mut samples: Vec<Samples> = Vec::new();
+    for (i, spec) in specs.iter_mut().enumerate() {
+        observer.step(0, 1, &format!("warm-up {}/{}", i + 1, spec.test));
+        samples.push(warm_up(spec, options)?);
+    }
+
+    let throttled = machine::linux::throttle_events(root);
+    let mut clocks: Vec<f64> = Vec::new();
+    let mut control_samples = vec![Vec::new(); controls.len()];
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(options.seed);
+    // Controls stand in the order behind the arms.
+    let mut order: Vec<usize> = (0..specs.len() + controls.len()).collect();
+    let (start, total) = (Instant::now(), u64::from(options.rounds) * specs.len() as u64);
+    for round in 0..options.rounds {
+        // The time of a further round is the mean of those so far.
+        let used = start.elapsed();
+        if round > 0 && options.budget.is_some_and(|budget| used + used / round > budget) {
+            break;
+        }
+        order.shuffle(&mut rng);
+        for &i in &order {
+            if let Some(control) = i.checked_sub(specs.len()) {
+                control_samples[control].push((controls[control].run)());
+                continue;
+            }
+            let done = samples.iter().map(|s| s.speeds.len() as u64).sum();
+            observer.step(done, total, &name(&specs[i]));
+            sample(&mut specs[i], &mut samples[i], options, root)?;
+        }
+        clocks.extend(machine::linux::mhz(root));
+    }
+    let throttled =
+        machine::linux::throttle_events(root).zip(throttled).map(|(end, start)| end.saturating_sub(start));
+
+    let mut common = Vec::new();
+    common.extend(throttled.filter(|&events| events > 0).map(|events| Warning::Throttled { events }));
+    let low = clocks.iter().copied().reduce(f64::min);
+    if let Some((low, high)) = low.zip(clocks.iter().copied().reduce(f64::max))
+        && high > 1.1 * low
+    {
+        common.push(Warning::UnstableClock { mhz: [low, high] });
+    }
+
+    let mut arms = Vec::new();
+    for (mut spec, samples) in specs.into_iter().zip(samples) {
+        observer.step(total, total, &format!("energy {}", name(&spec)));
+        let energy = energy(&mut spec, options, meter)?;
+        let speed = evaluate(&spec, samples, &common, options.seed)?;
+        let arm = Arm {
+            subject: spec.subject,
+            test: spec.test,
+            imported: None,
+            speed: Some(speed),
+            accuracy: None,
+            energy_measured: Some(energy),
+            energy_modelled: spec.energy_modelled,
+        };
+        observer.arm(&arm)?;
+        arms.push(arm);
+    }
+    let controls = controls.into_iter().zip(control_samples).map(|(spec, samples)| Control {
+        name: spec.name.into(),
+        threads: spec.threads,
+        samples,
+    });
+    Ok((arms, controls.collect()))
+}
+
+fn name(spec: &ArmSpec<'_>) -> String {
+    format!("{}: {}", spec.subject, spec.test)
+}
+
+/// Seconds of one run.
+fn run(spec: &mut ArmSpec<'_>, clock: &mut Clock) -> Result<f64> {
+    let before = clock.seconds;
+    (spec.run)(clock)?;
+    let seconds = clock.seconds - before;
+    if seconds > 0.0 {
+        Ok(seconds)
+    } else {
+        Err(Error::Bug(format!("a run of {} timed nothing", name(spec))))
+    }
+}
+
+fn warm_up(spec: &mut ArmSpec<'_>, options: &Options) -> Result<Samples> {
+    let start = Instant::now();
+    let mut samples = Samples::default();
+    loop {
+        samples.warmup.push(run(spec, &mut Clock::default())?);
+        samples.settled = samples.warmup.len() >= SETTLED_RUNS && last_variation(&samples.warmup) <= SETTLED;
+        if samples.settled || start.elapsed() >= options.warmup {
+            return Ok(samples);
+        }
+    }
+}
+
+fn last_variation(runs: &[f64]) -> f64 {
+    stats::variation(&runs[runs.len().saturating_sub(SETTLED_RUNS)..])
+}
+
+fn sample(spec: &mut ArmSpec<'_>, samples: &mut Samples, options: &Options, root: &Path) -> Result<()> {
+    let before = CpuTimes::read(root);
+    let mut clock = Clock::default();
+    let mut runs = 0;
+    while clock.seconds < options.min_time.as_secs_f64() || runs == 0 {
+        run(spec, &mut clock)?;
+        runs += 1;
+    }
+    if let Some((after, before)) = CpuTimes::read(root).zip(before) {
+        samples.times += after.since(&before);
+    }
+    samples.speeds.push(spec.work * f64::from(runs) / clock.seconds);
+    samples.seconds.push(clock.seconds);
+    samples.prompts.extend(clock.prompts);
+    samples.tokens.extend(clock.tokens);
+    Ok(())
+}
+
+fn energy(
+    spec: &mut ArmSpec<'_>,
+    options: &Options,
+    meter: &mut Meter,
+) -> Result<Outcome<crate::record::MeasuredEnergy>> {
+    let tokens = match spec.test {
+        Test::Model { prompt, generate, .. } => u64::from(prompt) + u64::from(generate),
+        _ => 1,
+    };
+    meter.measure(options.energy, tokens, &mut || run(spec, &mut Clock::default()).map(drop))
+}
+
+fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64) -> Result<Speed> {
+    let speeds = samples.speeds;
+    if speeds.is_empty() {
+        return Err(Error::Usage("--rounds must be at least 1".into()));
+    }
+    let median = stats::median(&speeds);
+    let outliers = stats::outliers(&speeds);
+    let mut warnings = Vec::new();
+    if !samples.settled && samples.warmup.len() >= SETTLED_RUNS {
+        let variation = last_variation(&samples.warmup);
+        // The limit for settling is strict; what deserves a warning is more.
+        warnings.extend((variation > 0.1).then_some(Warning::NotSettled { variation }));
+    }
+    warnings.extend(of_samples(&speeds, &outliers));
+    let seconds = stats::median(&samples.seconds);
+    warnings.extend((seconds < 0.01).then_some(Warning::TooShort { seconds }));
+    let share = |share: Option<f64>| share.filter(|s| *s > 0.05);
+    warnings.extend(share(samples.times.others()).map(|share| Warning::OtherLoad { share }));
+    warnings.extend(samples.times.steal().filter(|s| *s > 0.01).map(|share| Warning::Stolen { share }));
+    let cpus = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
+    let threads = spec.subject.threads;
+    warnings.extend((threads > cpus).then_some(Warning::Oversubscribed { threads, cpus }));
+    let ratio = spec.bound.as_ref().map_or(0.0, |b| median / b.value);
+    warnings.extend((ratio > 1.0).then_some(Warning::AboveBound { ratio }));
+    warnings.extend(common.iter().cloned());
+
+    let milliseconds = |seconds: &[f64], q| 1e3 * stats::quantile(seconds, q);
+    let latency = |tokens: &[f64]| [0.5, 0.95, 0.99].map(|q| milliseconds(tokens, q));
+    Ok(Speed {
+        unit: spec.unit.into(),
+        median,
+        mad: stats::mad(&speeds),
+        interval: stats::median_interval(&speeds, seed),
+        samples: speeds,
+        seconds: samples.seconds,
+        warmup: samples.warmup.len() as u32,
+        outliers,
+        bound: spec.bound.clone(),
+        latency_ms: (!samples.tokens.is_empty()).then(|| latency(&samples.tokens)),
+        first_token_ms: (!samples.prompts.is_empty()).then(|| milliseconds(&samples.prompts, 0.5)),
+        warnings: warnings.iter().map(Warning::to_string).collect(),
+    })
+}
+
+/// What the samples themselves say.
+fn of_samples(speeds: &[f64], outliers: &[usize]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if speeds.len() < 5 {
+        warnings.push(Warning::FewRounds(speeds.len()));
+    }
+    let median = stats::median(speeds);
+    let first = speeds[0];
+    if outliers.contains(&0) && first < median {
+        warnings.push(Warning::SlowFirstRound { by: median / first - 1.0 });
+    }
+    let (early, late) = speeds.split_at(speeds.len() / 2);
+    if early.len() >= 5 {
+        let by = stats::median(late) / stats::median(early) - 1.0;
+        if by.abs() > 0.02 && stats::mann_whitney(early, late) < 0.01 {
+            warnings.push(Warning::Drift { by });
+        }
+    }
+    let spread = stats::mad(speeds) / median;
+    if spread > 0.05 {
+        warnings.push(Warning::Noisy { spread });
+    }
+    let count = outliers.iter().filter(|&&o| o != 0 || first > median).count();
+    if count > 0 {
+        warnings.push(Warning::Outliers { count, of: speeds.len() });
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    fn spec<'a>(threads: u32, run: impl FnMut(&mut Clock) -> Result<()> + 'a) -> ArmSpec<'a> {
+        ArmSpec {
+            subject: Subject {
+                model: "m".into(),
+                engine: "tritmark".into(),
+                layout: Some("i2_s".into()),
+                tier: Some("scalar".into()),
+                variant: None,
+                threads,
+            },
+            test: Test::Model { prompt: 2, generate: 3, depth: 0 },
+            unit: "tokens/s",
+            work: 5.0,
+            bound: None,
+            energy_modelled: None,
+            run: Box::new(run),
+        }
+    }
+
+    fn no_meter() -> Meter {
+        Meter::open(tempfile::tempdir().unwrap().path(), None).unwrap()
+    }
+
+    fn spin(time: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn options() -> Options {
+        Options { rounds: 6, min_time: Duration::ZERO, warmup: Duration::ZERO, ..Options::quick() }
+    }
+
+    #[test]
+    fn arms_alternate_in_an_order_that_the_seed_alone_gives() {
+        let orders = [3, 3, 4].map(|seed| {
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let arm = |threads| {
+                let order = order.clone();
+                spec(threads, move |clock| {
+                    order.borrow_mut().push(threads);
+                    clock.time(|| spin(Duration::from_micros(20)));
+                    Ok(())
+                })
+            };
+            let specs = vec![arm(1), arm(2), arm(3)];
+            measure(specs, &mut [], &Options { seed, ..options() }, &mut no_meter(), &mut ()).unwrap();
+            order.take()
+        });
+        assert_eq!(orders[0], orders[1]);
+        assert_ne!(orders[0], orders[2]);
+        // One warm-up run each, then each arm once in every round.
+        let rounds: Vec<_> = orders[0][3..].chunks(3).collect();
+        assert_eq!(rounds.len(), 6);
+        for round in &rounds {
+            let mut sorted = round.to_vec();
+            sorted.sort();
+            assert_eq!(sorted, [1, 2, 3]);
+        }
+        assert!(rounds.iter().any(|r| r != &rounds[0]), "the order is drawn anew each round");
+    }
+
+    #[test]
+    fn only_what_the_clock_times_counts() {
+        let arm = spec(1, |clock| {
+            spin(Duration::from_millis(2));
+            clock.prompt(|| std::thread::sleep(Duration::from_millis(1)));
+            for _ in 0..3 {
+                clock.token(|| std::thread::sleep(Duration::from_millis(2)));
+            }
+            Ok(())
+        });
+        let (arms, _) = measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).unwrap();
+        let speed = arms[0].speed.as_ref().unwrap();
+        assert_eq!((speed.samples.len(), speed.seconds.len(), speed.warmup), (6, 6, 1));
+        for (sample, seconds) in speed.samples.iter().zip(&speed.seconds) {
+            assert!((sample * seconds - 5.0).abs() < 1e-9 && *seconds >= 0.007, "{sample} {seconds}");
+        }
+        let [p50, p95, p99] = speed.latency_ms.unwrap();
+        assert!(2.0 <= p50 && p50 <= p95 && p95 <= p99, "{p50} {p95} {p99}");
+        assert!(speed.first_token_ms.unwrap() >= 1.0);
+        assert!(
+            matches!(&arms[0].energy_measured, Some(Outcome::NotMeasured(r)) if r.contains("no energy sensor"))
+        );
+    }
+
+    #[test]
+    fn short_runs_repeat_until_the_shortest_time() {
+        let arm = spec(1, |clock| {
+            clock.time(|| spin(Duration::from_millis(1)));
+            Ok(())
+        });
+        let options = Options { min_time: Duration::from_millis(12), ..options() };
+        let (arms, _) = measure(vec![arm], &mut [], &options, &mut no_meter(), &mut ()).unwrap();
+        assert!(arms[0].speed.as_ref().unwrap().seconds.iter().all(|s| *s >= 0.012));
+    }
+
+    #[test]
+    fn the_budget_ends_the_rounds_and_too_few_are_told() {
+        let arm = spec(1, |clock| {
+            clock.time(|| std::thread::sleep(Duration::from_millis(20)));
+            Ok(())
+        });
+        let options = Options { rounds: 100, budget: Some(Duration::from_millis(70)), ..options() };
+        let (arms, _) = measure(vec![arm], &mut [], &options, &mut no_meter(), &mut ()).unwrap();
+        let speed = arms[0].speed.as_ref().unwrap();
+        assert!((1..=4).contains(&speed.samples.len()), "{}", speed.samples.len());
+        assert!(speed.warnings.iter().any(|w| w.starts_with("Only ")), "{:?}", speed.warnings);
+    }
+
+    #[test]
+    fn controls_run_once_a_round_and_arms_are_handed_out() {
+        struct Count(usize);
+        impl Observer for Count {
+            fn arm(&mut self, _: &Arm) -> Result<()> {
+                self.0 += 1;
+                Ok(())
+            }
+        }
+        let arms = (1..=2).map(|threads| {
+            spec(threads, |clock| {
+                clock.time(|| spin(Duration::from_micros(50)));
+                Ok(())
+            })
+        });
+        let mut value = 0.0;
+        let run = Box::new(|| {
+            value += 1.0;
+            value
+        });
+        let control = ControlSpec { name: "read", threads: 2, run };
+        let mut count = Count(0);
+        let (_, controls) =
+            measure(arms.collect(), &mut [control], &options(), &mut no_meter(), &mut count).unwrap();
+        assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(count.0, 2);
+    }
+
+    #[test]
+    fn a_failing_run_ends_the_measurement() {
+        let arm = spec(1, |_| Err(Error::Usage("no".into())));
+        assert!(measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).is_err());
+        let arm = spec(1, |_| Ok(()));
+        let error = measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).err().unwrap();
+        assert!(error.to_string().contains("timed nothing"));
+    }
+
+    #[test]
+    fn samples_are_judged() {
+        let judge = |speeds: &[f64]| of_samples(speeds, &stats::outliers(speeds));
+        let quiet = [100.0, 100.5, 99.8, 100.1, 99.9, 100.3, 99.7, 100.2, 100.0, 99.6];
+        assert_eq!(judge(&quiet), []);
+        let mut slow_first = quiet;
+        slow_first[0] = 80.0;
+        assert_eq!(judge(&slow_first), [Warning::SlowFirstRound { by: 99.95 / 80.0 - 1.0 }]);
+        let mut outlier = quiet;
+        outlier[4] = 80.0;
+        assert_eq!(judge(&outlier), [Warning::Outliers { count: 1, of: 10 }]);
+        let drifting: Vec<f64> = (0..20).map(|i| 100.0 - f64::from(i) / 2.0).collect();
+        assert!(matches!(judge(&drifting)[..], [Warning::Drift { by }] if (-0.06..-0.04).contains(&by)));
+        let noisy = [80.0, 110.0, 95.0, 120.0, 100.0, 85.0, 105.0];
+        assert!(matches!(judge(&noisy)[..], [Warning::Noisy { .. }]));
+        assert_eq!(judge(&[1.0, 1.0]), [Warning::FewRounds(2)]);
+    }
+}
