@@ -14,8 +14,8 @@
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 
-/// How far ahead of its reads [`gemv`] prefetches.
-const AHEAD: usize = 6144;
+/// How far ahead of their reads kernels for one token prefetch.
+pub(super) const AHEAD: usize = 6144;
 
 /// Columns between the planes of a byte, lowest bits first: ascending for `tm2`, and descending for
 /// strips made from `i2_s`, whose first plane stands in the top bits.
