@@ -1,5 +1,6 @@
 //! One batch through the blocks.
 
+use super::KvCache;
 use super::weights::{Block, Norm, Projection, Weight, Weights};
 use crate::checkpoint::config::{Activation, ModelConfig};
 use std::ops::Range;
@@ -61,19 +62,18 @@ impl Forward {
         }
     }
 
-    /// Runs `ids` at the positions from `start` on; returns the normed hidden states
+    /// Runs `ids` at the positions after those of `cache` and appends them to it; returns the normed hidden states
     /// `[wanted.len(), hidden]` of the tokens `wanted`.
     pub fn run(
         &mut self,
         pool: &Pool,
         config: &ModelConfig,
         weights: &Weights,
-        layers: &mut [KvLayer],
-        start: usize,
+        cache: &mut KvCache,
         ids: &[u32],
         wanted: Range<usize>,
     ) -> &[f32] {
-        let (n, hidden) = (ids.len(), config.hidden);
+        let (n, hidden, start) = (ids.len(), config.hidden, cache.len);
         self.rope.prepare(start, n);
         if let Some(rope) = &mut self.local_rope {
             rope.prepare(start, n);
@@ -86,10 +86,11 @@ impl Forward {
             widen(row, x);
             x.iter_mut().for_each(|v| *v *= factor);
         });
-        for (i, (block, cache)) in weights.blocks.iter().zip(layers).enumerate() {
+        for (i, (block, cache)) in weights.blocks.iter().zip(&mut cache.layers).enumerate() {
             self.attend(pool, config, block, cache, i, start);
             self.feed_forward(pool, config, block);
         }
+        cache.len += n;
         self.hidden.resize(wanted.len() * hidden, 0.0);
         let x = &self.x[wanted.start * hidden..];
         pool.chunks_mut_with(&mut self.rows, &mut self.hidden, hidden, |row, t, out| {
