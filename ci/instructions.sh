@@ -17,9 +17,9 @@ AVX512::chunks                  vpmaddubsw  ymm
 AVX512VNNI::(gemv|tile)         vpdpbusd    zmm
 AVX512VNNI::chunks              vpdpbusd    ymm' ;;
 aarch64) table='
-NEON::(gemv|tile|chunks)        smlal2?
-DOTPROD::(gemv|tile|chunks)     sdot
-I8MM::(gemv|chunks)             sdot
+NEON::(tile|chunks)             smlal2?
+DOTPROD::(tile|chunks)          sdot
+I8MM::chunks                    sdot
 I8MM::tile                      smmla' ;;
 esac
 
