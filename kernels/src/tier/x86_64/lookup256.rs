@@ -283,7 +283,10 @@ mod tests {
         #[target_feature(enable = "avx2")]
         fn through(m: [[i32; 8]; 8]) -> [[i32; 8]; 8] {
             // SAFETY: an array of eight `i32` is the 32 bytes of a register, both ways.
-            unsafe { std::mem::transmute(transpose(std::mem::transmute::<_, [__m256i; 8]>(m))) }
+            unsafe {
+                let v = transpose(std::mem::transmute::<[[i32; 8]; 8], [__m256i; 8]>(m));
+                std::mem::transmute::<[__m256i; 8], [[i32; 8]; 8]>(v)
+            }
         }
         let m: [[i32; 8]; 8] = std::array::from_fn(|i| std::array::from_fn(|j| (8 * i + j) as i32));
         // SAFETY: the CPU has AVX2, see above.

@@ -96,17 +96,17 @@ impl Lookup for Words {
         let low = _mm512_set1_epi16(0xff);
         for pack in 0..self.packs {
             // Of 16 rows each: words of c = 0, 2 and of c = 1, 3, side by side.
-            let words: [_; 2] = std::array::from_fn(|half| {
-                let e: [_; 3] = std::array::from_fn(|q| entries(strip, 3 * pack + q, half, reversed));
-                let join = |a, b, d| {
-                    let b = _mm512_slli_epi16::<5>(b);
-                    _mm512_or_si512(a, _mm512_or_si512(b, _mm512_slli_epi16::<10>(d)))
-                };
-                let [a, b, d] = e.map(|e| _mm512_and_si512(e, low));
-                let c02 = join(a, b, d);
-                let [a, b, d] = e.map(|e| _mm512_srli_epi16::<8>(e));
-                [c02, join(a, b, d)]
-            });
+            let mut words = [[_mm512_setzero_si512(); 2]; 2];
+            for half in 0..2 {
+                for q in (0..3).rev() {
+                    let e = entries(strip, 3 * pack + q, half, reversed);
+                    for (word, e) in
+                        words[half].iter_mut().zip([_mm512_and_si512(e, low), _mm512_srli_epi16::<8>(e)])
+                    {
+                        *word = _mm512_or_si512(_mm512_slli_epi16::<5>(*word), e);
+                    }
+                }
+            }
             let word = ((pack / BLOCK * self.pairs + at / STRIPS) * BLOCK + pack % BLOCK) * PACK_WORDS;
             for c in 0..PACK_WORDS {
                 let lanes = if c < 2 { even } else { odd };
