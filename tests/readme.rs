@@ -36,7 +36,8 @@ fn every_command_of_the_readme_runs() {
                 assert!(ci.lines().any(|l| l.starts_with(command)), "ci/test.sh does not call `{command}`");
             }
             Some(cargo) => {
-                let rest = cargo.strip_prefix("run --release -- ").unwrap_or_else(|| panic!("unknown: {line}"));
+                let rest =
+                    cargo.strip_prefix("run --release -- ").unwrap_or_else(|| panic!("unknown: {line}"));
                 script += &format!("echo '$ {line}' >&2; tritmark {rest}\n");
             }
             None => {
@@ -58,7 +59,8 @@ fn every_command_of_the_readme_runs() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     // In a pipe the program is quiet: only our own echoes are on standard error.
-    let noise: Vec<_> = stderr.lines().filter(|l| !l.starts_with("$ ") && !l.starts_with("tritmark ")).collect();
+    let noise: Vec<_> =
+        stderr.lines().filter(|l| !l.starts_with("$ ") && !l.starts_with("tritmark ")).collect();
     assert!(noise.is_empty(), "{noise:#?}");
     assert!(folder.path().join("demo.gguf").is_file());
     let reports = std::fs::read_dir(folder.path().join("reports/out")).expect("the run's report").count();

@@ -67,7 +67,7 @@ impl Args {
     /// If the model or text cannot be read, the options do not fit each other, or scoring fails.
     pub fn run(self) -> Result<()> {
         let convention = Convention::parse(&self.convention, self.n_ctx, self.stride)?;
-        let checkpoint = self.open.open_aloud(&self.model)?;
+        let checkpoint = self.open.open(&self.model)?;
         let text = self.text(&checkpoint)?;
 
         let (name, mut model) = match &self.reference {

@@ -36,10 +36,10 @@ impl Args {
     /// # Errors
     /// [`Error::Proof`] if the models differ or the one is damaged.
     pub fn run(self) -> Result<()> {
-        let a = self.open.open_aloud(&self.a)?;
+        let a = self.open.open(&self.a)?;
         match &self.b {
             None => one(&a, self.json),
-            Some(b) => two(&a, &self.open.open_aloud(b)?, !self.no_probe, self.json),
+            Some(b) => two(&a, &self.open.open(b)?, !self.no_probe, self.json),
         }
     }
 }
