@@ -110,8 +110,8 @@ pub fn check(record: &Record) -> Result<(), String> {
     let mut arms = HashSet::new();
     for (i, arm) in record.arms.iter().enumerate() {
         let at = |what: String| format!("field `arms[{i}].{what}");
-        // Kernels alone run on random trits.
-        let has_model = !matches!(arm.test, Test::Kernel { .. });
+        // Kernels alone run on random trits, and of foreign models a record knows no more than the name.
+        let has_model = !matches!(arm.test, Test::Kernel { .. }) && arm.imported.is_none();
         if has_model && !models.contains(arm.subject.model.as_str()) {
             return Err(at(format!("subject.model`: no model '{}' in this record", arm.subject.model)));
         }

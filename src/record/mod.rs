@@ -9,6 +9,7 @@ pub mod compare_output;
 mod describe;
 mod file;
 pub mod gate;
+pub mod import;
 pub mod merge;
 pub mod rows;
 
@@ -191,7 +192,7 @@ pub struct Arm {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
-    /// [`Model::id`].
+    /// [`Model::id`]; of imported arms the name of the model's file, of kernels alone `random trits`.
     pub model: String,
     /// `tritmark`, `candle`, or a foreign program.
     pub engine: String,
