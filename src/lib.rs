@@ -9,6 +9,8 @@ pub mod cli;
 pub mod convert;
 pub mod energy;
 pub mod error;
+pub mod files;
+pub mod inspect;
 pub mod machine;
 pub mod model;
 pub mod record;
@@ -16,6 +18,7 @@ pub mod record;
 pub mod reference;
 pub mod report;
 pub mod speed;
+pub mod suite;
 pub mod synth;
 pub mod verify;
 

@@ -1,17 +1,81 @@
 //! `tritmark run`.
 
+use crate::cli::common::{print_json, print_line, progress};
 use crate::error::{Error, Result};
+use crate::suite::{self, Options, Step, Suite};
+use indicatif::ProgressBar;
+use std::path::PathBuf;
 
 /// Run a suite: convert, prove, measure, report.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  tritmark run                          # the suite `quick` on the demo model
+  tritmark run ci -o reports/out/ci
+  tritmark run quick -m path/to/model
+
+Suites: quick, full, ci, or a .toml file. An interrupted run continues where it stopped.")]
+pub struct Args {
+    /// Suite
+    #[arg(default_value = "quick")]
+    suite: String,
+    /// Model to use instead of the suite's; may be given several times
+    #[arg(short, long, value_name = "MODEL")]
+    model: Vec<String>,
+    /// Text for perplexity instead of the suite's
+    #[arg(long, value_name = "FILE")]
+    text: Option<String>,
+    /// Folder for record and report [default: a new one below reports/out]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Leave the host's name out of the record
+    #[arg(long)]
+    anonymise: bool,
+    /// Print the record as JSON instead of the table
+    #[arg(long)]
+    json: bool,
+}
 
 impl Args {
-    /// Runs the command.
+    /// Runs the suite and writes its report.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If a model cannot be read or run, the folder cannot be written, or a proof failed.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let mut suite = Suite::open(&self.suite)?;
+        if !self.model.is_empty() {
+            suite.models = self.model;
+        }
+        if let (Some(accuracy), Some(text)) = (&mut suite.accuracy, self.text) {
+            accuracy.text = Some(text);
+        }
+        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        let options = Options {
+            output: self.output,
+            command: format!("tritmark {command}"),
+            anonymise: self.anonymise,
+        };
+        let mut bar: Option<(&str, ProgressBar)> = None;
+        let (record, dir) = suite::run(&suite, &options, &mut |step: Step| {
+            if bar.as_ref().is_none_or(|(stage, _)| *stage != step.stage) {
+                if let Some((_, old)) = bar.take() {
+                    old.finish();
+                }
+                bar = Some((step.stage, progress(step.total, step.stage)));
+            }
+            if let Some((_, bar)) = &bar {
+                bar.set_length(step.total);
+                bar.set_position(step.done);
+                bar.set_message(step.what.to_owned());
+            }
+        })?;
+        if self.json {
+            print_json(&record)?;
+        } else {
+            print_line(&record.notes.join("\n"))?;
+            print_line(&format!("report: {}", dir.display()))?;
+        }
+        let failures = suite::failures(&record);
+        if failures.is_empty() { Ok(()) } else { Err(Error::Proof(failures.join("\n"))) }
     }
 }

@@ -113,6 +113,7 @@ mod tests {
             sub_norms: true,
             inner_norm_eps: None,
             qk_norm: false,
+            gemma: None,
             bos: None,
             eos: Vec::new(),
         };

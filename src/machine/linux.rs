@@ -77,10 +77,7 @@ pub fn describe(root: &Path, env: &mut Environment) {
         });
         env.os = format!("linux {kernel}{}", distribution.unwrap_or_default());
     }
-    if let Some(status) = text(proc.join("meminfo")) {
-        let kib: Option<u64> = field(&status, "MemTotal").and_then(|v| v.split(' ').next()?.parse().ok());
-        env.memory = kib.map(|k| k * 1024);
-    }
+    env.memory = memory(root, "MemTotal");
     env.load = text(proc.join("loadavg")).and_then(|t| t.split(' ').next()?.parse().ok());
 
     let allowed = text(proc.join("self/status"))
@@ -161,6 +158,16 @@ fn caches(dir: &Path) -> Option<Vec<(String, u64)>> {
         caches.push((format!("L{level}{kind}"), bytes));
     }
     (!caches.is_empty()).then_some(caches)
+}
+
+/// Bytes that programs can still take.
+pub fn available_memory(root: &Path) -> Option<u64> {
+    memory(root, "MemAvailable")
+}
+
+fn memory(root: &Path, key: &str) -> Option<u64> {
+    let info = text(root.join("proc/meminfo"))?;
+    field(&info, key)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Hybrid x86 CPUs have a device for each kind; ARM ones state a capacity for each core.

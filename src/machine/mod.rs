@@ -1,6 +1,7 @@
 //! What this CPU is, what it can do, and its measured limits.
 
 mod cpu;
+mod limits;
 pub(crate) mod linux;
 
 use serde::{Deserialize, Serialize};
@@ -149,7 +150,7 @@ pub struct ReadLimit {
     pub bytes: u64,
     /// Threads reading.
     pub threads: u32,
-    /// 10⁹ bytes a second, median.
+    /// 10⁹ bytes a second, the best of many short passes.
     pub gb_per_s: f64,
 }
 
@@ -161,6 +162,6 @@ pub struct ComputeLimit {
     pub tier: String,
     /// Threads.
     pub threads: u32,
-    /// 10⁹ multiply-accumulates a second, median.
+    /// 10⁹ multiply-accumulates a second, the best of many short passes.
     pub gmac_per_s: f64,
 }

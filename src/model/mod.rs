@@ -4,6 +4,7 @@
 //! layouts, tiers, thread counts, and ways to cut a text into batches.
 
 mod forward;
+pub mod generate;
 pub mod sample;
 pub mod text;
 mod weights;
@@ -17,6 +18,7 @@ use tritmark_kernels::float::KvLayer;
 use tritmark_kernels::kernel::Kernel;
 use tritmark_kernels::pool::Pool;
 use weights::Weights;
+pub(crate) use weights::choose_kernel;
 
 /// Tokens that go through the blocks together; longer batches are cut.
 const BATCH: usize = 512;

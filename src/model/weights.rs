@@ -133,7 +133,7 @@ impl Block {
 ///
 /// # Errors
 /// If there is no such layout, or the CPU lacks the tier.
-pub(super) fn choose_kernel(options: &LoadOptions) -> Result<&'static dyn Kernel> {
+pub(crate) fn choose_kernel(options: &LoadOptions) -> Result<&'static dyn Kernel> {
     let name = options.layout.as_deref().unwrap_or(OWN_LAYOUT);
     let layout = layout::by_name(name).ok_or_else(|| {
         let known: Vec<_> = layout::ALL.iter().map(|l| l.name()).collect();

@@ -103,14 +103,10 @@ pub struct Row {
 }
 
 impl Row {
-    /// The arm in words: `demo tm2/avx2 2T tg128`.
+    /// The arm in words: `demo: tritmark tm2/avx2, 2 threads: tg128`.
     pub fn name(&self) -> String {
-        let Subject { model, engine, layout, tier, variant, threads } = &self.subject;
-        let kernel: Vec<&str> = [layout, tier].into_iter().flatten().map(String::as_str).collect();
-        let kernel = if kernel.is_empty() { engine.clone() } else { kernel.join("/") };
-        let variant = variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
         let machine = self.machine.as_ref().map(|m| format!(" on {m}")).unwrap_or_default();
-        format!("{model} {kernel}{variant} {threads}T {}{machine}", self.test)
+        format!("{}: {}: {}{machine}", self.subject.model, self.subject, self.test)
     }
 }
 
@@ -231,6 +227,8 @@ fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
         (Some(x), Some(y)) => {
             x.hash == y.hash || force && (x.id == y.id || a.0.models.len() == 1 && b.0.models.len() == 1)
         }
+        // Kernels alone have none.
+        (None, None) => a.1.subject.model == b.1.subject.model,
         _ => false,
     };
     let rest =
@@ -318,13 +316,15 @@ fn shift(a: &Record, b: &Record, threads: u32, seed: u64) -> [f64; 2] {
 }
 
 fn judge_speed(row: &mut Row, a: &Speed, b: &Speed, shift: [f64; 2], options: &Options) {
+    if a.samples == b.samples {
+        (row.interval, row.p, row.verdict) = (Some([1.0, 1.0]), Some(1.0), Verdict::Same);
+        return;
+    }
     let [low, high] = stats::ratio_interval(&a.samples, &b.samples, options.seed);
     let p = stats::mann_whitney(&a.samples, &b.samples);
     (row.interval, row.p) = (Some([low, high]), Some(p));
     let percent = |ratio: f64| format!("{:.1} %", 100.0 * (ratio - 1.0).abs());
-    (row.verdict, row.reason) = if a.samples == b.samples {
-        (Verdict::Same, None)
-    } else if a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES {
+    (row.verdict, row.reason) = if a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES {
         (Verdict::CannotTell, Some(format!("fewer than {ENOUGH_SAMPLES} samples")))
     } else if high / low > WIDEST {
         (Verdict::CannotTell, Some("the samples scatter too widely".into()))

@@ -5,8 +5,12 @@
 //! in different fields. What is unknown is a reason, never a zero.
 
 pub mod compare;
+pub mod compare_output;
+mod describe;
 mod file;
 pub mod gate;
+pub mod merge;
+pub mod rows;
 
 pub use file::{check, now, read, write};
 

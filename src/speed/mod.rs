@@ -1,5 +1,10 @@
-//! Speed: the protocol of taking samples, the statistics over them, and what may be wrong with them.
+//! Speed: the protocol of taking samples, the statistics over them, what may be wrong with them, and
+//! what the machine would allow.
 
+pub mod bench;
+pub mod bound;
+pub mod control;
+pub mod lists;
 pub mod protocol;
 pub mod stats;
 pub mod warnings;

@@ -200,7 +200,7 @@ struct Samples {
 /// If a run or the observer fails.
 pub fn measure(
     mut specs: Vec<ArmSpec<'_>>,
-    mut controls: Vec<ControlSpec<'_>>,
+    controls: &mut [ControlSpec<'_>],
     options: &Options,
     meter: &mut Meter,
     observer: &mut dyn Observer,
@@ -275,10 +275,7 @@ pub fn measure(
 }
 
 fn name(spec: &ArmSpec<'_>) -> String {
-    let Subject { engine, layout, tier, threads, .. } = &spec.subject;
-    let kernel: Vec<&str> = [layout, tier].into_iter().flatten().map(String::as_str).collect();
-    let what = if kernel.is_empty() { engine.clone() } else { kernel.join("/") };
-    format!("{what} {threads}T {}", spec.test)
+    format!("{}: {}", spec.subject, spec.test)
 }
 
 /// Seconds of one run.
@@ -465,7 +462,7 @@ mod tests {
                 })
             };
             let specs = vec![arm(1), arm(2), arm(3)];
-            measure(specs, Vec::new(), &Options { seed, ..options() }, &mut no_meter(), &mut ()).unwrap();
+            measure(specs, &mut [], &Options { seed, ..options() }, &mut no_meter(), &mut ()).unwrap();
             order.take()
         });
         assert_eq!(orders[0], orders[1]);
@@ -491,7 +488,7 @@ mod tests {
             }
             Ok(())
         });
-        let (arms, _) = measure(vec![arm], Vec::new(), &options(), &mut no_meter(), &mut ()).unwrap();
+        let (arms, _) = measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).unwrap();
         let speed = arms[0].speed.as_ref().unwrap();
         assert_eq!((speed.samples.len(), speed.seconds.len(), speed.warmup), (6, 6, 1));
         for (sample, seconds) in speed.samples.iter().zip(&speed.seconds) {
@@ -512,7 +509,7 @@ mod tests {
             Ok(())
         });
         let options = Options { min_time: Duration::from_millis(12), ..options() };
-        let (arms, _) = measure(vec![arm], Vec::new(), &options, &mut no_meter(), &mut ()).unwrap();
+        let (arms, _) = measure(vec![arm], &mut [], &options, &mut no_meter(), &mut ()).unwrap();
         assert!(arms[0].speed.as_ref().unwrap().seconds.iter().all(|s| *s >= 0.012));
     }
 
@@ -523,7 +520,7 @@ mod tests {
             Ok(())
         });
         let options = Options { rounds: 100, budget: Some(Duration::from_millis(70)), ..options() };
-        let (arms, _) = measure(vec![arm], Vec::new(), &options, &mut no_meter(), &mut ()).unwrap();
+        let (arms, _) = measure(vec![arm], &mut [], &options, &mut no_meter(), &mut ()).unwrap();
         let speed = arms[0].speed.as_ref().unwrap();
         assert!((1..=4).contains(&speed.samples.len()), "{}", speed.samples.len());
         assert!(speed.warnings.iter().any(|w| w.starts_with("Only ")), "{:?}", speed.warnings);
@@ -552,7 +549,7 @@ mod tests {
         let control = ControlSpec { name: "read", threads: 2, run };
         let mut count = Count(0);
         let (_, controls) =
-            measure(arms.collect(), vec![control], &options(), &mut no_meter(), &mut count).unwrap();
+            measure(arms.collect(), &mut [control], &options(), &mut no_meter(), &mut count).unwrap();
         assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(count.0, 2);
     }
@@ -560,9 +557,9 @@ mod tests {
     #[test]
     fn a_failing_run_ends_the_measurement() {
         let arm = spec(1, |_| Err(Error::Usage("no".into())));
-        assert!(measure(vec![arm], Vec::new(), &options(), &mut no_meter(), &mut ()).is_err());
+        assert!(measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).is_err());
         let arm = spec(1, |_| Ok(()));
-        let error = measure(vec![arm], Vec::new(), &options(), &mut no_meter(), &mut ()).err().unwrap();
+        let error = measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).err().unwrap();
         assert!(error.to_string().contains("timed nothing"));
     }
 

@@ -4,8 +4,9 @@ mod journal;
 mod prove;
 mod run;
 
-pub use run::{Options, run};
+pub use run::{Options, Step, failures, run};
 
+use crate::accuracy::Convention;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -58,16 +59,24 @@ pub struct Accuracy {
     pub text: Option<String>,
 }
 
-/// Speed tests of a suite.
+/// Speed and energy tests of a suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Speed {
-    /// Tests in llama-bench's words: `pp512`, `tg128`.
-    pub tests: Vec<String>,
+    /// Thread counts, as [`Suite::threads`].
+    pub threads: Vec<String>,
+    /// Tokens of prompts, a test each: `pp512`.
+    pub prompts: Vec<u32>,
+    /// Tokens to generate, a test each: `tg128`.
+    pub generate: Vec<u32>,
     /// Rounds over all arms of a test.
     pub rounds: u32,
     /// Shortest time of a sample, seconds.
     pub min_time_s: f64,
+    /// Longest warm-up of an arm, seconds.
+    pub warmup_s: f64,
+    /// Window of an energy measurement, seconds, where there is a sensor.
+    pub energy_s: f64,
     /// Whether the candle reference is an arm too.
     pub reference: bool,
 }
@@ -94,6 +103,24 @@ impl Suite {
         let mut suite: Suite = toml::from_str(&text).map_err(|e| Error::input(name, e.to_string()))?;
         suite.name = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(suite)
+    }
+}
+
+impl Accuracy {
+    /// The convention of its perplexity.
+    fn convention(&self) -> Result<Convention> {
+        match self.convention.as_str() {
+            "hf" => Convention::parse(&format!("hf-{}", self.n_ctx), self.n_ctx, None),
+            name => Convention::parse(name, self.n_ctx, None),
+        }
+    }
+
+    /// Whether the reference of that mode is wanted.
+    fn wants(&self, mode: &str) -> Result<bool> {
+        if let Some(odd) = self.references.iter().find(|r| !["int8", "full"].contains(&r.as_str())) {
+            return Err(Error::Usage(format!("unknown reference '{odd}': expected int8 or full")));
+        }
+        Ok(self.references.iter().any(|r| r == mode))
     }
 }
 

@@ -2,16 +2,20 @@
 
 use super::journal::{Entry, Fingerprint, Journal};
 use super::prove::prove;
-use super::{Accuracy, Suite};
+use super::{Accuracy, Speed, Suite};
 use crate::accuracy::{self, Convention, LanguageModel, Named, Text};
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::LinearKind;
+use crate::checkpoint::{Checkpoint, demo};
+use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
-use crate::machine::Machine;
+use crate::machine::{Environment, Limits, Watch};
 use crate::model::{LoadOptions, Model};
-use crate::record::{self, Arm, Outcome, Protocol, Record, Subject, Test, Tool};
+use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, Tool};
+use crate::speed::bench::{Bench, Choice};
+use crate::speed::{self, Observer};
 use crate::verify;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tritmark_kernels::kernel::{self, Kernel};
 use tritmark_kernels::layout;
 
@@ -45,8 +49,9 @@ pub struct Step<'a> {
 /// # Errors
 /// If a model cannot be read or run, or the folder cannot be written.
 pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> Result<(Record, PathBuf)> {
-    let machine = Machine::detect();
-    let checkpoints: Vec<Checkpoint> = suite.models.iter().map(|m| Checkpoint::open(m)).collect::<Result<_>>()?;
+    let machine = Watch::start();
+    let checkpoints: Vec<Checkpoint> =
+        suite.models.iter().map(|m| Checkpoint::open(m)).collect::<Result<_>>()?;
     let hashes: Vec<String> = checkpoints.iter().map(verify::model_hash).collect::<Result<_>>()?;
     let tool = Tool::current();
     let fingerprint = Fingerprint {
@@ -66,23 +71,36 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         progress,
         proofs: Vec::new(),
         arms: Vec::new(),
+        controls: Vec::new(),
+        notes: Vec::new(),
     };
     let mut models = Vec::new();
     for (checkpoint, hash) in checkpoints.iter().zip(&hashes) {
         let model = record::Model::describe(checkpoint, hash.clone());
         job.prove(checkpoint, &model.id)?;
-        let kernels = job.kernels(checkpoint);
         if let Some(accuracy) = &suite.accuracy {
-            job.accuracy(accuracy, checkpoint, &model.id, &kernels)?;
+            job.accuracy(accuracy, checkpoint, &model.id)?;
         }
         models.push(model);
     }
-    let Job { journal, proofs, arms, .. } = job;
+    let protocol = suite.speed.as_ref().map_or_else(speed::Options::quick, Speed::options);
+    let limits = match &suite.speed {
+        Some(plan) => {
+            let limits = job.limits(plan, &machine.environment())?;
+            for (checkpoint, model) in checkpoints.iter().zip(&models) {
+                job.speed(plan, checkpoint, &model.id, &machine.environment(), &limits)?;
+            }
+            Outcome::Measured(limits)
+        }
+        None => Outcome::NotMeasured("this suite has no tests of speed".into()),
+    };
+    let Job { journal, proofs, arms, controls, notes, .. } = job;
     let mut environment = machine.environment();
     if options.anonymise {
         environment.anonymise();
     }
-    let mut notes: Vec<String> = checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).collect();
+    let mut notes: Vec<String> =
+        checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).chain(notes).collect();
     notes.extend(identity_note(&arms));
     let record = Record {
         schema: record::SCHEMA,
@@ -93,37 +111,26 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         suite: Some(suite.name.clone()),
         resumed: journal.resumed,
         environment,
-        limits: Outcome::NotMeasured("speed was not measured".into()),
-        protocol: Protocol::default(),
+        limits,
+        protocol: protocol.describe(),
         models,
         proofs,
         arms,
+        controls,
         notes,
     };
-    record::write(&record, &dir.join("record.json"))?;
+    record::write(&dir.join("record.json"), std::slice::from_ref(&record))?;
     journal.finish()?;
     Ok((record, dir))
 }
 
 /// A kernel and a thread count to run a model with.
-#[derive(Debug, Clone, PartialEq)]
 struct Way {
     kernel: &'static dyn Kernel,
     threads: usize,
 }
 
 impl Way {
-    fn subject(&self, model: &str) -> Subject {
-        Subject {
-            model: model.into(),
-            engine: "tritmark".into(),
-            layout: Some(self.kernel.layout().name().into()),
-            tier: Some(self.kernel.tier().name().into()),
-            variant: None,
-            threads: self.threads as u32,
-        }
-    }
-
     fn load(&self, checkpoint: &Checkpoint) -> Result<Model> {
         let layout = Some(self.kernel.layout().name().to_owned());
         let options = LoadOptions { layout, tier: Some(self.kernel.tier()), threads: self.threads };
@@ -142,6 +149,8 @@ struct Job<'a> {
     progress: &'a mut dyn FnMut(Step),
     proofs: Vec<Proof>,
     arms: Vec<Arm>,
+    controls: Vec<Control>,
+    notes: Vec<String>,
 }
 
 impl Job<'_> {
@@ -191,13 +200,15 @@ impl Job<'_> {
         let convention = plan.convention()?;
         let counts = threads(&self.suite.threads)?;
         let kernels = self.kernels(model);
-        let ways: Vec<Way> =
-            kernels.iter().flat_map(|&kernel| counts.iter().map(move |&threads| Way { kernel, threads })).collect();
+        let ways: Vec<Way> = kernels
+            .iter()
+            .flat_map(|&kernel| counts.iter().map(move |&threads| Way { kernel, threads }))
+            .collect();
         let short = Pass { convention, text: &text, limit: Some(plan.identity_windows) };
         for (i, way) in ways.iter().enumerate() {
             self.step("perplexity", i, ways.len(), &way.name());
-            let subject = way.subject(model);
-            self.measured(subject, &short, |s| short.run(s, &mut way.load(checkpoint)?, None))?;
+            let mut loaded = way.load(checkpoint)?;
+            self.measured(subject(model, &loaded), &short, |s| short.run(s, &mut loaded, None))?;
         }
         self.step("perplexity", ways.len(), ways.len(), "");
 
@@ -229,11 +240,12 @@ impl Job<'_> {
         let (want_int8, want_full) = (plan.wants("int8")?, plan.wants("full")?);
 
         self.step("reference", 0, 3, "tritmark");
-        let way = Way::fastest(checkpoint, threads)?;
-        self.measured(way.subject(model), pass, |s| {
+        let mut fastest = Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads })?;
+        self.measured(subject(model, &fastest), pass, |s| {
             let mut reference = want_int8.then(int8).transpose()?;
-            let reference = reference.as_mut().map(|r| (candle("int8 activations"), r as &mut dyn LanguageModel));
-            pass.run(s, &mut way.load(checkpoint)?, reference)
+            let reference =
+                reference.as_mut().map(|r| (candle("int8 activations"), r as &mut dyn LanguageModel));
+            pass.run(s, &mut fastest, reference)
         })?;
         if want_int8 {
             self.step("reference", 1, 3, "candle, int8 activations");
@@ -249,6 +261,52 @@ impl Job<'_> {
             self.measured(candle("full activations"), pass, |s| pass.run(s, &mut full()?, None))?;
         }
         self.step("reference", 3, 3, "");
+        Ok(())
+    }
+
+    /// What the machine allows.
+    fn limits(&mut self, plan: &Speed, environment: &Environment) -> Result<Limits> {
+        let counts: Vec<u32> = threads(&plan.threads)?.into_iter().map(|n| n as u32).collect();
+        let each = Duration::from_millis(100);
+        Ok(Limits::measure(environment, &counts, each, &mut |done, total, what| {
+            self.step("limits", done, total, what);
+        }))
+    }
+
+    /// Speed and energy of every kernel, test by test; tests that the journal has are taken from it.
+    fn speed(
+        &mut self,
+        plan: &Speed,
+        checkpoint: &Checkpoint,
+        model: &str,
+        environment: &Environment,
+        limits: &Limits,
+    ) -> Result<()> {
+        let counts: Vec<u32> = threads(&plan.threads)?.into_iter().map(|n| n as u32).collect();
+        let choices: Vec<Choice> = self
+            .kernels(model)
+            .iter()
+            .map(|k| Choice::One { layout: Some(k.layout().name().to_owned()), tier: Some(k.tier()) })
+            .collect();
+        let options = plan.options();
+        let mut meter = Meter::open(Path::new("/"), None)?;
+        let tests: Vec<Test> = plan.tests().collect();
+        for test in tests {
+            let known = self.journal.arms.iter().filter(|a| a.subject.model == model && a.test == test);
+            let known: Vec<Arm> = known.cloned().collect();
+            // Arms of a test are finished together; fewer than all were cut off on the way to disk.
+            if known.len() >= choices.len() * counts.len() && !known.is_empty() {
+                self.arms.extend(known);
+                continue;
+            }
+            let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
+            let mut bench = Bench::new(&options, environment, Some(limits), &mut meter, &mut observer);
+            bench.model(model, checkpoint, &choices, &counts, &[test], plan.reference)?;
+            let Bench { arms, controls, notes, .. } = bench;
+            self.arms.extend(arms);
+            self.controls.extend(controls);
+            self.notes.extend(notes.into_iter().filter(|n| !self.notes.contains(n)).collect::<Vec<_>>());
+        }
         Ok(())
     }
 
@@ -284,6 +342,144 @@ impl Job<'_> {
 
     fn step(&mut self, stage: &'static str, done: usize, total: usize, what: &str) {
         (self.progress)(Step { stage, done: done as u64, total: total as u64, what });
+    }
+}
+
+/// A loaded model as the subject of an arm.
+fn subject(model: &str, loaded: &Model) -> Subject {
+    let kernel = loaded.kernel();
+    let (layout, tier) = kernel.split_once('/').map_or((kernel.as_str(), None), |(l, t)| (l, Some(t)));
+    Subject {
+        model: model.into(),
+        engine: "tritmark".into(),
+        layout: Some(layout.into()),
+        tier: tier.map(str::to_owned),
+        variant: None,
+        threads: loaded.threads() as u32,
+    }
+}
+
+/// Whether a list of names holds `name` or `all`.
+fn chosen(list: &[String], name: &str) -> bool {
+    list.iter().any(|l| l == "all" || l == name)
+}
+
+/// Threads that this process may use.
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Thread counts of a suite, each once, ascending.
+fn threads(list: &[String]) -> Result<Vec<usize>> {
+    let max = available_threads();
+    let mut counts = Vec::new();
+    for word in list {
+        match word.as_str() {
+            "max" => counts.push(max),
+            "sweep" => counts.extend((0..).map(|i| 1 << i).take_while(|n| *n < max).chain([max])),
+            number => match number.parse() {
+                Ok(n) if n > 0 => counts.push(n),
+                _ => {
+                    return Err(Error::Usage(format!(
+                        "threads '{number}': expected a number, `max` or `sweep`"
+                    )));
+                }
+            },
+        }
+    }
+    counts.sort_unstable();
+    counts.dedup();
+    Ok(counts)
+}
+
+/// The text of an accuracy test: the suite's, or the demo's own for the demo.
+fn text(plan: &Accuracy, checkpoint: &Checkpoint) -> Result<Text> {
+    let (name, source) = match &plan.text {
+        Some(file) => (file.as_str(), accuracy::read_text(&[file.into()])?),
+        None => ("demo test text", demo::TEXT.to_owned()),
+    };
+    Text::tokenise(name, source, &accuracy::tokenizer_of(checkpoint)?, checkpoint.config.bos)
+}
+
+/// Where a run without `--output` goes: the folder of an interrupted run of the same, else a new one.
+fn folder(root: &Path, suite: &str, fingerprint: &Fingerprint, now: &str) -> PathBuf {
+    let prefix = format!("{suite}-");
+    let old = std::fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()).find(|path| {
+        path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix))
+            && Journal::continues(path, fingerprint)
+    });
+    // Colons cannot stand in file names everywhere.
+    old.unwrap_or_else(|| root.join(format!("{prefix}{}", now.replace(':', "-"))))
+}
+
+/// Says whether perplexity was equal bit for bit over kernels and thread counts.
+fn identity_note(arms: &[Arm]) -> Vec<String> {
+    let mut tests: Vec<(&str, &Test, Vec<&Arm>)> = Vec::new();
+    for arm in arms.iter().filter(|a| a.accuracy.is_some() && a.subject.engine == "tritmark") {
+        match tests.iter_mut().find(|(m, t, _)| *m == arm.subject.model && **t == arm.test) {
+            Some((_, _, list)) => list.push(arm),
+            None => tests.push((&arm.subject.model, &arm.test, vec![arm])),
+        }
+    }
+    let bits = |arm: &Arm| arm.accuracy.as_ref().map(|a| a.nll_bits.clone());
+    tests
+        .into_iter()
+        .filter(|(_, _, list)| list.len() > 1)
+        .map(|(model, test, list)| match list.iter().find(|a| bits(a) != bits(list[0])) {
+            None => format!(
+                "{model}: {test} is equal bit for bit over all {} combinations of layout, tier and threads.",
+                list.len()
+            ),
+            Some(odd) => format!(
+                "{model}: {test} DIFFERS between {} and {}: this is a bug.",
+                list[0].subject, odd.subject
+            ),
+        })
+        .collect()
+}
+
+/// What a record proves wrong: failed conversions and perplexities that differ, full sentences.
+pub fn failures(record: &Record) -> Vec<String> {
+    let notes = identity_note(&record.arms).into_iter().filter(|n| n.contains("DIFFERS"));
+    let proofs = record.proofs.iter().filter(|p| !p.trits_equal && p.bytes > 0);
+    let proofs = proofs.filter_map(|p| p.failure.as_ref().map(|f| format!("{}: {f}", p.model)));
+    proofs.chain(notes).collect()
+}
+
+/// Writes finished arms down and passes progress on.
+struct Watcher<'a> {
+    journal: &'a mut Journal,
+    progress: &'a mut dyn FnMut(Step),
+}
+
+impl Observer for Watcher<'_> {
+    fn step(&mut self, done: u64, total: u64, what: &str) {
+        (self.progress)(Step { stage: "speed", done, total, what });
+    }
+
+    fn arm(&mut self, arm: &Arm) -> Result<()> {
+        self.journal.append(&Entry::Arm(Box::new(arm.clone())))
+    }
+}
+
+impl Speed {
+    fn options(&self) -> speed::Options {
+        speed::Options {
+            rounds: self.rounds,
+            min_time: Duration::from_secs_f64(self.min_time_s),
+            warmup: Duration::from_secs_f64(self.warmup_s),
+            energy: Windows {
+                load: Duration::from_secs_f64(self.energy_s),
+                idle: Duration::from_secs_f64(self.energy_s / 2.0),
+            },
+            ..speed::Options::full()
+        }
+    }
+
+    fn tests(&self) -> impl Iterator<Item = Test> {
+        let prompts = self.prompts.iter().map(|&prompt| Test::Model { prompt, generate: 0, depth: 0 });
+        let generate = self.generate.iter().map(|&generate| Test::Model { prompt: 0, generate, depth: 0 });
+        prompts.chain(generate)
     }
 }
 

@@ -60,6 +60,14 @@ const FLOATS: &[(u32, Form)] = &[
     (30, Form::Bf16),
 ];
 
+impl PartialEq for Form {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Form {}
+
 impl Form {
     /// The ggml id under which this form is written; `None` for layouts that no GGUF holds.
     pub fn id(self) -> Option<u32> {

@@ -4,12 +4,14 @@ pub mod form;
 pub mod names;
 pub mod quant;
 pub mod reader;
+pub mod runtime;
 mod settings;
 pub mod tokenizer;
 pub mod writer;
 
 use super::config::{LinearKind, ModelConfig};
 use super::role::{LayerRole, Linear, Role};
+use super::ternarise::{self, NotTernary};
 use super::{Checkpoint, Container, FloatData, FloatTensor, OpenOptions, Provenance, TensorInfo, Ternary};
 use crate::error::{Error, Result};
 use form::{Form, Resolved};
@@ -23,6 +25,9 @@ use tritmark_kernels::layout::ScaleForm;
 
 /// Key under which we write the layout of the ternary tensors: it settles what ids leave open.
 pub const LAYOUT_KEY: &str = "tritmark.layout";
+
+/// Key under which we write where the weights come from.
+pub const ORIGIN_KEY: &str = "tritmark.origin";
 
 /// Opens a GGUF file; `options` state what it leaves open.
 ///
@@ -79,12 +84,16 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     config.linear = gguf.linear_kind(&config)?;
     gguf.infos = gguf.infos();
     let tokenizer = tokenizer::to_json(&gguf.reader, &mut notes)?;
+    let origin =
+        gguf.reader.text(ORIGIN_KEY)?.and_then(|s| serde_json::from_str::<serde_json::Value>(s).ok());
+    let post_training = origin.is_some_and(|o| o["post_training"] == true);
     let provenance = Provenance {
         name: path.display().to_string(),
         files: vec![path],
         family: settings::family(&config).into(),
         dialect: gguf.dialect()?,
         scale_rule: gguf.scale_rule(),
+        post_training,
         notes,
     };
     Ok(Checkpoint::new(config, provenance, tokenizer, Box::new(gguf)))
@@ -225,10 +234,13 @@ impl Gguf {
         }
     }
 
-    /// Whether a scale can be meant; a matrix of zeros needs none.
-    fn sound_scale(&self, tensor: &reader::Tensor, scale: f32, zero: bool) -> Result<f32> {
-        if scale.is_finite() && (scale > 0.0 || zero) {
-            return Ok(scale);
+    /// The matrix, if its scale can be meant; a matrix of zeros needs none.
+    fn sound(&self, tensor: &reader::Tensor, trits: Trits, scale: f32) -> Result<Ternary> {
+        if scale.is_finite() && scale > 0.0 {
+            return Ok(Ternary { trits, scale });
+        }
+        if trits.as_slice().iter().all(|&t| t == 0) {
+            return Ok(Ternary { trits, scale: 1.0 });
         }
         Err(self
             .error(tensor, format!("its scale is {scale}, expected a positive number"))
@@ -253,27 +265,23 @@ impl Container for Gguf {
 
     fn ternary(&self, role: Role) -> Result<Ternary> {
         let (tensor, form, bytes) = self.find(role)?;
-        let Form::Packed(layout) = form else {
-            let float = self.float(role)?;
-            let (scale, trits) = dequantised(&float).map_err(|found| {
-                self.error(tensor, format!("expected ternary weights, but it has {found}"))
-            })?;
-            let (rows, cols) = form::matrix(tensor);
-            let trits = Trits::new(rows, cols, trits).map_err(|e| Error::Bug(e.to_string()))?;
-            return Ok(Ternary { trits, scale: scale * self.scale_beside(role)? });
-        };
         let (rows, cols) = form::matrix(tensor);
-        let stored = layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?;
-        let order = self.row_order(role, rows);
-        let mut data = vec![0; rows * cols];
-        for (row, out) in data.chunks_exact_mut(cols).enumerate() {
-            let row = order.as_ref().map_or(row, |order| order.in_file(row));
-            layout.unpack_row(rows, cols, bytes, row, out);
-        }
-        let trits = Trits::new(rows, cols, data).map_err(|e| self.error(tensor, e))?;
-        let scale = stored.unwrap_or(0.0) * self.scale_beside(role)?;
-        let zero = scale == 0.0 && trits.as_slice().iter().all(|&t| t == 0);
-        Ok(Ternary { scale: self.sound_scale(tensor, scale, zero)?, trits })
+        let (trits, scale) = match form {
+            Form::Packed(layout) => {
+                let scale = layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?;
+                let order = self.row_order(role, rows);
+                let mut data = vec![0; rows * cols];
+                for (row, out) in data.chunks_exact_mut(cols).enumerate() {
+                    let row = order.as_ref().map_or(row, |order| order.in_file(row));
+                    layout.unpack_row(rows, cols, bytes, row, out);
+                }
+                let trits = Trits::new(rows, cols, data).map_err(|e| self.error(tensor, e))?;
+                (trits, scale.unwrap_or(1.0))
+            }
+            _ => dequantised(&self.float(role)?)
+                .map_err(|found| self.error(tensor, format!("expected ternary weights, found {found}")))?,
+        };
+        self.sound(tensor, trits, scale * self.scale_beside(role)?)
     }
 
     fn float(&self, role: Role) -> Result<FloatTensor> {
@@ -346,30 +354,18 @@ fn decode(form: Form, bytes: &[u8]) -> Result<FloatData, String> {
     })
 }
 
-/// Takes values of the form {-s, 0, s} apart: the scale and the trits. A matrix of zeros has scale 0.
+/// Takes values of the form {-s, 0, s} apart.
 ///
 /// # Errors
 /// What else there is, in words.
-fn dequantised(float: &FloatTensor) -> Result<(f32, Vec<i8>), String> {
-    let (mut scale, mut trits) = (0f32, Vec::new());
-    let mut take = |x: f32| {
-        if x != 0.0 && scale == 0.0 {
-            scale = x.abs();
-        }
-        // Also refuses NaN, whose magnitude equals nothing.
-        if x != 0.0 && x.abs() != scale {
-            return Err(format!("values of different magnitude ({scale} and {})", x.abs()));
-        }
-        trits.push(if x == 0.0 { 0 } else { x.signum() as i8 });
-        Ok(())
+fn dequantised(float: &FloatTensor) -> Result<(Trits, f32), String> {
+    let (rows, cols) = (float.shape[0], float.shape[1..].iter().product());
+    let result = match &float.data {
+        FloatData::F32(v) => ternarise::dequantised(rows, cols, v.iter().copied(), None),
+        FloatData::F16(v) => ternarise::dequantised(rows, cols, v.iter().map(|x| x.to_f32()), None),
+        FloatData::Bf16(v) => ternarise::dequantised(rows, cols, v.iter().map(|x| x.to_f32()), None),
     };
-    match &float.data {
-        FloatData::F32(v) => v.iter().try_for_each(|&x| take(x))?,
-        FloatData::F16(v) => v.iter().try_for_each(|x| take(x.to_f32()))?,
-        FloatData::Bf16(v) => v.iter().try_for_each(|x| take(x.to_f32()))?,
-    }
-    if scale.is_infinite() {
-        return Err("infinite values".into());
-    }
-    Ok((scale, trits))
+    result.map_err(|NotTernary { at, value }| {
+        format!("the value {value} at row {}, column {}: another magnitude than before", at / cols, at % cols)
+    })
 }

@@ -10,6 +10,7 @@ use crate::checkpoint::{Container, FloatData, FloatTensor, TensorInfo, Ternary};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use tritmark_kernels::Trits;
 use tritmark_kernels::layout::{self, UnpackError};
@@ -360,6 +361,23 @@ impl Container for Tensors {
             }
         };
         Ok(Ternary { trits, scale })
+    }
+
+    fn scale(&self, role: Role) -> Result<f32> {
+        match (self.source, role) {
+            (Source::Offline { inverse_scale }, Role::Layer(layer, LayerRole::Linear(linear))) => {
+                Tensors::scale(self, layer, linear, inverse_scale)
+            }
+            _ => Ok(self.ternary(role)?.scale),
+        }
+    }
+
+    fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        let (entry, _) = self.entry(role)?;
+        match entry.shape.len() {
+            2 => self.archive.float_rows(entry, rows),
+            _ => Ok(self.float(role)?.rows(rows)),
+        }
     }
 
     fn float(&self, role: Role) -> Result<FloatTensor> {

@@ -1,0 +1,117 @@
+//! What the vector kernels of all architectures share: how the rows of any layout become strips of
+//! the [`tm2`](crate::layout::TM2) form, whose lanes are rows.
+
+use crate::kernel::Packed;
+use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
+use std::ops::Range;
+
+/// How a layout's bytes become strips.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    /// They are strips.
+    Strips,
+    /// Rows of chunks.
+    Chunks(Chunks),
+    /// By unpacking rows.
+    Rows,
+}
+
+/// Where the chunks of a row lie: each is 32 bytes with 128 columns, the four planes 32 columns apart.
+#[derive(Clone, Copy)]
+pub(super) struct Chunks {
+    /// Bytes from one pair of chunks (256 columns) to the next; the chunks of a pair are adjacent.
+    pair: usize,
+    /// Whether the first plane stands in the top bits.
+    reversed: bool,
+}
+
+impl Chunks {
+    /// Offset of chunk `g` in its row.
+    #[inline(always)]
+    pub(super) fn offset(self, g: usize) -> usize {
+        g / 2 * self.pair + g % 2 * ROW_BYTES
+    }
+
+    /// Bytes of a row of `groups` chunks.
+    fn row_bytes(self, groups: usize) -> usize {
+        // A row of an odd number of chunks ends in half a pair.
+        groups / 2 * self.pair + groups % 2 * ROW_BYTES
+    }
+
+    /// The bytes of row `row`.
+    pub(super) fn row(self, weights: &Packed, row: usize) -> &[u8] {
+        let bytes = self.row_bytes(weights.cols() / GROUP);
+        &weights.bytes()[row * bytes..][..bytes]
+    }
+
+    /// First column of each plane, lowest bits first.
+    pub(super) fn planes(self) -> [usize; 4] {
+        if self.reversed { [96, 64, 32, 0] } else { [0, 32, 64, 96] }
+    }
+}
+
+impl Source {
+    /// The best way for these weights.
+    pub(super) fn of(weights: &Packed) -> Self {
+        match weights.layout().name() {
+            "tm2" => Source::Strips,
+            // A block straddles rows otherwise.
+            "i2_s" if weights.cols().is_multiple_of(GROUP) => {
+                Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true })
+            }
+            "tq2_0" => Source::Chunks(Chunks { pair: 2 * ROW_BYTES + 2, reversed: false }),
+            _ => Source::Rows,
+        }
+    }
+
+    /// First column of each plane of the strips, lowest bits first.
+    pub(super) fn planes(self) -> [usize; 4] {
+        match self {
+            Source::Chunks(chunks) => chunks.planes(),
+            Source::Strips | Source::Rows => [0, 32, 64, 96],
+        }
+    }
+
+    /// The strip of up to [`ROWS`] rows from a multiple of that on: in the weights, or made in
+    /// `scratch`.
+    pub(super) fn strip<'a>(
+        self,
+        weights: &'a Packed,
+        rows: Range<usize>,
+        scratch: &'a mut Scratch,
+    ) -> &'a [u8] {
+        let cols = weights.cols();
+        let bytes = tm2::strip_bytes(cols);
+        match self {
+            Source::Strips => return &weights.bytes()[rows.start / ROWS * bytes..][..bytes],
+            Source::Chunks(chunks) => {
+                scratch.strip.resize(bytes, 0);
+                for (r, row) in rows.enumerate() {
+                    let row = chunks.row(weights, row);
+                    let groups = scratch.strip.as_chunks_mut::<GROUP_BYTES>().0;
+                    for (g, group) in groups.iter_mut().enumerate() {
+                        let codes = row[chunks.offset(g)..].first_chunk().expect("a chunk is inside its row");
+                        tm2::put_row(group, r, codes);
+                    }
+                }
+            }
+            Source::Rows => {
+                scratch.rows.resize(rows.len() * cols, 0);
+                for (row, out) in rows.clone().zip(scratch.rows.chunks_exact_mut(cols)) {
+                    weights.unpack_row(row, out);
+                }
+                scratch.strip.resize(bytes, 0);
+                let row = |r| &scratch.rows[r * cols..][..cols];
+                tm2::pack_strip(rows.len(), row, &mut scratch.strip);
+            }
+        }
+        &scratch.strip
+    }
+}
+
+/// What making a strip needs; kept so that calls do not allocate.
+#[derive(Default)]
+pub(super) struct Scratch {
+    strip: Vec<u8>,
+    rows: Vec<i8>,
+}

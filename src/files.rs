@@ -1,0 +1,25 @@
+//! Writing files so that nobody ever sees half of one.
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// Writes a file under a temporary name in its folder and renames it once `write` is through.
+///
+/// # Errors
+/// If the folder cannot be written to, or `write` fails; there is no new file then.
+pub fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> std::io::Result<()>,
+) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |e| Error::io(path, e);
+    let mut file = NamedTempFile::new_in(folder).map_err(io)?;
+    let mut buffered = BufWriter::new(file.as_file_mut());
+    write(&mut buffered).and_then(|()| buffered.flush()).map_err(io)?;
+    drop(buffered);
+    file.persist(path).map_err(|e| Error::io(path, e.error))?;
+    Ok(())
+}

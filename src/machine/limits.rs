@@ -1,0 +1,165 @@
+//! Measuring what the machine can do at most, and where a working set of some size lies.
+
+use super::{ComputeLimit, Environment, Limits, ReadLimit};
+use std::time::Duration;
+use tritmark_kernels::pool::Pool;
+use tritmark_kernels::{Tier, limits};
+
+/// Working set for memory where the last-level cache is not known.
+const UNKNOWN_CACHE: u64 = 64 << 20;
+
+/// Most bytes to read for the figure of memory.
+const MOST: u64 = 1 << 30;
+
+impl Environment {
+    /// Bytes of the largest data cache of `level` (1, 2, …), one core's or the shared one's.
+    pub fn cache(&self, level: u32) -> Option<u64> {
+        let names = [format!("L{level}"), format!("L{level}d")];
+        self.caches.iter().filter(|c| names.contains(&c.0)).map(|c| c.1).max()
+    }
+
+    /// Bytes of a working set that no cache holds.
+    pub fn beyond_caches(&self) -> u64 {
+        let last = (1..=4).rev().find_map(|level| self.cache(level)).unwrap_or(UNKNOWN_CACHE / 4);
+        (4 * last).clamp(UNKNOWN_CACHE, MOST)
+    }
+
+    /// Working sets to read, by level: half of a cache, so that it stays in there.
+    fn levels(&self, threads: u32) -> Vec<(String, u64)> {
+        let mut levels = Vec::new();
+        for level in 1..=4 {
+            let Some(cache) = self.cache(level) else { continue };
+            // The first two belong to a core, the further ones to all.
+            let all = if level <= 2 { cache * u64::from(threads) } else { cache };
+            levels.push((format!("L{level}"), all / 2));
+        }
+        levels.push(("RAM".into(), self.beyond_caches()));
+        levels
+    }
+}
+
+impl Limits {
+    /// Measures reading from each level of memory, int8 multiply-adds of each tier and f32
+    /// multiply-adds, for each number of threads, with `each` as time for a figure. `step` hears
+    /// what comes next and of how many.
+    pub fn measure(
+        env: &Environment,
+        threads: &[u32],
+        each: Duration,
+        step: &mut dyn FnMut(usize, usize, &str),
+    ) -> Self {
+        let tiers: Vec<Tier> = Tier::ALL.into_iter().filter(|t| t.is_available()).collect();
+        let total = threads.len() * (env.levels(1).len() + tiers.len() + 1);
+        let mut done = 0;
+        let mut next = |what: &str| {
+            step(done, total, what);
+            done += 1;
+        };
+        let seconds = each.as_secs_f64();
+        let mut found = Limits::default();
+        for &threads in threads {
+            let pool = Pool::new(threads as usize);
+            for (level, bytes) in env.levels(threads) {
+                next(&format!("{level}, {threads} threads"));
+                let gb_per_s = limits::read_bandwidth(&pool, bytes as usize, seconds) / 1e9;
+                found.read.push(ReadLimit { level, bytes, threads, gb_per_s });
+            }
+            for tier in &tiers {
+                next(&format!("{tier}, {threads} threads"));
+                if let Some(rate) = limits::int8_peak(*tier, &pool, seconds) {
+                    found.int8.push(ComputeLimit { tier: tier.to_string(), threads, gmac_per_s: rate / 1e9 });
+                }
+            }
+            next(&format!("f32, {threads} threads"));
+            let gmac_per_s = limits::f32_peak(&pool, seconds) / 1e9;
+            found.f32.push(ComputeLimit { tier: "widest vectors".into(), threads, gmac_per_s });
+        }
+        found.method = vec![
+            format!(
+                "Each figure is the best of many passes of about 4 ms within {:.0} ms: a bound that something \
+                 else held back would be none.",
+                1e3 * seconds
+            ),
+            "Reading: every thread sums its own part of the working set; sets are half of a cache, and at \
+             least four times the last one for RAM."
+                .into(),
+            "int8: the tier's own multiply-add instructions on registers. f32: fused multiply-adds on registers.".into(),
+        ];
+        found
+    }
+
+    /// The level that holds `bytes` for that many threads, and its bandwidth in bytes a second.
+    pub fn reading(&self, bytes: u64, threads: u32) -> Option<(&str, f64)> {
+        let levels = self.read.iter().filter(|r| r.threads == threads);
+        // Levels were measured at half their size, in order of size.
+        let level = levels.clone().find(|r| r.level != "RAM" && bytes <= 2 * r.bytes);
+        let level = level.or_else(|| levels.clone().find(|r| r.level == "RAM"))?;
+        Some((&level.level, level.gb_per_s * 1e9))
+    }
+
+    /// The best int8 multiply-add rate for that many threads, with its tier, a second.
+    pub fn int8(&self, threads: u32) -> Option<(&str, f64)> {
+        best(&self.int8, threads)
+    }
+
+    /// The f32 multiply-add rate for that many threads, a second.
+    pub fn f32(&self, threads: u32) -> Option<(&str, f64)> {
+        best(&self.f32, threads)
+    }
+}
+
+fn best(limits: &[ComputeLimit], threads: u32) -> Option<(&str, f64)> {
+    let of_threads = limits.iter().filter(|l| l.threads == threads);
+    let best = of_threads.max_by(|a, b| a.gmac_per_s.total_cmp(&b.gmac_per_s))?;
+    Some((&best.tier, best.gmac_per_s * 1e9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_working_set_lies_in_the_first_level_that_holds_it() {
+        let read = |level: &str, bytes, threads, gb_per_s| ReadLimit {
+            level: level.into(),
+            bytes,
+            threads,
+            gb_per_s,
+        };
+        let int8 = |tier: &str, threads, gmac_per_s| ComputeLimit { tier: tier.into(), threads, gmac_per_s };
+        let limits = Limits {
+            read: vec![
+                read("L2", 1 << 20, 1, 200.0),
+                read("L3", 16 << 20, 1, 90.0),
+                read("RAM", 128 << 20, 1, 40.0),
+                read("RAM", 128 << 20, 2, 48.0),
+            ],
+            int8: vec![int8("avx2", 1, 120.0), int8("avx512vnni", 1, 484.0), int8("avx2", 2, 240.0)],
+            ..Limits::default()
+        };
+        assert_eq!(limits.reading(2 << 20, 1), Some(("L2", 200e9)));
+        assert_eq!(limits.reading((2 << 20) + 1, 1), Some(("L3", 90e9)));
+        assert_eq!(limits.reading(1 << 30, 1), Some(("RAM", 40e9)));
+        assert_eq!(limits.reading(1 << 10, 2), Some(("RAM", 48e9)));
+        assert_eq!(limits.reading(1, 3), None);
+        assert_eq!(limits.int8(1), Some(("avx512vnni", 484e9)));
+        assert_eq!(limits.int8(2), Some(("avx2", 240e9)));
+    }
+
+    #[test]
+    fn measured_limits_cover_every_level_and_tier() {
+        let env = Environment {
+            caches: vec![("L1d".into(), 32 << 10), ("L1i".into(), 64 << 10), ("L2".into(), 1 << 20)],
+            ..Environment::default()
+        };
+        let mut steps = Vec::new();
+        let limits = Limits::measure(&env, &[1], Duration::from_millis(5), &mut |done, total, _| {
+            steps.push(done);
+            assert!(done < total);
+        });
+        assert_eq!(limits.read.iter().map(|r| r.level.as_str()).collect::<Vec<_>>(), ["L1", "L2", "RAM"]);
+        assert_eq!(limits.read[0].bytes, 16 << 10);
+        assert!(limits.read.iter().all(|r| r.gb_per_s > 0.1) && limits.f32[0].gmac_per_s > 0.1);
+        assert!(steps.windows(2).all(|w| w[1] == w[0] + 1));
+    }
+}

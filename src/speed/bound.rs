@@ -1,0 +1,129 @@
+//! What the machine's measured limits allow for a test.
+
+use crate::checkpoint::config::ModelConfig;
+use crate::machine::Limits;
+use crate::record::{Bound, Test};
+
+/// What of a model costs time, independent of how well it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cost {
+    /// Bytes that one decoded token reads beside the cache of keys and values.
+    pub bytes: u64,
+    /// Multiply-adds of a token in the blocks' matrices.
+    pub macs: u64,
+    /// Bytes that a token reads of the cache for each position before it.
+    pub bytes_per_position: u64,
+    /// Whether the matrices are multiplied as f32.
+    pub float: bool,
+}
+
+impl Cost {
+    /// Of a model with so many bytes read a token.
+    pub fn new(config: &ModelConfig, bytes: u64, float: bool) -> Self {
+        // Keys and values, f32.
+        let cache = 2 * config.layers * config.kv_heads * config.head_dim * 4;
+        Self { bytes, macs: config.linear_params(), bytes_per_position: cache as u64, float }
+    }
+}
+
+/// The bound of a test of a whole model in tokens a second; `None` where its limits were not
+/// measured.
+pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Option<Bound> {
+    let &Test::Model { prompt, generate, depth } = test else { return None };
+    let mut seconds = 0.0;
+    let mut how = Vec::new();
+    if prompt > 0 {
+        let (tier, rate) = if cost.float { limits.f32(threads)? } else { limits.int8(threads)? };
+        seconds += f64::from(prompt) * cost.macs as f64 / rate;
+        let kind = if cost.float { "f32" } else { "int8" };
+        how.push(format!(
+            "{:.1} 10⁹ multiply-adds/s ({kind}, {tier}, {threads} threads) ÷ {:.4} 10⁹ a token in the blocks' matrices",
+            rate / 1e9,
+            cost.macs as f64 / 1e9
+        ));
+    }
+    if generate > 0 {
+        // The cache as it is half way through.
+        let positions = u64::from(prompt + depth) + u64::from(generate) / 2;
+        let bytes = cost.bytes + positions * cost.bytes_per_position;
+        let (level, bandwidth) = limits.reading(bytes, threads)?;
+        seconds += f64::from(generate) * bytes as f64 / bandwidth;
+        how.push(format!(
+            "{:.1} GB/s ({level}, {threads} threads) ÷ {:.2} MB read a token (weights, head, cache)",
+            bandwidth / 1e9,
+            bytes as f64 / 1e6
+        ));
+    }
+    let value = f64::from(prompt + generate) / seconds;
+    value.is_finite().then(|| Bound { value, how: how.join("; ") })
+}
+
+/// The bound of one matrix of `bytes` bytes by a batch, in 10⁹ multiply-adds a second, with all
+/// weights read from a working set of `working_set` bytes.
+pub fn of_kernel(
+    limits: &Limits,
+    (rows, cols, batch): (u32, u32, u32),
+    bytes: u64,
+    working_set: u64,
+    threads: u32,
+) -> Option<Bound> {
+    let macs = f64::from(rows) * f64::from(cols) * f64::from(batch);
+    let (level, bandwidth) = limits.reading(working_set, threads)?;
+    let (tier, rate) = limits.int8(threads)?;
+    let by_memory = bandwidth * macs / bytes as f64;
+    Some(if by_memory < rate {
+        let how = format!(
+            "{:.1} GB/s ({level}, {threads} threads) ÷ {bytes} bytes of weights for {macs:.3e} multiply-adds",
+            bandwidth / 1e9
+        );
+        Bound { value: by_memory / 1e9, how }
+    } else {
+        Bound { value: rate / 1e9, how: format!("int8 peak ({tier}, {threads} threads)") }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{ComputeLimit, ReadLimit};
+
+    fn limits() -> Limits {
+        let peak = |gmac_per_s| vec![ComputeLimit { tier: "t".into(), threads: 2, gmac_per_s }];
+        let read =
+            |level: &str, bytes, gb_per_s| ReadLimit { level: level.into(), bytes, threads: 2, gb_per_s };
+        Limits {
+            read: vec![read("L3", 16 << 20, 100.0), read("RAM", 128 << 20, 40.0)],
+            int8: peak(400.0),
+            f32: peak(100.0),
+            method: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn bounds_follow_from_the_limits() {
+        let cost =
+            Cost { bytes: 800_000_000, macs: 2_000_000_000, bytes_per_position: 100_000, float: false };
+        let bound = |cost: &Cost, prompt, generate, depth| {
+            of_model(&limits(), cost, &Test::Model { prompt, generate, depth }, 2).map(|b| b.value)
+        };
+        assert_eq!(bound(&cost, 512, 0, 0), Some(200.0));
+        assert_eq!(bound(&Cost { float: true, ..cost.clone() }, 512, 0, 0), Some(50.0));
+        // 800 MB + 2000 positions of 100 kB = 1 GB at 40 GB/s.
+        assert_eq!(bound(&cost, 0, 128, 1936), Some(40.0));
+        // 100 tokens at 200/s and 100 at 40e9 / 815e6.
+        let mixed = bound(&cost, 100, 100, 0).unwrap();
+        assert!((mixed - 200.0 / (0.5 + 100.0 * 815e6 / 40e9)).abs() < 1e-9, "{mixed}");
+        assert_eq!(of_model(&limits(), &cost, &Test::Model { prompt: 1, generate: 0, depth: 0 }, 3), None);
+    }
+
+    #[test]
+    fn a_kernel_is_bound_by_memory_or_arithmetic() {
+        let one = of_kernel(&limits(), (1000, 1000, 1), 250_000, 1 << 30, 2).unwrap();
+        // 4 weights a byte at 40 GB/s.
+        assert_eq!(one.value, 160.0);
+        let cached = of_kernel(&limits(), (1000, 1000, 1), 250_000, 250_000, 2).unwrap();
+        assert_eq!(cached.value, 400.0);
+        let many = of_kernel(&limits(), (1000, 1000, 64), 250_000, 1 << 30, 2).unwrap();
+        assert_eq!(many.value, 400.0);
+    }
+}
