@@ -47,6 +47,11 @@ struct Data<'a> {
     records: &'a [Record],
 }
 
+/// What follows from the figures of records, in sentences.
+pub fn verdict(records: &[Record]) -> Vec<String> {
+    sections::document(records).verdict
+}
+
 /// Writes all forms of report into `dir`; see [`write`].
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use crate::layout::{
     HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM2, TQ1_0, TQ2_0,
 };
 use crate::tier::Tier;
-use crate::tier::strips::{Chunks, Scratch, Source};
+use crate::tier::source::{Chunks, Source, Space, planes, row_bytes};
 use std::cell::RefCell;
 use std::ops::Range;
 use strip::CHUNK_ROWS;
@@ -135,7 +135,7 @@ struct Aarch64 {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SPACE: RefCell<Space> = RefCell::default();
 }
 
 impl Aarch64 {
@@ -179,11 +179,11 @@ impl Kernel for Aarch64 {
             Source::Chunks(chunks) if tokens.len() == 1 => {
                 self.by_chunks(weights, chunks, x, tokens.start, rows, sink)
             }
-            source => SCRATCH.with_borrow_mut(|scratch| {
+            source => SPACE.with_borrow_mut(|space| {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
-                    let strip = source.strip(weights, rows.clone(), scratch);
-                    self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
+                    let strip = source.strip(weights, rows.clone(), space);
+                    self.by_tiles(strip, planes(source.reversed()), x, tokens.clone(), rows, sink);
                 }
             }),
         }
@@ -242,11 +242,13 @@ impl Aarch64 {
     ) {
         let groups = weights.cols() / GROUP;
         assert!(x.stride() >= groups * GROUP);
+        let row_bytes = row_bytes(weights, chunks);
         for start in rows.clone().step_by(CHUNK_ROWS) {
             let rows = start..rows.end.min(start + CHUNK_ROWS);
             // Behind the last row it is taken again.
-            let pointers =
-                std::array::from_fn(|i| chunks.row(weights, (start + i).min(rows.end - 1)).as_ptr());
+            let pointers = std::array::from_fn(|i| {
+                weights.bytes()[(start + i).min(rows.end - 1) * row_bytes..][..row_bytes].as_ptr()
+            });
             let mut sums = [0; CHUNK_ROWS];
             // SAFETY: `boxed` has seen the tier; each row's slice holds the chunks of `groups` groups,
             // and the token as many columns, asserted above.
