@@ -1,6 +1,6 @@
 //! One call of a kernel, by one of three ways.
 
-use super::chunk::{self, Chunks};
+use super::chunk::Chunks;
 use super::lookup::Lookup;
 use super::source::{Source, Space, row_bytes};
 use super::{MAX_TILE, Ops};
@@ -44,21 +44,20 @@ impl<'a> Call<'a> {
     /// One token, straight from the chunks of a layout that has them.
     pub(super) fn by_chunks(&self, chunks: Chunks, sink: Sink) {
         let row_bytes = row_bytes(self.weights, chunks);
-        for start in self.rows.clone().step_by(chunk::ROWS) {
-            let len = chunk::ROWS.min(self.rows.end - start);
-            // Behind the last row it is taken again.
-            let pointers = std::array::from_fn(|i| {
-                self.weights.bytes()[(start + i.min(len - 1)) * row_bytes..][..row_bytes].as_ptr()
-            });
-            for t in self.tokens.clone() {
-                let mut sums = [0; chunk::ROWS];
-                // SAFETY: the tier is there (`new`); each row's slice holds the chunks of all groups,
-                // and the token as many columns (`new`).
-                unsafe {
-                    (self.ops.chunks)(&pointers, chunks, self.groups, self.x.row(t).as_ptr(), &mut sums)
-                };
-                correct(&mut sums, self.x.sum(t));
-                sink(t, start, &sums[..len]);
+        let rows = &self.weights.bytes()[self.rows.start * row_bytes..][..self.rows.len() * row_bytes];
+        for t in self.tokens.clone() {
+            let mut sums = [0; ROWS];
+            for (i, rows) in rows.chunks(ROWS * row_bytes).enumerate() {
+                let sums = &mut sums[..rows.len() / row_bytes];
+                for (row, sum) in rows.chunks_exact(row_bytes).zip(sums.iter_mut()) {
+                    // SAFETY: the tier is there (`new`); the row's slice holds the chunks of all
+                    // groups, and the token as many columns (`new`).
+                    *sum = unsafe {
+                        (self.ops.chunks)(row.as_ptr(), chunks, self.groups, self.x.row(t).as_ptr())
+                    };
+                }
+                correct(sums, self.x.sum(t));
+                sink(t, self.rows.start + i * ROWS, sums);
             }
         }
     }
@@ -116,10 +115,12 @@ impl<'a> Call<'a> {
             }
             // SAFETY: the tier is the caller's promise.
             unsafe { lookup.multiply(self.source.reversed()) };
-            lookup.each_sum(|t, row, sums| {
+            let mut sink = |t, row, sums: &[i32]| {
                 let len = sums.len().min(self.rows.len().saturating_sub(row));
                 sink(first + t, self.rows.start + row, &sums[..len]);
-            });
+            };
+            // SAFETY: the tier is the caller's promise.
+            unsafe { lookup.each_sum(&mut sink) };
         }
         self.tokens.start = whole.end;
         if !self.tokens.is_empty() {

@@ -25,5 +25,8 @@ pub(super) trait Lookup: Default {
 
     /// Hands out the sums in runs of consecutive rows: token, first row, sums. Runs may reach behind the
     /// last row.
-    fn each_sum(&self, f: impl FnMut(usize, usize, &[i32]));
+    ///
+    /// # Safety
+    /// As for [`decode`](Self::decode).
+    unsafe fn each_sum(&self, f: impl FnMut(usize, usize, &[i32]));
 }

@@ -38,7 +38,7 @@ const ENTRY: usize = 2 * TOKENS;
 
 /// Sums of the tokens of a tile for one row.
 #[derive(Clone, Copy, Default)]
-#[repr(C, align(64))]
+#[repr(C, align(32))]
 struct Row<T>([T; TOKENS]);
 
 /// What a call needs; kept so that calls do not allocate.
@@ -47,8 +47,9 @@ pub(super) struct Quads {
     offsets: Buffer,
     rows: usize,
     chunks: usize,
-    /// Activations by column.
-    x: Vec<Row<i16>>,
+    /// Activations `[token][column]`.
+    x: Vec<i8>,
+    width: usize,
     /// `[quad of the chunk][entry][token]`.
     tables: Buffer,
     narrow: Vec<Row<i16>>,
@@ -62,6 +63,7 @@ impl Default for Quads {
             rows: 0,
             chunks: 0,
             x: Vec::new(),
+            width: 0,
             tables: Buffer::new(((CHUNK - 1) * ENTRIES + CODES) * ENTRY),
             narrow: Vec::new(),
             wide: Vec::new(),
@@ -79,7 +81,8 @@ impl Lookup for Quads {
         if bytes > self.offsets.len() {
             self.offsets = Buffer::new(bytes);
         }
-        self.x.resize(self.chunks / CHUNKS * GROUP, Row::default());
+        self.width = self.chunks / CHUNKS * GROUP;
+        self.x.resize(TOKENS * self.width, 0);
         self.narrow.resize(self.rows, Row::default());
         self.wide.resize(self.rows, Row::default());
     }
@@ -121,32 +124,45 @@ impl Lookup for Quads {
     }
 
     fn set_token(&mut self, t: usize, x: &[i8]) {
-        for (column, &x) in self.x.iter_mut().zip(x) {
-            column.0[t] = i16::from(x);
-        }
+        self.x[t * self.width..][..self.width].copy_from_slice(&x[..self.width]);
     }
 
-    fn each_sum(&self, mut f: impl FnMut(usize, usize, &[i32])) {
+    #[target_feature(enable = "avx2")]
+    unsafe fn each_sum(&self, mut f: impl FnMut(usize, usize, &[i32])) {
         for (i, rows) in self.wide.as_chunks::<ROWS>().0.iter().enumerate() {
-            for t in 0..TOKENS {
-                f(t, i * ROWS, &std::array::from_fn::<_, ROWS, _>(|r| rows[r].0[t]));
+            let mut tokens = [[0; ROWS]; TOKENS];
+            for (r, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
+                for half in 0..2 {
+                    let lanes = transpose(std::array::from_fn(|r| {
+                        let row = rows[r].0[8 * half..].first_chunk::<8>().expect("half a row");
+                        // SAFETY: the array is the 32 bytes of a register.
+                        unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
+                    }));
+                    for (token, lane) in tokens[8 * half..].iter_mut().zip(lanes) {
+                        let out = token[8 * r..].first_chunk_mut::<8>().expect("a run has 32 rows");
+                        // SAFETY: as above.
+                        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), lane) };
+                    }
+                }
+            }
+            for (t, sums) in tokens.iter().enumerate() {
+                f(t, i * ROWS, sums);
             }
         }
     }
 
     #[target_feature(enable = "avx2")]
     unsafe fn multiply(&mut self, reversed: bool) {
-        self.narrow.fill(Row::default());
         self.wide.fill(Row::default());
         for chunk in 0..self.chunks {
             self.tabulate(chunk, planes(reversed));
-            self.look_up(chunk);
-            if (chunk + 1).is_multiple_of(FOLD) || chunk + 1 == self.chunks {
-                for (wide, narrow) in self.wide.iter_mut().zip(&mut self.narrow) {
-                    for (wide, narrow) in wide.0.iter_mut().zip(&mut narrow.0) {
-                        *wide += i32::from(std::mem::take(narrow));
-                    }
-                }
+            // Sums begin and end in the loop that adds to them.
+            let (first, last) = (chunk % FOLD == 0, chunk % FOLD == FOLD - 1 || chunk + 1 == self.chunks);
+            match (first, last) {
+                (false, false) => self.look_up::<false, false>(chunk),
+                (false, true) => self.look_up::<false, true>(chunk),
+                (true, false) => self.look_up::<true, false>(chunk),
+                (true, true) => self.look_up::<true, true>(chunk),
             }
         }
     }
@@ -156,51 +172,125 @@ impl Quads {
     /// Fills the tables of a chunk.
     #[target_feature(enable = "avx2")]
     fn tabulate(&mut self, chunk: usize, planes: [usize; 4]) {
+        let k = chunk / CHUNKS * GROUP + chunk % CHUNKS * CHUNK;
+        let columns = planes.map(|p| self.columns(k + p));
         let tables = self.tables.bytes_mut().as_chunks_mut::<{ ENTRIES * ENTRY }>().0;
+        let zero = _mm256_setzero_si256();
+        // Sums for the nine combinations of two weights.
+        let nine = |x: __m256i, y: __m256i| {
+            let signed = |v| [_mm256_sub_epi16(zero, v), zero, v];
+            let (x, y) = (signed(x), signed(y));
+            std::array::from_fn::<_, 9, _>(|i| _mm256_add_epi16(x[i % 3], y[i / 3]))
+        };
         for (quad, table) in tables.iter_mut().enumerate() {
-            let k = chunk / CHUNKS * GROUP + chunk % CHUNKS * CHUNK + quad;
-            let x = planes.map(|p| {
-                let x: &Row<i16> = &self.x[k + p];
-                // SAFETY: 16 `i16` are the 32 bytes of a register.
-                unsafe { _mm256_loadu_si256(x.0.as_ptr().cast()) }
-            });
-            // Sums for the nine combinations of two weights.
-            let nine = |x: __m256i, y: __m256i| {
-                let zero = _mm256_setzero_si256();
-                let signed = |v| [_mm256_sub_epi16(zero, v), zero, v];
-                let (x, y) = (signed(x), signed(y));
-                std::array::from_fn::<_, 9, _>(|i| _mm256_add_epi16(x[i % 3], y[i / 3]))
-            };
-            let (low, high) = (nine(x[0], x[1]), nine(x[2], x[3]));
-            for (entry, out) in table.as_chunks_mut::<ENTRY>().0.iter_mut().enumerate() {
-                let sum = _mm256_add_epi16(low[entry % 9], high[entry / 9]);
-                // SAFETY: an entry is the 32 bytes of a register.
-                unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sum) };
+            let x = columns.each_ref().map(|c| c[quad]);
+            let low = nine(x[0], x[1]);
+            let high = nine(x[2], x[3]);
+            for (high, out) in high.iter().zip(table.as_chunks_mut::<{ 9 * ENTRY }>().0) {
+                for (low, out) in low.iter().zip(out.as_chunks_mut::<ENTRY>().0) {
+                    // SAFETY: an entry is the 32 bytes of a register.
+                    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_add_epi16(*low, *high)) };
+                }
             }
         }
     }
 
-    /// Adds the looked-up sums of a chunk.
+    /// Eight columns from `k` on, a lane for each token.
     #[target_feature(enable = "avx2")]
-    fn look_up(&mut self, chunk: usize) {
+    fn columns(&self, k: usize) -> [__m256i; CHUNK] {
+        let mut v: [__m128i; CHUNK] = std::array::from_fn(|i| {
+            let token = |t: usize| {
+                let x: &[i8; 8] = self.x[t * self.width + k..].first_chunk().expect("whole groups");
+                // SAFETY: the array is the eight bytes that are read.
+                unsafe { _mm_loadl_epi64(x.as_ptr().cast()) }
+            };
+            _mm_unpacklo_epi8(token(i), token(i + 8))
+        });
+        // Each round interleaves the first half of the sequence with the second: four of them, the one
+        // above included, transpose 16 rows.
+        for _ in 0..3 {
+            v = std::array::from_fn(|i| {
+                let (a, b) = (v[i / 2], v[i / 2 + 4]);
+                if i % 2 == 0 { _mm_unpacklo_epi8(a, b) } else { _mm_unpackhi_epi8(a, b) }
+            });
+        }
+        v.map(|c| _mm256_cvtepi8_epi16(c))
+    }
+
+    /// Adds the looked-up sums of a chunk: to nothing in the `FIRST` of several chunks, to narrow sums
+    /// otherwise, and these to the wide ones in the `LAST`.
+    #[target_feature(enable = "avx2")]
+    fn look_up<const FIRST: bool, const LAST: bool>(&mut self, chunk: usize) {
         let start = chunk * self.rows * CHUNK * 2;
         let offsets = self.offsets.bytes()[start..][..self.rows * CHUNK * 2].as_chunks::<{ CHUNK * 2 }>().0;
         let tables = self.tables.bytes().as_ptr();
-        for (row, offsets) in self.narrow.iter_mut().zip(offsets) {
+        for ((narrow, wide), offsets) in self.narrow.iter_mut().zip(&mut self.wide).zip(offsets) {
             let (words, _) = offsets.as_chunks::<8>();
             let words = [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])];
-            // SAFETY: a row is the 32 bytes of a register. Offsets are zero or written by `decode`, so
+            // SAFETY: a row is the 32 bytes of a register, or of two. Offsets are zero or written by `decode`, so
             // they are those of entries below `CODES`, and the buffer holds as many behind the start
             // of the last table.
             unsafe {
-                let mut sums = _mm256_loadu_si256(row.0.as_ptr().cast());
+                let narrow = narrow.0.as_mut_ptr().cast();
+                let mut sums = if FIRST { _mm256_setzero_si256() } else { _mm256_loadu_si256(narrow) };
                 for quad in 0..CHUNK {
                     let offset = (words[quad / 4] >> (quad % 4 * 16)) as u16 as usize;
                     let entry = tables.add(quad * ENTRIES * ENTRY + offset);
                     sums = _mm256_add_epi16(sums, _mm256_loadu_si256(entry.cast()));
                 }
-                _mm256_storeu_si256(row.0.as_mut_ptr().cast(), sums);
+                if !LAST {
+                    _mm256_storeu_si256(narrow, sums);
+                    continue;
+                }
+                let halves = [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)];
+                for (i, half) in halves.into_iter().enumerate() {
+                    let wide = wide.0.as_mut_ptr().cast::<__m256i>().add(i);
+                    let sums = _mm256_add_epi32(_mm256_loadu_si256(wide), _mm256_cvtepi16_epi32(half));
+                    _mm256_storeu_si256(wide, sums);
+                }
             }
         }
+    }
+}
+
+/// Lane `i` of register `j` becomes lane `j` of register `i`.
+#[target_feature(enable = "avx2")]
+fn transpose(v: [__m256i; 8]) -> [__m256i; 8] {
+    // Each round interleaves the first half of the sequence with the second, within 128-bit halves; two
+    // of them transpose four lanes, and the halves change places at the end.
+    let round = |v: [__m256i; 8]| -> [__m256i; 8] {
+        let pair = |a, b| [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)];
+        let [p, q] = [pair(v[0], v[2]), pair(v[1], v[3])];
+        let [s, t] = [pair(v[4], v[6]), pair(v[5], v[7])];
+        [p[0], p[1], q[0], q[1], s[0], s[1], t[0], t[1]]
+    };
+    let v = round(round(v));
+    std::array::from_fn(|i| {
+        let (a, b) = (v[i % 4], v[i % 4 + 4]);
+        if i < 4 { _mm256_permute2x128_si256::<0x20>(a, b) } else { _mm256_permute2x128_si256::<0x31>(a, b) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes() {
+        if !crate::Tier::Avx2.is_available() {
+            return println!("skipped: this CPU lacks AVX2");
+        }
+        #[target_feature(enable = "avx2")]
+        fn through(m: [[i32; 8]; 8]) -> [[i32; 8]; 8] {
+            // SAFETY: an array of eight `i32` is the 32 bytes of a register, both ways.
+            unsafe {
+                let v = transpose(std::mem::transmute::<[[i32; 8]; 8], [__m256i; 8]>(m));
+                std::mem::transmute::<[__m256i; 8], [[i32; 8]; 8]>(v)
+            }
+        }
+        let m: [[i32; 8]; 8] = std::array::from_fn(|i| std::array::from_fn(|j| (8 * i + j) as i32));
+        // SAFETY: the CPU has AVX2, see above.
+        let transposed = unsafe { through(m) };
+        assert_eq!(transposed, std::array::from_fn(|i| std::array::from_fn(|j| m[j][i])));
     }
 }

@@ -89,29 +89,6 @@ impl Lookup for Words {
 
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn decode(&mut self, at: usize, strip: &[u8], reversed: bool) {
-        let planes = strip.len() / GROUP_BYTES * 4;
-        // Codes of 16 rows and four c, in plane s of block j; behind the last plane stand zero weights.
-        let codes = |s: usize, j: usize, half: usize| {
-            if s >= planes {
-                return _mm512_set1_epi8(1);
-            }
-            let bytes: &[u8; 64] = strip[s / 4 * GROUP_BYTES + j * 4 * ROWS + 64 * half..]
-                .first_chunk()
-                .expect("the strip has whole groups");
-            let shift = if reversed { 6 - s % 4 * 2 } else { s % 4 * 2 };
-            // SAFETY: the array is the 64 bytes of a register.
-            let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
-            let shifted = _mm512_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32));
-            _mm512_and_si512(shifted, _mm512_set1_epi8(3))
-        };
-        // Entry numbers a + 3b + 9d.
-        let entries = |n: usize, half: usize| {
-            let (i, j) = (n / 8, n % 8);
-            let (a, b, d) = (codes(3 * i, j, half), codes(3 * i + 1, j, half), codes(3 * i + 2, j, half));
-            let b = _mm512_add_epi8(b, _mm512_slli_epi16::<1>(b));
-            let d = _mm512_add_epi8(d, _mm512_slli_epi16::<3>(d));
-            _mm512_add_epi8(a, _mm512_add_epi8(b, d))
-        };
         let even: [i16; 32] = std::array::from_fn(|i| 2 * i as i16);
         // SAFETY: the array is the 64 bytes of a register.
         let even = unsafe { _mm512_loadu_si512(even.as_ptr().cast()) };
@@ -119,17 +96,17 @@ impl Lookup for Words {
         let low = _mm512_set1_epi16(0xff);
         for pack in 0..self.packs {
             // Of 16 rows each: words of c = 0, 2 and of c = 1, 3, side by side.
-            let words: [_; 2] = std::array::from_fn(|half| {
-                let e: [_; 3] = std::array::from_fn(|q| entries(3 * pack + q, half));
-                let join = |a, b, d| {
-                    let b = _mm512_slli_epi16::<5>(b);
-                    _mm512_or_si512(a, _mm512_or_si512(b, _mm512_slli_epi16::<10>(d)))
-                };
-                let [a, b, d] = e.map(|e| _mm512_and_si512(e, low));
-                let c02 = join(a, b, d);
-                let [a, b, d] = e.map(|e| _mm512_srli_epi16::<8>(e));
-                [c02, join(a, b, d)]
-            });
+            let mut words = [[_mm512_setzero_si512(); 2]; 2];
+            for half in 0..2 {
+                for q in (0..3).rev() {
+                    let e = entries(strip, 3 * pack + q, half, reversed);
+                    for (word, e) in
+                        words[half].iter_mut().zip([_mm512_and_si512(e, low), _mm512_srli_epi16::<8>(e)])
+                    {
+                        *word = _mm512_or_si512(_mm512_slli_epi16::<5>(*word), e);
+                    }
+                }
+            }
             let word = ((pack / BLOCK * self.pairs + at / STRIPS) * BLOCK + pack % BLOCK) * PACK_WORDS;
             for c in 0..PACK_WORDS {
                 let lanes = if c < 2 { even } else { odd };
@@ -149,7 +126,7 @@ impl Lookup for Words {
         }
     }
 
-    fn each_sum(&self, mut f: impl FnMut(usize, usize, &[i32])) {
+    unsafe fn each_sum(&self, mut f: impl FnMut(usize, usize, &[i32])) {
         for (i, run) in self.sums.chunks_exact(STRIPS * ROWS).enumerate() {
             f(i % TOKENS, i / TOKENS * STRIPS * ROWS, run);
         }
@@ -166,6 +143,34 @@ impl Lookup for Words {
             }
         }
     }
+}
+
+/// Entry numbers a + 3b + 9d of triple `n` = (i, j), for 16 rows and four c.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn entries(strip: &[u8], n: usize, half: usize, reversed: bool) -> __m512i {
+    let (i, j) = (n / 8, n % 8);
+    let a = codes(strip, 3 * i, j, half, reversed);
+    let b = codes(strip, 3 * i + 1, j, half, reversed);
+    let d = codes(strip, 3 * i + 2, j, half, reversed);
+    let b = _mm512_add_epi8(b, _mm512_slli_epi16::<1>(b));
+    let d = _mm512_add_epi8(d, _mm512_slli_epi16::<3>(d));
+    _mm512_add_epi8(a, _mm512_add_epi8(b, d))
+}
+
+/// Codes of 16 rows and four c, in plane `s` of block `j`; behind the last plane stand zero weights.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn codes(strip: &[u8], s: usize, j: usize, half: usize, reversed: bool) -> __m512i {
+    let at = s / 4 * GROUP_BYTES + j * 4 * ROWS + 64 * half;
+    let Some(bytes) = strip.get(at..).and_then(|s| s.first_chunk::<64>()) else {
+        return _mm512_set1_epi8(1);
+    };
+    let shift = if reversed { 6 - s % 4 * 2 } else { s % 4 * 2 };
+    // SAFETY: the array is the 64 bytes of a register.
+    let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+    let shifted = _mm512_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32));
+    _mm512_and_si512(shifted, _mm512_set1_epi8(3))
 }
 
 impl Words {

@@ -37,7 +37,7 @@ struct Ops {
     /// [`strip::tile`] for up to [`MAX_TILE`] tokens.
     tile: unsafe fn(*const u8, usize, &[*const i8], bool, &mut Tile),
     /// [`chunk::gemv`].
-    chunks: unsafe fn(&[*const u8; chunk::ROWS], Chunks, usize, *const i8, &mut [i32; chunk::ROWS]),
+    chunks: unsafe fn(*const u8, Chunks, usize, *const i8) -> i32,
     /// [`peak::peak`].
     peak: unsafe fn(usize),
     /// Multiply-adds of one time of it.
@@ -88,15 +88,9 @@ macro_rules! ops {
                 }
             }
             #[target_feature(enable = $features)]
-            unsafe fn chunks(
-                rows: &[*const u8; chunk::ROWS],
-                chunks: Chunks,
-                groups: usize,
-                x: *const i8,
-                out: &mut [i32; chunk::ROWS],
-            ) {
+            unsafe fn chunks(row: *const u8, chunks: Chunks, groups: usize, x: *const i8) -> i32 {
                 // SAFETY: passed on; the function is compiled for the tier.
-                unsafe { chunk::gemv::<vector::$chunk>(rows, chunks, groups, x, out) }
+                unsafe { chunk::gemv::<vector::$chunk>(row, chunks, groups, x) }
             }
             #[target_feature(enable = $features)]
             unsafe fn peak(times: usize) {

@@ -16,8 +16,8 @@ pub(super) use crate::tier::source::planes;
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 
-/// How far ahead of its reads [`gemv`] prefetches.
-const AHEAD: usize = 6144;
+/// How far ahead of their reads kernels for one token prefetch.
+pub(super) const AHEAD: usize = 6144;
 
 /// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
 ///
