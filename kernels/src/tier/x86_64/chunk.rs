@@ -4,26 +4,11 @@
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 
+pub(super) use crate::tier::source::Chunks;
+
 use super::strip::{AHEAD, planes, prefetch};
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, ROW_BYTES};
-
-/// Where the chunks of a row lie.
-#[derive(Clone, Copy)]
-pub(super) struct Chunks {
-    /// Bytes from one pair of chunks (256 columns) to the next; the chunks of a pair are adjacent.
-    pub pair: usize,
-    /// Whether the first plane stands in the top bits.
-    pub reversed: bool,
-}
-
-impl Chunks {
-    /// Offset of chunk `g` in its row.
-    #[inline(always)]
-    pub(super) fn offset(self, g: usize) -> usize {
-        g / 2 * self.pair + g % 2 * ROW_BYTES
-    }
-}
 
 /// `Σ_k code(k) · x[k]` over the `groups` chunks of a row.
 ///

@@ -12,7 +12,6 @@ mod lookup;
 mod lookup256;
 mod lookup512;
 mod peak;
-mod source;
 mod strip;
 mod vector;
 
@@ -20,7 +19,7 @@ use crate::acts::Activations;
 use crate::kernel::{Kernel, New, Packed, check_call};
 use crate::layout::tm2::ROWS;
 use crate::layout::{HF, I2_S, Layout, TM2, TQ1_0, TQ2_0};
-use crate::tier::Tier;
+use crate::tier::{Tier, source};
 use call::Call;
 use chunk::Chunks;
 use source::{Source, Space};

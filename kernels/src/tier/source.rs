@@ -1,6 +1,7 @@
 //! Where `tm2` strips come from: the weights' own bytes, or made from them in cache.
+//!
+//! The vector kernels of all architectures multiply strips, whose lanes are rows.
 
-use super::chunk::Chunks;
 use crate::kernel::Packed;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
 use std::ops::Range;
@@ -10,6 +11,30 @@ use std::ops::Range;
 pub(super) struct Space {
     strip: Vec<u8>,
     unpacked: Vec<i8>,
+}
+
+/// Where the chunks of a row lie: each is 32 bytes with 128 columns, its planes 32 columns apart.
+#[derive(Clone, Copy)]
+pub(super) struct Chunks {
+    /// Bytes from one pair of chunks (256 columns) to the next; the chunks of a pair are adjacent.
+    pub(super) pair: usize,
+    /// Whether the first plane stands in the top bits.
+    pub(super) reversed: bool,
+}
+
+impl Chunks {
+    /// Offset of chunk `g` in its row.
+    #[inline(always)]
+    pub(super) fn offset(self, g: usize) -> usize {
+        g / 2 * self.pair + g % 2 * ROW_BYTES
+    }
+}
+
+/// First columns of the planes of a byte, lowest bits first: ascending for `tm2`, and descending for
+/// strips made from `i2_s`, whose first plane stands in the top bits.
+#[inline(always)]
+pub(super) fn planes(reversed: bool) -> [usize; 4] {
+    if reversed { [96, 64, 32, 0] } else { [0, 32, 64, 96] }
 }
 
 /// How a layout's bytes become `tm2` strips.
