@@ -1,7 +1,6 @@
 //! `tritmark logits`.
 
-use super::common::{KernelArgs, print_json, print_line};
-use crate::checkpoint::Checkpoint;
+use super::common::{KernelArgs, OpenArgs, print_json, print_line};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::model::sample::greatest;
@@ -30,6 +29,8 @@ pub struct Args {
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    open: OpenArgs,
     #[command(flatten)]
     kernel: KernelArgs,
     /// Compute with the f32 reference instead of our kernels; its activations are quantised to int8 as
@@ -62,7 +63,7 @@ impl Args {
     /// cannot be written.
     pub fn run(self) -> Result<()> {
         let ids = read_ids(&self.ids)?;
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = self.open.open(&self.model)?;
         let vocab = checkpoint.config.vocab;
         let (logits, kernel) = match &self.reference {
             Some(mode) => (reference(&checkpoint, &ids, mode)?, format!("candle/{mode}")),

@@ -17,7 +17,7 @@ use super::gguf::form::Form;
 use super::role::Role;
 use crate::error::{Error, Result};
 use encode::Encoder;
-use output::Output;
+pub use output::Output;
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
