@@ -114,7 +114,7 @@ fn read_ids(given: &str) -> Result<Vec<u32>> {
 }
 
 #[cfg(feature = "reference")]
-fn reference(checkpoint: &Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
+fn reference(checkpoint: &crate::checkpoint::Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
     use crate::reference::{ActivationMode, Reference};
     let mode = if mode == "full" { ActivationMode::Full } else { ActivationMode::Int8 };
     Reference::load(checkpoint, mode)?.logits(ids)
