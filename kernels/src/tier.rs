@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod aarch64;
 pub(crate) mod scalar;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod strips;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;

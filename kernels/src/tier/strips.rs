@@ -2,6 +2,7 @@
 //! the [`tm2`](crate::layout::TM2) form, whose lanes are rows.
 
 use crate::kernel::Packed;
+use crate::layout::tm1_6;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
 use std::ops::Range;
 
@@ -12,6 +13,8 @@ pub(super) enum Source {
     Strips,
     /// Rows of chunks.
     Chunks(Chunks),
+    /// Strips with five weights a byte.
+    Fives,
     /// By unpacking rows.
     Rows,
 }
@@ -55,6 +58,7 @@ impl Source {
     pub(super) fn of(weights: &Packed) -> Self {
         match weights.layout().name() {
             "tm2" => Source::Strips,
+            "tm1_6" => Source::Fives,
             // A block straddles rows otherwise.
             "i2_s" if weights.cols().is_multiple_of(GROUP) => {
                 Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true })
@@ -68,17 +72,18 @@ impl Source {
     pub(super) fn planes(self) -> [usize; 4] {
         match self {
             Source::Chunks(chunks) => chunks.planes(),
-            Source::Strips | Source::Rows => [0, 32, 64, 96],
+            Source::Strips | Source::Fives | Source::Rows => [0, 32, 64, 96],
         }
     }
 
     /// The strip of up to [`ROWS`] rows from a multiple of that on: in the weights, or made in
-    /// `scratch`.
+    /// `scratch`; `to_tm2` is [`tm1_6::to_tm2`] in the caller's instructions.
     pub(super) fn strip<'a>(
         self,
         weights: &'a Packed,
         rows: Range<usize>,
         scratch: &'a mut Scratch,
+        to_tm2: &dyn Fn(&[u8], &mut [u8]),
     ) -> &'a [u8] {
         let cols = weights.cols();
         let bytes = tm2::strip_bytes(cols);
@@ -95,6 +100,10 @@ impl Source {
                     }
                 }
             }
+            Source::Fives => {
+                scratch.strip.resize(bytes, 0);
+                to_tm2(five_strip(weights, rows.start), &mut scratch.strip);
+            }
             Source::Rows => {
                 scratch.rows.resize(rows.len() * cols, 0);
                 for (row, out) in rows.clone().zip(scratch.rows.chunks_exact_mut(cols)) {
@@ -107,6 +116,12 @@ impl Source {
         }
         &scratch.strip
     }
+}
+
+/// The strip of `tm1_6` weights that begins at row `row`.
+pub(super) fn five_strip(weights: &Packed, row: usize) -> &[u8] {
+    let bytes = tm1_6::strip_bytes(weights.cols());
+    &weights.bytes()[row / ROWS * bytes..][..bytes]
 }
 
 /// What making a strip needs; kept so that calls do not allocate.

@@ -10,9 +10,11 @@ mod vector;
 
 use crate::acts::Activations;
 use crate::kernel::{Kernel, New, Packed, check_call};
+use crate::layout::tm1_6;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::layout::{
-    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM2, TQ1_0, TQ2_0,
+    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_6, TM2, TQ1_0,
+    TQ2_0,
 };
 use crate::tier::Tier;
 use crate::tier::strips::{Chunks, Scratch, Source};
@@ -22,8 +24,9 @@ use strip::CHUNK_ROWS;
 use vector::{Neon, Sdot};
 
 /// Every kernel for this architecture.
-pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] =
-    &kernels![HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2];
+pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
+    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_6
+];
 
 /// The compiled algorithms of a tier.
 struct Ops {
@@ -182,7 +185,7 @@ impl Kernel for Aarch64 {
             source => SCRATCH.with_borrow_mut(|scratch| {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
-                    let strip = source.strip(weights, rows.clone(), scratch);
+                    let strip = source.strip(weights, rows.clone(), scratch, &tm1_6::to_tm2);
                     self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
                 }
             }),
