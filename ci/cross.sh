@@ -44,6 +44,7 @@ run_arm() (
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $cpu"
     suite "aarch64 $cpu" --target "$arm"
   done
+  instructions aarch64 aarch64-linux-gnu-objdump --target "$arm"
 )
 
 run_x86() (
@@ -51,7 +52,17 @@ run_x86() (
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu $cpu"
     suite "x86-64 $cpu"
   done
+  instructions x86_64 objdump
 )
+
+# The machine code of the kernels, as the tests contain it.
+instructions() {
+  local arch=$1 objdump=$2 program
+  shift 2
+  printf '\n== instructions of %s ==\n' "$arch"
+  program=$(cargo test --locked -p tritmark-kernels "$@" --test kernels --no-run 2>&1 | sed -n 's/.*(\(.*\))$/\1/p')
+  ci/instructions.sh "$arch" "$objdump" "$program"
+}
 
 # What depends on the instructions of a CPU: everything but thread scheduling and speed limits.
 suite() {

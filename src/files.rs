@@ -14,12 +14,24 @@ pub fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> std::io::Result<()>,
 ) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |e| Error::io(path, e);
-    let mut file = NamedTempFile::new_in(folder).map_err(io)?;
+    let mut file = temporary(path)?;
     let mut buffered = BufWriter::new(file.as_file_mut());
     write(&mut buffered).and_then(|()| buffered.flush()).map_err(io)?;
     drop(buffered);
     file.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
+}
+
+/// A file under a temporary name in the folder of `path`, to be persisted there; readable by whom the
+/// user's mask allows, unlike temporary files that stay private.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub fn temporary(path: &Path) -> Result<NamedTempFile> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder).map_err(|e| Error::io(path, e))
 }

@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tritmark::checkpoint::Checkpoint;
 use tritmark::checkpoint::gguf::reader::Reader;
 
 fn tritmark(args: &[&str]) -> assert_cmd::assert::Assert {
@@ -217,4 +218,63 @@ fn shards_hold_everything_once() {
     assert!(!out.join("model.safetensors").exists());
     assert_same_tensors(&packed(), &out);
     tritmark(&["verify", text(&packed()), text(&out)]).success();
+}
+
+#[test]
+fn quantised_embeddings_are_as_close_as_their_form_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    for form in ["f32", "f16", "bf16", "q8_0", "q6_k", "q4_0"] {
+        let out = dir.path().join(format!("{form}.gguf"));
+        tritmark(&["convert", text(&packed()), text(&out), "--embedding", form]).success();
+        let output = tritmark(&["verify", text(&packed()), text(&out), "--json"]).success();
+        let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+        let error = report["comparison"]["float_error"].as_f64().unwrap();
+        // The fixture's embedding is bf16 and within the range of f16.
+        assert_eq!(error == 0.0, matches!(form, "f32" | "f16" | "bf16"), "{form}: {error}");
+    }
+}
+
+#[test]
+fn every_family_survives_gguf_and_unpacked_forms() {
+    for fixture in Fixture::all() {
+        let checkpoint = common::open(&fixture);
+        let dir = tempfile::tempdir().unwrap();
+        let inner_norm = checkpoint.config.inner_norm_eps.is_some();
+        let mut family = vec![];
+        if !checkpoint.provenance.notes.is_empty() {
+            family = vec!["--family", checkpoint.provenance.family.as_str()];
+        }
+        for name in ["x.gguf", "x-bf16", "x-hf", "x.safetensors"] {
+            let out = dir.path().join(name);
+            let form = match name {
+                "x.gguf" => "f32",
+                "x-bf16" => "bf16",
+                "x-hf" => "hf",
+                _ => "tm2",
+            };
+            let args =
+                [&["convert", text(fixture.path()), text(&out), "--to", form], family.as_slice()].concat();
+            let run = Command::cargo_bin("tritmark").unwrap().args(args).output().unwrap();
+            let message = String::from_utf8_lossy(&run.stderr);
+            if !run.status.success() {
+                // GGUF has no norms inside linears and no name for every tokenizer; transformers has no
+                // class for a ternary Gemma.
+                let expected = name == "x.gguf" && (inner_norm || message.contains("tokenizer"))
+                    || checkpoint.config.gemma.is_some();
+                assert!(expected && run.status.code() == Some(2), "{fixture} to {name}: {message}");
+                continue;
+            }
+            let back = Checkpoint::open(text(&out)).unwrap_or_else(|e| panic!("{fixture} to {name}: {e}"));
+            let comparison = tritmark::verify::compare(&checkpoint, &back, &|| {}).unwrap();
+            assert_eq!(comparison.differences, [] as [String; 0], "{fixture} to {name}");
+            assert_eq!(comparison.scale_error, 0.0, "{fixture} to {name}");
+            let tokenizer =
+                |c: &Checkpoint| c.tokenizer.clone().map(|t| tokenizers::Tokenizer::from_bytes(t).unwrap());
+            let (Some(before), Some(after)) = (tokenizer(&checkpoint), tokenizer(&back)) else { continue };
+            for sample in ["Hello, world! It's 12345 o'clock.", "naïve 東京 🙂", "a  b\n\nc"] {
+                let [x, y] = [&before, &after].map(|t| t.encode(sample, true).unwrap().get_ids().to_vec());
+                assert_eq!(x, y, "{fixture} to {name}: {sample:?}");
+            }
+        }
+    }
 }

@@ -9,9 +9,10 @@ mod common;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tritmark::checkpoint::Checkpoint;
 use tritmark::checkpoint::role::{LayerRole, Linear, Role};
-use tritmark::verify::{hex, trits_sha256};
+use tritmark::checkpoint::{Checkpoint, OpenOptions};
+use tritmark::convert;
+use tritmark::verify::{hex, model_hash, trits_sha256};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -108,4 +109,42 @@ fn tokenizer_gives_the_ids_of_the_source() {
             assert_eq!(a, b, "{}: {text:?}", file.display());
         }
     }
+}
+
+/// The demo model as another program writes it: without our keys.
+fn foreign(dir: &Path, layout: &str) -> PathBuf {
+    let path = dir.join(format!("{layout}.gguf"));
+    let options = convert::Options { to: Some(layout.into()), force: true, ..Default::default() };
+    let demo = Checkpoint::open("demo").unwrap();
+    convert::plan(&demo, &path, &options).unwrap().write(&demo, &path, &|_| {}).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let key = b"tritmark.layout";
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap();
+    bytes[at..at + 8].copy_from_slice(b"no-such.");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn trained_weights_tell_the_arrangement_of_i2_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = model_hash(&Checkpoint::open("demo").unwrap()).unwrap();
+    for layout in ["i2_s", "i2_s_arm", "i2_s_4row"] {
+        let checkpoint = open(&foreign(dir.path(), layout));
+        let notes = checkpoint.provenance.notes.join(" ");
+        assert!(notes.contains(&format!("tell that it is {layout}, not")), "{layout}: {notes}");
+        assert_eq!(model_hash(&checkpoint).unwrap(), demo, "{layout}");
+    }
+}
+
+#[test]
+fn untrained_weights_leave_it_open() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf/bitnet2b.bitnet-b1.58.i2_s.gguf");
+    let notes = open(&path).provenance.notes.join(" ");
+    assert!(notes.contains("ambiguous: i2_s is assumed, i2_s_arm or i2_s_4row"), "{notes}");
+    let options = OpenOptions { dialect: Some("i2_s_arm".into()), ..Default::default() };
+    let stated = Checkpoint::open_with(path.to_str().unwrap(), &options).unwrap();
+    assert_eq!(stated.provenance.notes, [] as [String; 0]);
+    assert_ne!(model_hash(&stated).unwrap(), model_hash(&open(&path)).unwrap());
 }

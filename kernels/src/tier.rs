@@ -4,7 +4,7 @@
 pub(crate) mod aarch64;
 pub(crate) mod scalar;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod strips;
+mod source;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 

@@ -16,9 +16,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Most warnings that are printed below the table.
-const PRINTED_WARNINGS: usize = 20;
-
 /// Measure speed and energy of kernels and models.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -275,15 +272,23 @@ impl Args {
         }
         let warned = record.arms.iter().flat_map(|arm| {
             let warnings = arm.speed.iter().flat_map(|s| &s.warnings);
-            warnings.map(move |w| format!("{}: {}: {w}", arm.subject, arm.test))
+            warnings.map(move |w| (w, format!("{}: {}", arm.subject, arm.test)))
         });
-        let remarks: Vec<String> = record.notes.iter().cloned().chain(warned).collect();
-        print_line("")?;
-        for remark in remarks.iter().take(PRINTED_WARNINGS) {
-            print_line(&format!("- {remark}"))?;
+        // The same sentence with other figures is said once.
+        let kind = |w: &str| w.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
+        let mut kinds: Vec<(String, String, usize)> = Vec::new();
+        for (warning, arm) in warned {
+            match kinds.iter_mut().find(|k| k.0 == kind(warning)) {
+                Some(known) => known.2 += 1,
+                None => kinds.push((kind(warning), format!("{arm}: {warning}"), 0)),
+            }
         }
-        if remarks.len() > PRINTED_WARNINGS {
-            print_line(&format!("- … and {} more, which --record keeps.", remarks.len() - PRINTED_WARNINGS))?;
+        let more = |n: usize| if n == 0 { String::new() } else { format!(" (And {n} more arms.)") };
+        let warnings = kinds.into_iter().map(|(_, first, others)| first + &more(others));
+        let remarks: Vec<String> = record.notes.iter().cloned().chain(warnings).collect();
+        print_line("")?;
+        for remark in remarks {
+            print_line(&format!("- {remark}"))?;
         }
         Ok(())
     }

@@ -83,3 +83,37 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
     whole.finished = whole.finished.clone().max(part.finished);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::example;
+
+    #[test]
+    fn shards_become_one_and_machines_stay_apart() {
+        let (mut first, mut second, mut other) = (example(), example(), example());
+        first.arms.truncate(1);
+        second.arms.drain(..1);
+        second.controls[0].samples = vec![41.0];
+        second.finished = "2026-01-01T00:05:00Z".into();
+        other.environment.cpu = "Other".into();
+        let merged = merge(vec![first, other.clone(), second]).unwrap();
+        assert_eq!(merged.len(), 2);
+        assert_eq!(merged[0].arms, example().arms);
+        assert_eq!(merged[0].controls[0].samples.len(), 11);
+        assert_eq!((merged[0].models.len(), merged[0].finished.as_str()), (1, "2026-01-01T00:05:00Z"));
+        assert_eq!(merged[1], other);
+        // What is there already is not there twice.
+        assert_eq!(merge(vec![example(), example()]).unwrap(), [example()]);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let mut other = example();
+        other.models[0].hash = "cd".repeat(32);
+        assert!(merge(vec![example(), other]).unwrap_err().to_string().contains("different models"));
+        let mut other = example();
+        other.arms[1].speed.as_mut().unwrap().warmup = 9;
+        assert!(merge(vec![example(), other]).unwrap_err().to_string().contains("measured twice"));
+    }
+}

@@ -12,12 +12,12 @@ mod row;
 mod sections;
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::record::Record;
 use document::Block;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// A form of report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -75,7 +75,7 @@ pub fn write(records: &[Record], dir: &Path, formats: &[Format]) -> Result<Vec<P
     let mut written = Vec::new();
     let mut save = |name: &str, text: &str| -> Result<()> {
         let path = dir.join(name);
-        put(&path, text)?;
+        write_whole(&path, |file| file.write_all(text.as_bytes()))?;
         written.push(path);
         Ok(())
     };
@@ -110,14 +110,4 @@ fn csv(rows: &[row::Row]) -> Result<String> {
     rows.iter().try_for_each(|row| writer.serialize(row)).map_err(|e| bug(e.to_string()))?;
     let bytes = writer.into_inner().map_err(|e| bug(e.to_string()))?;
     String::from_utf8(bytes).map_err(|e| bug(e.to_string()))
-}
-
-/// Writes a file that appears whole or not at all.
-fn put(path: &Path, text: &str) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let io = |e| Error::io(path, e);
-    let mut file = NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(text.as_bytes()).map_err(io)?;
-    file.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
 }

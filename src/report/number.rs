@@ -23,6 +23,18 @@ pub fn significant(value: f64, digits: usize) -> String {
     format!("{sign}{}", grouped(&format!("{rounded:.decimals$}")))
 }
 
+/// A number for an axis: no more digits than it needs.
+pub fn short(value: f64) -> String {
+    let text = significant(value, 3);
+    match text.split_once('.') {
+        Some((whole, fraction)) if fraction.chars().all(|c| c.is_ascii_digit()) => {
+            let fraction = fraction.trim_end_matches('0');
+            if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
+        }
+        _ => text,
+    }
+}
+
 /// A whole number with its digits in groups of three.
 pub fn count(value: u64) -> String {
     grouped(&value.to_string())
@@ -107,6 +119,7 @@ mod tests {
         assert_eq!(significant(9.996, 3), "10.0");
         assert_eq!(significant(123456.0, 3), "123\u{202f}000");
         assert_eq!(significant(0.0, 3), "0");
+        assert_eq!(["0.5", "1", "2.06"], [0.5, 1.0, 2.06].map(short));
         assert_eq!(signed(0.012, 2), "+0.012");
         assert_eq!(count(36322), "36\u{202f}322");
         assert_eq!(count(1024), "1024");

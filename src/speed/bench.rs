@@ -384,8 +384,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// A sentence for each subject and test that was measured with several numbers of threads: how
-    /// many are worth their while.
+    /// A sentence for each subject and test that was measured with three numbers of threads or more:
+    /// how many are worth their while.
     pub fn knees(&self) -> Vec<String> {
         let mut seen: Vec<(Subject, &Test)> = Vec::new();
         let mut sentences = Vec::new();
@@ -400,7 +400,9 @@ impl<'a> Bench<'a> {
                 .filter(|a| a.test == arm.test && Subject { threads: 0, ..a.subject.clone() } == key.0);
             let sweep: Vec<(u32, f64)> =
                 alike.filter_map(|a| Some((a.subject.threads, a.speed.as_ref()?.median))).collect();
-            if let Some((threads, speed)) = stats::knee(&sweep) {
+            if sweep.len() > 2
+                && let Some((threads, speed)) = stats::knee(&sweep)
+            {
                 let (most, best) = sweep.iter().copied().fold((0, 0.0), |b, s| if s.1 > b.1 { s } else { b });
                 sentences.push(format!(
                     "{}: {} {}: {threads} of {} threads reach {:.0} % of the best speed ({best:.4} with {most}).",

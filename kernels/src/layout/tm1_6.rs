@@ -40,11 +40,6 @@ pub(crate) fn strip_bytes(cols: usize) -> usize {
     cols.div_ceil(GROUP) * GROUP_BYTES
 }
 
-/// The four 2-bit codes of the four lower digits of `x`, lowest digit in the lowest bits.
-pub(crate) const fn two_bits(x: u8) -> u8 {
-    (x % 3) | (x / 3 % 3) << 2 | (x / 9 % 3) << 4 | (x / 27 % 3) << 6
-}
-
 /// Turns a strip into one of [`tm2`](super::TM2) with the same columns. Inlined so that callers
 /// compiled for wider vectors get them here too.
 #[inline(always)]

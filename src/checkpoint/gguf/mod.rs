@@ -1,5 +1,6 @@
 //! GGUF files of every dialect that ternary models come in.
 
+mod arrangement;
 pub mod form;
 pub mod names;
 pub mod quant;
@@ -11,9 +12,10 @@ pub mod writer;
 
 use super::config::{LinearKind, ModelConfig};
 use super::role::{LayerRole, Linear, Role};
-use super::ternarise::{self, NotTernary};
+use super::ternarise::{self, Floats, NotTernary};
 use super::{Checkpoint, Container, FloatData, FloatTensor, OpenOptions, Provenance, TensorInfo, Ternary};
 use crate::error::{Error, Result};
+use arrangement::Evidence;
 use form::{Form, Resolved};
 use half::{bf16, f16};
 use reader::Reader;
@@ -21,7 +23,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use tritmark_kernels::Trits;
-use tritmark_kernels::layout::ScaleForm;
+use tritmark_kernels::layout::{Layout, ScaleForm};
 
 /// Key under which we write the layout of the ternary tensors: it settles what ids leave open.
 pub const LAYOUT_KEY: &str = "tritmark.layout";
@@ -80,6 +82,9 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     let mut gguf = Gguf { infos: vec![], reader, by_role, forms: resolution.forms, heads: None };
     if permuted {
         gguf.heads = Some((config.heads, config.kv_heads));
+    }
+    for layouts in &resolution.open {
+        notes.push(gguf.arrange(layouts, &config)?);
     }
     config.linear = gguf.linear_kind(&config)?;
     gguf.infos = gguf.infos();
@@ -144,6 +149,44 @@ impl Gguf {
 
     fn error(&self, tensor: &reader::Tensor, message: impl ToString) -> Error {
         Error::tensor(self.reader.path(), &tensor.name, message.to_string())
+    }
+
+    /// Settles which of several layouts of equal length the tensors of the first one have; says how.
+    fn arrange(&mut self, layouts: &[&'static dyn Layout], config: &ModelConfig) -> Result<String> {
+        let mut evidence = vec![];
+        // Of the matrices with a norm right before them, the widest and the one that leads there.
+        for layer in 0..config.layers.min(4) {
+            for (linear, norm) in [
+                (Linear::Down, LayerRole::FfnSubNorm),
+                (Linear::Up, LayerRole::FfnNorm),
+                (Linear::Q, LayerRole::AttnNorm),
+            ] {
+                let (tensor, form, bytes) = self.find(Role::Layer(layer, LayerRole::Linear(linear)))?;
+                let norm = Role::Layer(layer, norm);
+                let same = matches!(form, Form::Packed(l) if l.name() == layouts[0].name());
+                if same && self.by_role.contains_key(&norm) {
+                    let (rows, cols) = form::matrix(tensor);
+                    evidence.push(Evidence { rows, cols, bytes, norm: self.float(norm)?.to_f32() });
+                }
+            }
+        }
+        let told = arrangement::tell(layouts, &evidence);
+        let (assumed, taken) = (layouts[0].name(), told.unwrap_or(layouts[0]));
+        for resolved in &mut self.forms {
+            if matches!(resolved.form, Form::Packed(l) if l.name() == assumed) {
+                resolved.form = Form::Packed(taken);
+            }
+        }
+        let others: Vec<_> = layouts.iter().map(|l| l.name()).filter(|name| *name != taken.name()).collect();
+        let (taken, others) = (taken.name(), others.join(" or "));
+        Ok(match told {
+            Some(_) => format!(
+                "The file does not state the arrangement of its ternary tensors; the weights themselves tell that it is {taken}, not {others} (--dialect overrides)."
+            ),
+            None => format!(
+                "The arrangement of the ternary tensors is ambiguous: {taken} is assumed, {others} would be equally long and nothing in the file tells them apart (--dialect)."
+            ),
+        })
     }
 
     /// Directory entry, form and bytes of a tensor.
@@ -360,11 +403,7 @@ fn decode(form: Form, bytes: &[u8]) -> Result<FloatData, String> {
 /// What else there is, in words.
 fn dequantised(float: &FloatTensor) -> Result<(Trits, f32), String> {
     let (rows, cols) = (float.shape[0], float.shape[1..].iter().product());
-    let result = match &float.data {
-        FloatData::F32(v) => ternarise::dequantised(rows, cols, v.iter().copied(), None),
-        FloatData::F16(v) => ternarise::dequantised(rows, cols, v.iter().map(|x| x.to_f32()), None),
-        FloatData::Bf16(v) => ternarise::dequantised(rows, cols, v.iter().map(|x| x.to_f32()), None),
-    };
+    let result = ternarise::dequantised(rows, cols, Floats::Data(&float.data), None);
     result.map_err(|NotTernary { at, value }| {
         format!("the value {value} at row {}, column {}: another magnitude than before", at / cols, at % cols)
     })

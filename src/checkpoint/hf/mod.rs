@@ -94,7 +94,7 @@ impl Parts {
             family: family.name.into(),
             dialect: index.dialect(source).into(),
             scale_rule: source.scale_rule().into(),
-            post_training: matches!(source, Source::PostTraining(_)),
+            post_training: matches!(source, Source::PostTraining(_)) || self.config.was_post_training(),
             notes: self.notes.into_iter().chain(note(family, source)).collect(),
         };
         let tensors = Tensors::new(self.archive, index, family, source);

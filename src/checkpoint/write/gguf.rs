@@ -9,6 +9,7 @@ use crate::checkpoint::gguf::runtime::{self, Runtime, Verdict};
 use crate::checkpoint::gguf::writer::{Header, Listed, Meta};
 use crate::checkpoint::gguf::{LAYOUT_KEY, ORIGIN_KEY, names, tokenizer};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
+use crate::checkpoint::tokenizer::pieces;
 use crate::error::{Error, Result};
 use std::path::Path;
 use tritmark_kernels::layout::Layout;
@@ -281,7 +282,19 @@ fn tokenizer_metadata(
             .push("The source has no tokenizer, so the output has none: runtimes will refuse text.".into());
         return Ok(vec![]);
     };
-    let made = match tokenizer::to_metadata(json, config.vocab) {
+    let side = side::files(checkpoint)?;
+    let made = match side.iter().find(|(name, _)| name == "tokenizer.model") {
+        Some((_, model)) => {
+            let path = source.join("tokenizer.model");
+            let pieces = pieces(&path, model)?.ok_or_else(|| {
+                Error::input(&path, "expected a SentencePiece model of byte-pair encoding without a normalisation table")
+                    .hint("convert it to tokenizer.json with transformers, or remove it to convert without a tokenizer")
+            })?;
+            tokenizer::sentencepiece_metadata(&pieces, json, config.vocab)
+        }
+        None => tokenizer::to_metadata(json, config.vocab),
+    };
+    let made = match made {
         Ok(made) => made,
         Err(reason) if options.force => {
             warnings.push(format!("Written without its tokenizer because of --force: {reason}."));
@@ -303,7 +316,7 @@ fn tokenizer_metadata(
     token("bos", config.bos);
     token("eos", config.eos.first().copied());
     token("eot", config.eos.get(1).copied());
-    if let Some(template) = side::chat_template_of(&side::files(checkpoint)?) {
+    if let Some(template) = side::chat_template_of(&side) {
         all.push(("tokenizer.chat_template".into(), Meta::Text(template)));
     }
     Ok(all)

@@ -197,10 +197,25 @@ impl Inexact {
     }
 }
 
+/// What the tensors in work at one time may take, roughly; large machines run fewer threads for it.
+const MEMORY: usize = 512 << 20;
+
 impl Plan {
     /// Bytes of all files with tensors.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|f| f.len).sum()
+    }
+
+    /// As many threads as the machine has and [`MEMORY`] allows.
+    fn pool(&self) -> Result<rayon::ThreadPool> {
+        // Embeddings are cut into slices; the other matrices are not.
+        let items = self.files.iter().flat_map(|f| &f.tensors);
+        let whole = items.filter(|item| matches!(item.role, Some(Role::Layer(..))));
+        // Trits or values, packed bytes, and what is read back of them.
+        let largest = whole.map(|item| item.shape.iter().product::<usize>() * 4).max().unwrap_or(1);
+        let threads = (MEMORY / largest.max(1)).clamp(1, rayon::current_num_threads());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.map_err(|e| Error::Bug(format!("no threads: {e}")))
     }
 
     /// Writes everything to `out`. Each packed tensor is unpacked again and compared before it is
@@ -239,7 +254,8 @@ impl Plan {
                 Ok(())
             })
         };
-        let (converted, origin) = rayon::join(convert, || Origin::hashed(checkpoint));
+        let (converted, origin) =
+            self.pool()?.install(|| rayon::join(convert, || Origin::hashed(checkpoint)));
         converted?;
         let origin = origin?;
         for (plan, file, header_len) in &files {

@@ -2,7 +2,7 @@
 
 use super::Chart;
 use super::canvas::{Anchor, Canvas, Ink, text_width};
-use crate::report::number::{significant, ticks};
+use crate::report::number::{short, significant, ticks};
 
 /// A bar chart.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +65,7 @@ impl Chart for Bars {
             c.text(
                 x(*tick),
                 bottom + 12.0,
-                &significant(*tick, 3),
+                &short(*tick),
                 12,
                 Ink::Muted,
                 if *tick == 0.0 && narrow { Anchor::Start } else { Anchor::Middle },

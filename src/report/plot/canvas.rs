@@ -163,7 +163,7 @@ fn at(x: f64, y: f64) -> (i32, i32) {
 
 /// Estimated width of a text in pixels; good enough to keep labels apart.
 pub fn text_width(text: &str, size: u32) -> f64 {
-    text.chars().count() as f64 * f64::from(size) * 0.56
+    text.chars().count() as f64 * f64::from(size) * 0.59
 }
 
 /// Replaces the stand-ins by classes that the page's style colours.

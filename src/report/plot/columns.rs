@@ -2,7 +2,7 @@
 
 use super::Chart;
 use super::canvas::{Anchor, Canvas, Ink};
-use crate::report::number::{significant, ticks};
+use crate::report::number::{short, ticks};
 
 /// A histogram.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,7 @@ impl Chart for Columns {
         let y = |value: f64| bottom - value / end * (bottom - top);
         for step in steps {
             c.line(&[(left, y(step)), (right, y(step))], Ink::Grid, 1, false);
-            c.text(left - 6.0, y(step), &significant(step, 3), 12, Ink::Muted, Anchor::End);
+            c.text(left - 6.0, y(step), &short(step), 12, Ink::Muted, Anchor::End);
         }
         let step = (right - left) / self.bins.len().max(1) as f64;
         // So many labels as there is room for.

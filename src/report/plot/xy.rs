@@ -2,7 +2,7 @@
 
 use super::Chart;
 use super::canvas::{Anchor, Canvas, Ink, text_width};
-use crate::report::number::{significant, ticks};
+use crate::report::number::{short, ticks};
 
 /// A chart of series over two axes.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub struct Axis {
     pub label: String,
     /// Logarithmic; all values must be above 0 then.
     pub log: bool,
+    /// Begins near the least value rather than at zero: for quantities whose size nobody reads off.
+    pub close: bool,
     /// Where ticks stand and what is written there; chosen from the values where empty.
     pub ticks: Vec<(f64, String)>,
 }
@@ -58,7 +60,7 @@ impl Scale {
     fn new(axis: &Axis, values: &[f64], pixels: [f64; 2], count: usize) -> Self {
         let (low, high) =
             values.iter().fold((f64::MAX, f64::MIN_POSITIVE), |(l, h), &v| (l.min(v), h.max(v)));
-        let own = |values: Vec<f64>| values.into_iter().map(|v| (v, significant(v, 3))).collect();
+        let own = |values: Vec<f64>| values.into_iter().map(|v| (v, short(v))).collect();
         let (from, to, chosen): (f64, f64, Vec<(f64, String)>) = if axis.log {
             let (from, to) = (low.log10() - 0.08, high.log10() + 0.12);
             // Powers of ten; between them 2 and 5 where there are few.
@@ -67,9 +69,11 @@ impl Scale {
             let all = decades.flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d)));
             (from, to, own(all.filter(|v| (from..=to).contains(&v.log10())).collect()))
         } else {
-            let steps = ticks(high, count);
-            let to = steps.last().copied().unwrap_or(high).min(high * 1.12);
-            (0.0, to, own(steps.into_iter().filter(|s| *s <= to).collect()))
+            let from = if axis.close { low - 0.15 * (high - low) } else { 0.0 };
+            let fine = if axis.close { (count as f64 * high / (high - from)) as usize } else { count };
+            let steps = ticks(high, fine);
+            let to = steps.last().copied().unwrap_or(high).min(high + 0.12 * (high - from));
+            (from, to, own(steps.into_iter().filter(|s| (from..=to).contains(s)).collect()))
         };
         let ticks = if axis.ticks.is_empty() { chosen } else { axis.ticks.clone() };
         Self { log: axis.log, from, to, pixels, ticks }

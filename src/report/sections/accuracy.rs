@@ -66,7 +66,7 @@ fn key<'a>(arm: &'a Arm, accuracy: &'a Accuracy) -> Key<'a> {
 /// One line for each result; arms that agree bit for bit share one.
 fn perplexities(record: &Record) -> Table {
     let headings =
-        ["Subject", "Perplexity#", "Nats a token#", "Bits per byte#", "Tokens scored#", "Seconds#"];
+        ["Subject", "Test", "Perplexity#", "Nats a token#", "Bits per byte#", "Tokens scored#", "Seconds#"];
     let mut table = Table::new("Perplexity, with its standard error", &headings);
     let scored: Vec<(&Arm, &Accuracy)> =
         record.arms.iter().filter_map(|a| Some((a, a.accuracy.as_ref()?))).collect();
@@ -85,10 +85,10 @@ fn perplexities(record: &Record) -> Table {
                     .map_or(arm.subject.engine.clone(), |v| format!("{}, {v}", arm.subject.engine))
             ),
         };
-        let model = model(record, &arm.subject.model).map_or("", |m| m.name.as_str());
+        let model = model(record, &arm.subject.model).filter(|_| record.models.len() > 1);
         table.row(vec![
-            Cell::text(name)
-                .detail(format!("{model}; {}", test_name(&arm.test).trim_start_matches("perplexity of "))),
+            Cell::text(name).detail(model.map_or("", |m| m.name.as_str())),
+            Cell::text(arm.test.to_string().trim_start_matches("ppl ")),
             Cell::figure(a.ppl, significant(a.ppl, 5)).detail(format!("± {}", significant(a.ppl_stderr, 2))),
             Cell::figure(a.nll, significant(a.nll, 6)),
             a.bits_per_byte

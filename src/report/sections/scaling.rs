@@ -72,20 +72,16 @@ fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
         return None;
     }
     let best = frontier(series.iter().flat_map(|s| s.points.iter().copied()).collect());
-    series.insert(
-        0,
-        Series {
-            name: "no layout is both smaller and faster".into(),
-            style: Some(7),
-            line: true,
-            guide: true,
-            points: best,
-            ..Series::default()
-        },
-    );
+    if best.len() > 1 {
+        let name = "no layout is both smaller and faster".into();
+        series.insert(
+            0,
+            Series { name, style: Some(7), line: true, guide: true, points: best, ..Series::default() },
+        );
+    }
     let unit = "decode, tokens/s";
     let chart = Xy {
-        x: Axis { label: "bits a ternary weight".into(), ..Axis::default() },
+        x: Axis { label: "bits a ternary weight".into(), close: true, ..Axis::default() },
         y: Axis { label: unit.into(), ..Axis::default() },
         series,
     };
@@ -342,7 +338,7 @@ fn roof(record: &Record, limits: &Limits, prefix: &str) -> Option<Plot> {
         let end = (peak.gmac_per_s / read.gb_per_s).clamp(low * 1.01, high);
         series.push(Series {
             name: format!("{level}, {} GB/s", significant(read.gb_per_s, 3)),
-            style: Some(7 - i % 4),
+            style: Some([7, 5, 4, 3][i % 4]),
             line: true,
             guide: true,
             points: vec![(low, low * read.gb_per_s), (end, end * read.gb_per_s)],

@@ -30,20 +30,18 @@ fn table(record: &Record) -> Table {
     let mut table = Table::new("Every layout, unpacked again and compared weight by weight", &headings);
     let most = record.proofs.iter().map(|p| p.bits_per_weight).fold(0.0, f64::max);
     let mut proofs: Vec<&Proof> = record.proofs.iter().collect();
-    proofs.sort_by(|a, b| a.model.cmp(&b.model).then(a.bits_per_weight.total_cmp(&b.bits_per_weight)));
+    let key = |p: &&Proof| (p.model.clone(), p.failure.is_some());
+    proofs.sort_by(|a, b| key(a).cmp(&key(b)).then(a.bits_per_weight.total_cmp(&b.bits_per_weight)));
+    let several = proofs.iter().any(|p| p.model != proofs[0].model);
     for p in proofs {
-        let name = if record.models.len() > 1 {
-            model(record, &p.model).map_or("", |m| m.name.as_str())
-        } else {
-            ""
-        };
+        let name = if several { model(record, &p.model).map_or("", |m| m.name.as_str()) } else { "" };
         let layout = Cell::text(&p.layout).detail(name);
         if p.failure.is_some() {
             table.row(vec![
                 layout,
                 Cell::none(),
                 Cell::none(),
-                Cell::not_measured("see below"),
+                Cell { text: "cannot hold this model, see below".into(), missing: true, ..Cell::default() },
                 Cell::none(),
                 Cell::none(),
             ]);

@@ -23,7 +23,7 @@ pub fn section(records: &[Record]) -> Section {
             let ranking = ranking(record, &model.id, test);
             let file =
                 format!("{}speed-{}-{}", plot_prefix(records, i), slug(&model.id), slug(&test.to_string()));
-            blocks.push(Block::Figure(figure(file, &name, &ranking)));
+            blocks.push(Block::Figure(figure(file, &ranking)));
             blocks.push(Block::Table(table(&ranking, &name)));
             blocks.extend(matrix(record, model, test).map(Block::Table));
         }
@@ -42,7 +42,7 @@ fn capital(text: &str) -> String {
     chars.next().map_or(String::new(), |c| c.to_uppercase().chain(chars).collect())
 }
 
-fn figure(file: String, name: &str, ranking: &[Ranked]) -> Plot {
+fn figure(file: String, ranking: &[Ranked]) -> Plot {
     let most = ranking.iter().map(|r| r.best().subject.threads).max().unwrap_or(0);
     let unit = ranking[0].best().speed.as_ref().map_or(String::new(), |s| s.unit.clone());
     let bars = ranking.iter().map(|r| {
@@ -75,8 +75,8 @@ fn figure(file: String, name: &str, ranking: &[Ranked]) -> Plot {
         subject_name(best),
         significant(median(best), 3)
     );
-    let caption = "Bars: median of the fastest instruction set of each layout; whiskers: bootstrap 95 % interval; rings: its other instruction sets; red mark: the measured limit of this machine for these bytes or operations, where it is within the picture.";
-    Plot::new(file, format!("Speed: {name}"), caption.into(), alt, &chart)
+    let caption = "Bars: the fastest instruction set of each layout, with bootstrap 95 % interval; dots: its other instruction sets; red: the measured limit of this machine for these bytes or operations, where it is within the picture.";
+    Plot::new(file, "Median speed".into(), caption.into(), alt, &chart)
 }
 
 fn table(ranking: &[Ranked], name: &str) -> Table {

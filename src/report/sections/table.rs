@@ -9,22 +9,23 @@ use crate::record::{Outcome, Record};
 
 /// All arms of all records.
 pub fn section(records: &[Record]) -> Section {
-    let several = records.len() > 1;
+    // Columns that would say the same in every row are left out.
+    let (several, models) = (records.len() > 1, records.iter().any(|r| r.models.len() > 1));
     let headings = [
-        "Subject",
-        "Model",
-        "Test",
-        "Threads#",
-        "Speed#",
-        "Of limit#",
-        "Perplexity#",
-        "KL mean#",
-        "Measured J a token#",
-        "Modelled J a token (7 nm)#",
-        "Bits a weight#",
+        several.then_some("Record#"),
+        Some("Subject"),
+        models.then_some("Model"),
+        Some("Test"),
+        Some("Threads#"),
+        Some("Speed#"),
+        Some("Of limit#"),
+        Some("Perplexity#"),
+        Some("KL mean#"),
+        Some("Measured J a token#"),
+        Some("Modelled J a token (7 nm)#"),
+        Some("Bits a weight#"),
     ];
-    let headings: Vec<&str> =
-        if several { std::iter::once("Record#").chain(headings).collect() } else { headings.to_vec() };
+    let headings: Vec<&str> = headings.into_iter().flatten().collect();
     let mut table = Table::new("Every arm", &headings);
     table.interactive = true;
     for (i, record) in records.iter().enumerate() {
@@ -41,11 +42,15 @@ pub fn section(records: &[Record]) -> Section {
                     && Some(&p.layout) == arm.subject.layout.as_ref()
                     && p.failure.is_none()
             });
-            cells.extend([
+            cells.push(
                 Cell::text(subject_name(arm)).detail(
                     arm.imported.as_ref().map(|f| format!("taken over from {f}")).unwrap_or_default(),
                 ),
-                Cell::text(model(record, &arm.subject.model).map_or("", |m| m.name.as_str())),
+            );
+            if models {
+                cells.push(Cell::text(model(record, &arm.subject.model).map_or("", |m| m.name.as_str())));
+            }
+            cells.extend([
                 Cell::text(arm.test.to_string()),
                 Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
                 speed_cell(arm),

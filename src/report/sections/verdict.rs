@@ -154,7 +154,7 @@ fn cost(record: &Record) -> String {
     let mut parts = Vec::new();
     let divergences = || record.arms.iter().filter_map(|a| Some((a, a.accuracy.as_ref()?.against.as_ref()?)));
     if let Some((arm, d)) = divergences().max_by(|a, b| a.1.kl_mean.total_cmp(&b.1.kl_mean)) {
-        parts.push(format!("{} against {}: {}", subject_name(arm), d.reference, change(d)));
+        parts.push(format!("against {}, {} has {}", d.reference, subject_name(arm), change(d)));
     }
     let perplexities = by_model(record);
     if perplexities.len() > 1 {
@@ -162,7 +162,7 @@ fn cost(record: &Record) -> String {
             .iter()
             .map(|(name, a)| format!("{name} {} ± {}", significant(a.ppl, 4), significant(a.ppl_stderr, 2)))
             .collect();
-        parts.push(format!("perplexity by model: {}", list.join(", ")));
+        parts.push(format!("by model, perplexity is {}", list.join(", ")));
     }
     if parts.is_empty() {
         parts.push("cannot tell what accuracy it costs: nothing was compared with a reference".into());
@@ -192,7 +192,7 @@ fn change(d: &Divergence) -> String {
     if d.delta_nll.abs() > Z * d.delta_nll_stderr {
         let worse = if d.delta_nll > 0.0 { "higher" } else { "lower" };
         format!(
-            "perplexity {} % {worse} ({} ± {} nats a token), first choice equal at {} of positions",
+            "a perplexity {} % {worse} ({} ± {} nats a token) and the first choice equal at {} of positions",
             significant(factor.abs(), 2),
             signed(d.delta_nll, 2),
             significant(d.delta_nll_stderr, 2),
@@ -200,7 +200,7 @@ fn change(d: &Divergence) -> String {
         )
     } else {
         format!(
-            "cannot tell a difference in perplexity ({} ± {} nats a token), first choice equal at {} of positions",
+            "a perplexity that one cannot tell from it ({} ± {} nats a token) and the first choice equal at {} of positions",
             signed(d.delta_nll, 2),
             significant(d.delta_nll_stderr, 2),
             percent(d.top1)

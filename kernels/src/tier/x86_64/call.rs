@@ -7,7 +7,7 @@ use crate::acts::Activations;
 use crate::kernel::Packed;
 use crate::layout::tm1_6;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-use crate::tier::strips::{Chunks, Scratch, Source, five_strip};
+use crate::tier::source::{Chunks, Source, Space, five_strip};
 use std::ops::Range;
 
 /// Where sums go; see [`Kernel::run`](crate::kernel::Kernel::run).
@@ -98,12 +98,12 @@ impl<'a> Call<'a> {
     }
 
     /// Strip by strip, in tiles of tokens.
-    pub(super) fn by_strips(&self, scratch: &mut Scratch, sink: Sink) {
+    pub(super) fn by_strips(&self, space: &mut Space, sink: Sink) {
         let planes = self.source.planes();
         let mut sums = [[0; ROWS]; MAX_TILE];
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
-            let strip = self.strip(rows.clone(), scratch);
+            let strip = self.strip(rows.clone(), space);
             assert_eq!(strip.len(), self.groups * GROUP_BYTES);
             let strip = strip.as_ptr();
             self.in_tiles(self.ops.tile_tokens, start, &mut sums, sink, |tile, sums| {
@@ -125,9 +125,9 @@ impl<'a> Call<'a> {
     }
 
     /// The strip of some rows.
-    fn strip<'s>(&'s self, rows: Range<usize>, scratch: &'s mut Scratch) -> &'s [u8] {
+    fn strip<'s>(&'s self, rows: Range<usize>, space: &'s mut Space) -> &'s [u8] {
         // SAFETY: the tier is there (`new`).
-        self.source.strip(self.weights, rows, scratch, &|fives, out| unsafe { (self.ops.to_tm2)(fives, out) })
+        self.source.strip(self.weights, rows, space, &|fives, out| unsafe { (self.ops.to_tm2)(fives, out) })
     }
 
     /// Calls `multiply` for tiles of at most `most` tokens, as even as possible, and hands the sums over
@@ -157,10 +157,10 @@ impl<'a> Call<'a> {
     ///
     /// # Safety
     /// The CPU must have the tier of `L`.
-    pub(super) unsafe fn by_lookup<L: Lookup>(mut self, lookup: &mut L, scratch: &mut Scratch, sink: Sink) {
+    pub(super) unsafe fn by_lookup<L: Lookup>(mut self, lookup: &mut L, space: &mut Space, sink: Sink) {
         lookup.resize(self.rows.len(), self.weights.cols());
         for (at, start) in self.rows.clone().step_by(ROWS).enumerate() {
-            let strip = self.strip(start..self.rows.end.min(start + ROWS), scratch);
+            let strip = self.strip(start..self.rows.end.min(start + ROWS), space);
             // SAFETY: the tier is the caller's promise.
             unsafe { lookup.decode(at, strip, self.source.planes()) };
         }
@@ -180,7 +180,7 @@ impl<'a> Call<'a> {
         }
         self.tokens.start = whole.end;
         if !self.tokens.is_empty() {
-            self.by_strips(scratch, sink);
+            self.by_strips(space, sink);
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::strip::{AHEAD, prefetch};
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, ROW_BYTES};
-use crate::tier::strips::Chunks;
+use crate::tier::source::Chunks;
 
 /// `Σ_k code(k) · x[k]` over the `groups` chunks of a row.
 ///

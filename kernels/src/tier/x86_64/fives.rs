@@ -13,7 +13,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::strip::{AHEAD, prefetch};
-use crate::layout::tm1_6::{GROUP, two_bits};
+use crate::layout::tm1_6::GROUP;
 use crate::layout::tm2::{GROUP_BYTES, ROWS};
 use std::arch::x86_64::*;
 
@@ -22,7 +22,7 @@ static TABLE: [u8; 128] = {
     let mut table = [0; 128];
     let mut low = 0;
     while low < 81 {
-        table[low] = two_bits(low as u8);
+        table[low] = ((low % 3) | (low / 3 % 3) << 2 | (low / 9 % 3) << 4 | (low / 27 % 3) << 6) as u8;
         low += 1;
     }
     table

@@ -25,7 +25,7 @@ use crate::layout::{
     TQ2_0,
 };
 use crate::tier::Tier;
-use crate::tier::strips::{self, Chunks, Source};
+use crate::tier::source::{Chunks, Source, Space};
 use call::Call;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -211,15 +211,15 @@ impl Kernel for X86 {
         let way = self.way(weights, tokens.len(), rows.len());
         // SAFETY: `boxed` has seen the tier.
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
-        SCRATCH.with_borrow_mut(|Scratch { strips, padded, quads, words }| match way {
+        SCRATCH.with_borrow_mut(|Scratch { space, padded, quads, words }| match way {
             Way::Chunks(chunks) => call.by_chunks(chunks, sink),
             // SAFETY: `boxed` has seen the tier; only that of AVX-512 VNNI goes this way.
             Way::Fives => unsafe { call.by_fives(padded, sink) },
-            Way::Strips => call.by_strips(strips, sink),
+            Way::Strips => call.by_strips(space, sink),
             // SAFETY: `boxed` has seen the tier, which includes the way's.
-            Way::Lookup256 => unsafe { call.by_lookup(quads, strips, sink) },
+            Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
             // SAFETY: as above; a tier below AVX-512 does not go this way.
-            Way::Lookup512 => unsafe { call.by_lookup(words, strips, sink) },
+            Way::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
         })
     }
 }
@@ -251,7 +251,7 @@ impl X86 {
 /// What calls need besides their arguments; kept so that they do not allocate.
 #[derive(Default)]
 struct Scratch {
-    strips: strips::Scratch,
+    space: Space,
     /// Tokens with more zeros behind the last column.
     padded: Vec<i8>,
     quads: lookup256::Quads,

@@ -77,12 +77,12 @@ impl Source {
     }
 
     /// The strip of up to [`ROWS`] rows from a multiple of that on: in the weights, or made in
-    /// `scratch`; `to_tm2` is [`tm1_6::to_tm2`] in the caller's instructions.
+    /// `space`; `to_tm2` is [`tm1_6::to_tm2`] in the caller's instructions.
     pub(super) fn strip<'a>(
         self,
         weights: &'a Packed,
         rows: Range<usize>,
-        scratch: &'a mut Scratch,
+        space: &'a mut Space,
         to_tm2: &dyn Fn(&[u8], &mut [u8]),
     ) -> &'a [u8] {
         let cols = weights.cols();
@@ -90,10 +90,10 @@ impl Source {
         match self {
             Source::Strips => return &weights.bytes()[rows.start / ROWS * bytes..][..bytes],
             Source::Chunks(chunks) => {
-                scratch.strip.resize(bytes, 0);
+                space.strip.resize(bytes, 0);
                 for (r, row) in rows.enumerate() {
                     let row = chunks.row(weights, row);
-                    let groups = scratch.strip.as_chunks_mut::<GROUP_BYTES>().0;
+                    let groups = space.strip.as_chunks_mut::<GROUP_BYTES>().0;
                     for (g, group) in groups.iter_mut().enumerate() {
                         let codes = row[chunks.offset(g)..].first_chunk().expect("a chunk is inside its row");
                         tm2::put_row(group, r, codes);
@@ -101,20 +101,20 @@ impl Source {
                 }
             }
             Source::Fives => {
-                scratch.strip.resize(bytes, 0);
-                to_tm2(five_strip(weights, rows.start), &mut scratch.strip);
+                space.strip.resize(bytes, 0);
+                to_tm2(five_strip(weights, rows.start), &mut space.strip);
             }
             Source::Rows => {
-                scratch.rows.resize(rows.len() * cols, 0);
-                for (row, out) in rows.clone().zip(scratch.rows.chunks_exact_mut(cols)) {
+                space.unpacked.resize(rows.len() * cols, 0);
+                for (row, out) in rows.clone().zip(space.unpacked.chunks_exact_mut(cols)) {
                     weights.unpack_row(row, out);
                 }
-                scratch.strip.resize(bytes, 0);
-                let row = |r| &scratch.rows[r * cols..][..cols];
-                tm2::pack_strip(rows.len(), row, &mut scratch.strip);
+                space.strip.resize(bytes, 0);
+                let row = |r| &space.unpacked[r * cols..][..cols];
+                tm2::pack_strip(rows.len(), row, &mut space.strip);
             }
         }
-        &scratch.strip
+        &space.strip
     }
 }
 
@@ -126,7 +126,7 @@ pub(super) fn five_strip(weights: &Packed, row: usize) -> &[u8] {
 
 /// What making a strip needs; kept so that calls do not allocate.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct Space {
     strip: Vec<u8>,
-    rows: Vec<i8>,
+    unpacked: Vec<i8>,
 }
