@@ -41,6 +41,9 @@ pub struct Args {
     open: OpenArgs,
     #[command(flatten)]
     kernel: KernelArgs,
+    /// Round the output head to int8: fewer bytes for each token, logits no longer exact
+    #[arg(long)]
+    int8_head: bool,
     /// Print the text, its tokens and the times as JSON
     #[arg(long)]
     json: bool,
@@ -65,6 +68,9 @@ impl Args {
         let text = Text::new(&checkpoint)?;
         let prompt = text.encode(&self.prompt)?;
         let mut model = Model::load(&checkpoint, &options)?;
+        if self.int8_head {
+            model.round_head();
+        }
         let sampling =
             Sampling { temperature: self.temp, top_k: self.top_k, top_p: self.top_p, seed: self.seed };
         let mut out = std::io::stdout();

@@ -33,10 +33,13 @@ pub struct Args {
     open: OpenArgs,
     #[command(flatten)]
     kernel: KernelArgs,
+    /// Round the output head to int8: fewer bytes for each token, logits no longer exact
+    #[arg(long)]
+    int8_head: bool,
     /// Compute with the f32 reference instead of our kernels; its activations are quantised to int8 as
     /// in training, or left in full precision
     #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "int8", value_parser = ["int8", "full"], conflicts_with = "kernel")]
+    #[arg(default_missing_value = "int8", value_parser = ["int8", "full"], conflicts_with_all = ["kernel", "int8_head"])]
     reference: Option<String>,
     /// Print a summary as JSON
     #[arg(long)]
@@ -71,9 +74,12 @@ impl Args {
                 let (layout, tier) = self.kernel.layout_and_tier()?;
                 let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
                 let mut model = Model::load(&checkpoint, &options)?;
+                if self.int8_head {
+                    model.round_head();
+                }
                 let mut cache = model.new_cache(ids.len());
                 let logits = model.forward(&mut cache, &ids, Logits::From(0))?.to_vec();
-                (logits, model.kernel())
+                (logits, format!("{}, head {}", model.kernel(), model.head_precision()))
             }
         };
         write(&self.output, &logits, vocab, &self.model, &kernel)?;
