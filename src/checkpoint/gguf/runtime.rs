@@ -179,7 +179,8 @@ pub fn verdict(runtime: Runtime, architecture: &str, layout: &str, config: &Mode
         ));
     }
     let narrow = |columns: usize| Linear::ALL.iter().any(|&l| config.linear_shape(l).1 < columns);
-    let uneven = |columns: usize| Linear::ALL.iter().any(|&l| config.linear_shape(l).1 % columns != 0);
+    let uneven =
+        |columns: usize| Linear::ALL.iter().any(|&l| !config.linear_shape(l).1.is_multiple_of(columns));
     match family(layout) {
         "i2_s" | "i2_s_arm" if uneven(128) => {
             Verdict::Wrong("drops the last columns of rows that are no multiple of 128 wide".into())
