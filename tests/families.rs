@@ -5,7 +5,7 @@ mod common;
 use common::draft::Draft;
 use half::bf16;
 use safetensors::Dtype;
-use serde_json::{Value, json};
+use serde_json::json;
 use tritmark::checkpoint::config::{Activation, LinearKind};
 use tritmark::checkpoint::role::{LayerRole, Linear, Role};
 use tritmark::checkpoint::{Checkpoint, OpenOptions, Ptq, Ternary};
@@ -213,29 +213,13 @@ fn the_old_bitnet_has_names_of_its_own() {
 
 #[test]
 fn only_the_native_norms_of_a_gemma_lack_one() {
-    let mut draft = Draft::fixture("bitembed-qwen3");
-    for layer in 0..2 {
-        let name = |end: &str| format!("layers.{layer}.{end}_layernorm.weight");
-        draft.copy(&name("post_attention"), &name("pre_feedforward"));
-        draft.copy(&name("post_attention"), &name("post_feedforward"));
-    }
-    let set = |config: &mut Value, pairs: Value| {
-        config.as_object_mut().unwrap().extend(pairs.as_object().unwrap().clone())
-    };
-    set(
-        &mut draft.config,
-        json!({
-            "architectures": ["Gemma3TextModel"], "model_type": "gemma3_text", "hidden_act": null,
-            "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 64, "sliding_window": 512,
-            "rope_local_base_freq": 10000.0, "sliding_window_pattern": 2, "tie_word_embeddings": null,
-        }),
-    );
+    let mut draft = Draft::gemma();
     let gemma = open(&draft);
     assert_eq!(gemma.provenance.family, "bitnet-embedding-gemma3");
     assert_eq!(gemma.config.activation, Activation::GeluTanh);
     assert!(gemma.config.tied);
     let extra = gemma.config.gemma.clone().unwrap();
-    assert_eq!((extra.windowed, extra.local_rope_theta, extra.window), (vec![true, false], 1e4, 512));
+    assert_eq!((extra.windowed, extra.local_rope_theta, extra.window), (vec![true, false], 1e4, 4));
 
     let qwen = open(&Draft::fixture("bitembed-qwen3"));
     assert_eq!(matrices(&gemma), matrices(&qwen));
@@ -255,12 +239,9 @@ fn only_the_native_norms_of_a_gemma_lack_one() {
         map.remove(key);
     }
     let rope = |theta: f64| json!({"rope_type": "default", "rope_theta": theta});
-    set(
-        &mut draft.config,
-        json!({
-            "layer_types": ["sliding_attention", "full_attention"],
-            "rope_parameters": {"sliding_attention": rope(1e4), "full_attention": rope(1e6)},
-        }),
-    );
+    draft.set(json!({
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {"sliding_attention": rope(1e4), "full_attention": rope(1e6)},
+    }));
     assert_eq!(open(&draft).config, gemma.config);
 }

@@ -140,6 +140,7 @@ fn prefetch(block: &[u8; READ]) {
 }
 
 /// How far ahead [`prefetch`] asks.
+#[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 8192;
 
 const FMA_STEPS: usize = 1024;

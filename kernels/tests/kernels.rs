@@ -1,10 +1,10 @@
 //! Every kernel that this CPU can run against the scalar one, and that one against a plain loop over
 //! the unpacked matrix: over shapes, activations, batches and row ranges.
 
-use tritmark_kernels::Trits;
 use tritmark_kernels::acts::Activations;
 use tritmark_kernels::kernel::{self, Kernel, Packed};
 use tritmark_kernels::layout::{self, Layout};
+use tritmark_kernels::{Tier, Trits};
 
 /// Rows and columns; each layout is tried with those that it holds.
 const SHAPES: &[(usize, usize)] = &[
@@ -80,7 +80,8 @@ fn activations(cols: usize) -> [(&'static str, Vec<i8>); 5] {
     ]
 }
 
-/// The definition: sums of each token and row.
+/// The definition, with its indices: sums of each token and row.
+#[allow(clippy::needless_range_loop)]
 fn naive(w: &Trits, x: &[i8]) -> Vec<i32> {
     let mut out = Vec::new();
     for x in x.chunks_exact(w.cols()) {
@@ -97,8 +98,12 @@ fn naive(w: &Trits, x: &[i8]) -> Vec<i32> {
 
 /// The kernels that this CPU can run; prints the others with the reason.
 fn kernels() -> Vec<&'static dyn Kernel> {
-    for c in kernel::compiled().iter().filter(|c| c.kernel.is_none()) {
-        println!("skipped {}: this CPU lacks {}", c.name(), c.tier);
+    for tier in Tier::ALL {
+        let lacking = kernel::compiled().iter().filter(|c| c.tier == tier && c.kernel.is_none());
+        let names: Vec<_> = lacking.map(|c| c.name()).collect();
+        if !names.is_empty() {
+            println!("skipped, as this CPU lacks {tier}: {}", names.join(" "));
+        }
     }
     let kernels: Vec<_> = kernel::available().collect();
     let names: Vec<_> = kernels.iter().map(|k| k.name()).collect();
@@ -164,7 +169,7 @@ fn selection_follows_the_table() {
     for &layout in layout::ALL {
         let best = kernel::best(layout, None).expect("at least the scalar kernel");
         assert!(kernel::find(layout, best.tier()).is_some());
-        let scalar = kernel::best(layout, Some(tritmark_kernels::Tier::Scalar)).unwrap();
+        let scalar = kernel::best(layout, Some(Tier::Scalar)).unwrap();
         assert_eq!(scalar.name(), format!("{}/scalar", layout.name()));
         assert_eq!(best.name(), format!("{}/{}", layout.name(), best.tier()));
     }

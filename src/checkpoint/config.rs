@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Everything that the forward pass needs to know beside the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ModelConfig {
     /// Tokens that have an embedding; may exceed the tokenizer's.
     pub vocab: usize,
@@ -49,6 +50,7 @@ pub struct ModelConfig {
 /// What Gemma 3 does beyond a Llama block: embeddings times `sqrt(hidden)`, norms after attention
 /// and feed-forward, its own attention scale, and layers that see a window only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gemma {
     /// Attention scores are divided by the root of this, not of `head_dim`.
     pub query_pre_attn_scalar: f64,
@@ -62,6 +64,7 @@ pub struct Gemma {
 
 /// Activation function of the feed-forward part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// `relu(x)²`
@@ -74,6 +77,7 @@ pub enum Activation {
 
 /// What the seven matrices of a block are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LinearKind {
     /// BitLinear: ternary weights, int8 activations.

@@ -1,17 +1,316 @@
 //! `tritmark bench`.
 
+use super::common::{KernelArgs, print_line, progress};
+use crate::checkpoint::Checkpoint;
+use crate::energy::Meter;
 use crate::error::{Error, Result};
+use crate::machine::{Limits, Watch};
+use crate::record::rows::{self, Format};
+use crate::record::{self, Arm, Model, Outcome, Record, SCHEMA, Test, Tool};
+use crate::speed::bench::{Bench, Choice};
+use crate::speed::lists::{List, numbers};
+use crate::speed::{Observer, Options};
+use crate::verify;
+use indicatif::ProgressBar;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Measure speed and energy of kernels and models.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  tritmark bench -m demo
+  tritmark bench -m demo -p 128,512 -n 32 -t 1-4 -k all --record bench.json
+  tritmark bench -m model.gguf,other/ -p 0 -n 64 -d 0,1024 --reference -o csv
+  tritmark bench --level kernel --shape 6912x2560 --batch 1,32,512 -k tm2,i2_s/avx2
+
+Lists are numbers with commas or ranges: 1,2,4  1-8  1-8+2  1-8*2.
+All arms of a test are measured in turns, so that drift of the machine hits all alike.")]
+pub struct Args {
+    /// Models [default: demo]
+    #[arg(short, long, value_delimiter = ',', value_name = "MODEL")]
+    model: Vec<String>,
+    /// Tokens of a prompt, read in batches; 0 for none [default: 512]
+    #[arg(short = 'p', long, alias = "n-prompt", value_name = "LIST")]
+    prompt: Vec<List>,
+    /// Tokens generated one by one; 0 for none [default: 128]
+    #[arg(short = 'n', long, alias = "n-gen", value_name = "LIST")]
+    generate: Vec<List>,
+    /// A prompt and then generated tokens, timed together; -pg works too
+    #[arg(long, value_name = "PROMPT,GENERATE")]
+    pg: Vec<String>,
+    /// Tokens of context before the test, not timed [default: 0]
+    #[arg(short, long, alias = "n-depth", value_name = "LIST")]
+    depth: Vec<List>,
+    /// Threads [default: all that this process may use]
+    #[arg(short, long, value_name = "LIST")]
+    threads: Vec<List>,
+    /// Kernels: all, layouts (i2_s), tiers (avx2) or both (i2_s/avx2) [default: the fastest]
+    #[arg(short, long, value_delimiter = ',', value_name = "KERNEL")]
+    kernel: Vec<String>,
+    /// Measure whole models, or kernels alone on a matrix of random trits
+    #[arg(long, default_value = "model")]
+    level: Level,
+    /// Rows x columns of the matrix (--level kernel) [default: 6912x2560]
+    #[arg(long, value_delimiter = ',', value_name = "ROWSxCOLS", value_parser = shape)]
+    shape: Vec<(u32, u32)>,
+    /// Tokens at a time (--level kernel) [default: 1,32,512]
+    #[arg(long, value_name = "LIST")]
+    batch: Vec<List>,
+    /// Measure the full-precision reference (candle) too, in tests of prompts alone
+    #[arg(long)]
+    reference: bool,
+    /// A short look: fewer and shorter samples
+    #[arg(long)]
+    quick: bool,
+    /// Rounds, which is samples of each arm [default: 15, with --quick 5]
+    #[arg(short, long, visible_alias = "repetitions", value_name = "N")]
+    rounds: Option<u32>,
+    /// Shortest time of a sample in seconds [default: 0.2, with --quick 0.05]
+    #[arg(long, value_name = "SECONDS")]
+    min_time: Option<f64>,
+    /// Seconds for the rounds of each test, all its arms together
+    #[arg(long, value_name = "SECONDS")]
+    budget: Option<f64>,
+    /// Seed of the order of arms, of tokens and of the bootstrap
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Log of an external power meter: CSV of time and watts
+    #[arg(long, value_name = "FILE")]
+    meter: Option<PathBuf>,
+    /// Form of the output
+    #[arg(short, long, default_value = "md", value_name = "FORMAT")]
+    output: Format,
+    /// The same as -o json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+    /// Write the whole record, for `report` and `compare`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Leave out host name and paths
+    #[arg(long)]
+    anonymise: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Level {
+    /// Whole models.
+    Model,
+    /// Kernels alone.
+    Kernel,
+}
+
+fn shape(text: &str) -> Result<(u32, u32), String> {
+    let parse = |n: &str| n.parse().ok().filter(|n| (1..=1 << 20).contains(n));
+    let shape = text.split_once('x').and_then(|(rows, cols)| Some((parse(rows)?, parse(cols)?)));
+    shape.ok_or_else(|| format!("'{text}' is no shape; expected ROWSxCOLS, e.g. 6912x2560"))
+}
+
+/// Shows progress, and keeps what is finished on the screen only.
+struct Bar(ProgressBar);
+
+impl Observer for Bar {
+    fn step(&mut self, done: u64, total: u64, what: &str) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+        self.0.set_message(what.to_owned());
+    }
+
+    fn arm(&mut self, arm: &Arm) -> Result<()> {
+        if let Some(speed) = &arm.speed {
+            self.0.println(format!("{:>12.2} {:9} {}: {}", speed.median, speed.unit, arm.subject, arm.test));
+        }
+        Ok(())
+    }
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If the arguments contradict each other, a model cannot be read or run, or a file cannot be
+    /// written.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let options = self.options()?;
+        let tests = self.tests()?;
+        let choices = self.choices()?;
+        let all = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        let threads = numbers(&self.threads, &[all]);
+        if threads.contains(&0) {
+            return Err(Error::Usage("--threads must be at least 1".into()));
+        }
+        let names = if self.model.is_empty() { vec!["demo".to_owned()] } else { self.model.clone() };
+        let mut meter = Meter::open(Path::new("/"), self.meter.as_deref())?;
+        let started = record::now();
+        let watch = Watch::start();
+        let environment = watch.environment();
+
+        let mut bar = Bar(progress(1, "limits"));
+        let each = Duration::from_millis(if self.quick { 30 } else { 150 });
+        let limits = Limits::measure(&environment, &threads, each, &mut |done, total, what| {
+            bar.step(done as u64, total as u64, what);
+        });
+        bar.0.set_prefix("bench");
+        let mut bench = Bench::new(&options, &environment, Some(&limits), &mut meter, &mut bar);
+        let mut models: Vec<Model> = Vec::new();
+        match self.level {
+            Level::Model => {
+                for name in &names {
+                    let checkpoint = Checkpoint::open(name)?;
+                    let mut model = Model::describe(&checkpoint, verify::model_hash(&checkpoint)?);
+                    unique_id(&mut model, &models);
+                    bench.model(&model.id, &checkpoint, &choices, &threads, &tests, self.reference)?;
+                    models.push(model);
+                }
+            }
+            Level::Kernel => {
+                let shapes = if self.shape.is_empty() { vec![(6912, 2560)] } else { self.shape.clone() };
+                for shape in shapes {
+                    bench.kernel(&choices, &threads, shape, &numbers(&self.batch, &[1, 32, 512]))?;
+                }
+            }
+        }
+        let mut notes = bench.knees();
+        notes.append(&mut bench.notes);
+        let (arms, controls) = (std::mem::take(&mut bench.arms), std::mem::take(&mut bench.controls));
+        bar.0.finish_and_clear();
+
+        let mut record = Record {
+            schema: SCHEMA,
+            tool: Tool::current(),
+            started,
+            finished: record::now(),
+            command: command_line(),
+            suite: None,
+            resumed: false,
+            environment: watch.environment(),
+            limits: Outcome::Measured(limits),
+            protocol: options.describe(),
+            models,
+            proofs: Vec::new(),
+            arms,
+            controls,
+            notes,
+        };
+        if self.anonymise {
+            record.anonymise();
+        }
+        if let Some(path) = &self.record {
+            record::write(path, std::slice::from_ref(&record))?;
+        }
+        self.print(&record)
     }
+
+    fn options(&self) -> Result<Options> {
+        let base = if self.quick { Options::quick() } else { Options::full() };
+        let seconds = |name: &str, value: f64| {
+            Duration::try_from_secs_f64(value)
+                .map_err(|_| Error::Usage(format!("--{name} must be a number of seconds, not {value}")))
+        };
+        if self.rounds == Some(0) {
+            return Err(Error::Usage("--rounds must be at least 1".into()));
+        }
+        Ok(Options {
+            seed: self.seed,
+            rounds: self.rounds.unwrap_or(base.rounds),
+            min_time: self.min_time.map_or(Ok(base.min_time), |s| seconds("min-time", s))?,
+            budget: self.budget.map(|s| seconds("budget", s)).transpose()?,
+            ..base
+        })
+    }
+
+    fn tests(&self) -> Result<Vec<Test>> {
+        let mut pairs: Vec<(u32, u32)> = numbers(&self.prompt, &[512]).into_iter().map(|p| (p, 0)).collect();
+        pairs.extend(numbers(&self.generate, &[128]).into_iter().map(|n| (0, n)));
+        for text in &self.pg {
+            let pair = text
+                .split_once(',')
+                .and_then(|(p, n)| Some((p.trim().parse().ok()?, n.trim().parse().ok()?)));
+            pairs.push(pair.ok_or_else(|| {
+                Error::Usage(format!("--pg '{text}': expected PROMPT,GENERATE, e.g. 512,128"))
+            })?);
+        }
+        pairs.retain(|&pair| pair != (0, 0));
+        if pairs.is_empty() && self.level == Level::Model {
+            return Err(Error::Usage(
+                "there is nothing to measure: give -p, -n or -pg a number above 0".into(),
+            ));
+        }
+        let depths = numbers(&self.depth, &[0]);
+        let of_depth = |depth: u32| {
+            pairs
+                .iter()
+                .map(move |&(prompt, generate)| Test::Model { prompt, generate, depth })
+                .collect::<Vec<_>>()
+        };
+        Ok(depths.into_iter().flat_map(of_depth).collect())
+    }
+
+    fn choices(&self) -> Result<Vec<Choice>> {
+        if self.kernel.is_empty() {
+            return Ok(vec![Choice::One { layout: None, tier: None }]);
+        }
+        let choice = |name: &String| {
+            if name == "all" {
+                return Ok(Choice::All);
+            }
+            let (layout, tier) =
+                KernelArgs { kernel: Some(name.clone()), threads: None }.layout_and_tier()?;
+            Ok(Choice::One { layout, tier })
+        };
+        self.kernel.iter().map(choice).collect()
+    }
+
+    fn print(&self, record: &Record) -> Result<()> {
+        let format = if self.json { Format::Json } else { self.output };
+        let text = rows::write(std::slice::from_ref(record), format);
+        std::io::stdout().write_all(text.as_bytes()).map_err(|e| Error::io("standard output", e))?;
+        if format != Format::Md {
+            return Ok(());
+        }
+        let warned = record.arms.iter().flat_map(|arm| {
+            let warnings = arm.speed.iter().flat_map(|s| &s.warnings);
+            warnings.map(move |w| (w, format!("{}: {}", arm.subject, arm.test)))
+        });
+        // The same sentence with other figures is said once.
+        let kind = |w: &str| w.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
+        let mut kinds: Vec<(String, String, usize)> = Vec::new();
+        for (warning, arm) in warned {
+            match kinds.iter_mut().find(|k| k.0 == kind(warning)) {
+                Some(known) => known.2 += 1,
+                None => kinds.push((kind(warning), format!("{arm}: {warning}"), 0)),
+            }
+        }
+        let more = |n: usize| if n == 0 { String::new() } else { format!(" (And {n} more arms.)") };
+        let warnings = kinds.into_iter().map(|(_, first, others)| first + &more(others));
+        let remarks: Vec<String> = record.notes.iter().cloned().chain(warnings).collect();
+        print_line("")?;
+        for remark in remarks {
+            print_line(&format!("- {remark}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Two models may have files of the same name.
+fn unique_id(model: &mut Model, others: &[Model]) {
+    let name = model.id.clone();
+    let taken = |id: &str| others.iter().any(|m| m.id == id);
+    let mut count = 2;
+    while taken(&model.id) {
+        model.id = format!("{name} ({count})");
+        count += 1;
+    }
+}
+
+/// The command that this process was started with.
+fn command_line() -> String {
+    let quote = |arg: String| match arg.contains(|c: char| c.is_whitespace() || "\"'\\$*".contains(c)) {
+        true => format!("'{}'", arg.replace('\'', r"'\''")),
+        false => arg,
+    };
+    let args = std::env::args().skip(1).map(quote);
+    std::iter::once("tritmark".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
 }

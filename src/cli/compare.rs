@@ -1,17 +1,76 @@
 //! `tritmark compare`.
 
+use super::common::print_line;
 use crate::error::{Error, Result};
+use crate::record::compare::{Options, compare};
+use crate::record::compare_output::{self, Format};
+use crate::record::gate::{self, Gate};
+use crate::record::{self, Record};
+use std::path::PathBuf;
 
-/// Compare records and gate CI on the outcome.
+/// Compare records: what got faster, slower, better or worse.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  tritmark compare before.json after.json
+  tritmark compare main.json branch.json --fail-on 'tg>3%' --fail-on 'ppl>0.01' -o md
+  tritmark compare base.json a.json b.json
+
+Exit codes: 0 fine; 1 worse than --fail-on allows; 3 the measurements do not allow a verdict on
+--fail-on; 4 different models, processors or protocols.
+A difference counts where the Mann-Whitney U test gives p < 0.01, the 95 % interval of the ratio of
+medians excludes 1, it exceeds --tolerance, and it exceeds what the machine itself did between the
+records by the fixed loads that were timed in the same rounds.")]
+pub struct Args {
+    /// Records: the first is what the others are held against
+    #[arg(required = true, num_args = 2..)]
+    records: Vec<PathBuf>,
+    /// Fail if a figure got worse by more: pp, tg, pg, kernel, speed, ppl or energy, > and a share
+    /// (3%) or, for ppl and energy, an amount (0.01)
+    #[arg(long, value_name = "LIMIT")]
+    fail_on: Vec<Gate>,
+    /// Differences of speed up to this share are called the same, in percent
+    #[arg(long, default_value_t = 2.0, value_name = "PERCENT")]
+    tolerance: f64,
+    /// Compare different models, processors and protocols
+    #[arg(long)]
+    force: bool,
+    /// Seed of the bootstrap
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Form of the output
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    output: Format,
+    /// The same as -o json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If a file holds no record, records cannot be compared, or a limit is passed or cannot be
+    /// checked.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        if !(0.0..100.0).contains(&self.tolerance) {
+            return Err(Error::Usage(format!(
+                "--tolerance must be a share of 0 to 100 %, not {}",
+                self.tolerance
+            )));
+        }
+        let files: Vec<(String, Vec<Record>)> = self
+            .records
+            .iter()
+            .map(|path| Ok((path.display().to_string(), record::read(path)?)))
+            .collect::<Result<_>>()?;
+        let options = Options { tolerance: self.tolerance / 100.0, force: self.force, seed: self.seed };
+        let side = |i: usize| (files[i].0.as_str(), files[i].1.as_slice());
+        let comparisons =
+            (1..files.len()).map(|i| compare(side(0), side(i), &options)).collect::<Result<Vec<_>>>()?;
+        let format = if self.json { Format::Json } else { self.output };
+        let last = files.last().map_or(&[][..], |f| &f.1);
+        print_line(compare_output::write(&comparisons, last, format).trim_end())?;
+        gate::check(&self.fail_on, &comparisons)
     }
 }

@@ -1,17 +1,268 @@
 //! `tritmark doctor`.
 
+use super::common::{print_json, print_line, progress};
+use crate::energy::Meter;
 use crate::error::{Error, Result};
+use crate::machine::{Environment, Limits, Watch};
+use crate::record::Tool;
+use crate::speed::lists::{List, numbers};
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tritmark_kernels::kernel;
 
-/// Show what this machine is, which kernels it runs, and its limits.
+/// Tell what this machine is, which kernels it can run, how its energy can be measured, and what it
+/// can do at most.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:\n  tritmark doctor\n  tritmark doctor --limits --threads 1-8*2 --json")]
+pub struct Args {
+    /// Measure the limits too: reading from each level of memory, int8 and f32 arithmetic
+    #[arg(long)]
+    limits: bool,
+    /// Threads to measure limits with [default: 1 and all]
+    #[arg(short, long, value_name = "LIST", requires = "limits")]
+    threads: Vec<List>,
+    /// Log of an external power meter: CSV of time and watts
+    #[arg(long, value_name = "FILE")]
+    meter: Option<PathBuf>,
+    /// Leave out the host name
+    #[arg(long)]
+    anonymise: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the command finds.
+#[derive(Serialize)]
+struct Findings {
+    tool: Tool,
+    environment: Environment,
+    kernels: Vec<KernelState>,
+    energy: Energy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+}
+
+/// A kernel of this program.
+#[derive(Serialize)]
+struct KernelState {
+    layout: &'static str,
+    tier: String,
+    available: bool,
+    /// Whether it runs where a layout is asked for without a tier.
+    chosen: bool,
+}
+
+/// How energy can be measured.
+#[derive(Serialize)]
+struct Energy {
+    sources: Vec<Source>,
+    refused: Vec<String>,
+}
+
+/// Something to read energy from.
+#[derive(Serialize)]
+struct Source {
+    source: String,
+    domain: String,
+    /// Whether figures rest on it; the others are shown beside.
+    main: bool,
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If the meter's log cannot be read, or standard output is closed.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let mut environment = Watch::start().environment();
+        let kernels = kernel::compiled().iter().map(|c| KernelState {
+            layout: c.layout.name(),
+            tier: c.tier.to_string(),
+            available: c.kernel.is_some(),
+            chosen: kernel::best(c.layout, None).is_some_and(|best| best.tier() == c.tier),
+        });
+        let meter = Meter::open(Path::new("/"), self.meter.as_deref())?;
+        let sources =
+            meter.sources().into_iter().map(|(source, domain, main)| Source { source, domain, main });
+        let energy = Energy { sources: sources.collect(), refused: meter.refused.clone() };
+        let limits = self.limits.then(|| self.measure(&environment)).transpose()?;
+        if self.anonymise {
+            environment.anonymise();
+        }
+        let findings =
+            Findings { tool: Tool::current(), environment, kernels: kernels.collect(), energy, limits };
+        if self.json { print_json(&findings) } else { print_line(findings.text().trim_end()) }
+    }
+
+    fn measure(&self, environment: &Environment) -> Result<Limits> {
+        let mut default = vec![1, environment.threads];
+        default.dedup();
+        let threads = numbers(&self.threads, &default);
+        if threads.contains(&0) {
+            return Err(Error::Usage("--threads must be at least 1".into()));
+        }
+        let bar = progress(1, "limits");
+        let limits =
+            Limits::measure(environment, &threads, Duration::from_millis(300), &mut |done, total, what| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                bar.set_message(what.to_owned());
+            });
+        bar.finish_and_clear();
+        Ok(limits)
+    }
+}
+
+impl Findings {
+    fn text(&self) -> String {
+        let mut out = String::new();
+        self.machine(&mut out);
+        self.kernel_table(&mut out);
+        let _ = writeln!(out, "\nEnergy");
+        for Source { source, domain, main } in &self.energy.sources {
+            let role = if *main { "measured" } else { "shown beside" };
+            let _ = writeln!(out, "  {role}: {source} ({domain})");
+        }
+        for reason in &self.energy.refused {
+            let _ = writeln!(out, "  not measured: {reason}");
+        }
+        if let Some(limits) = &self.limits {
+            limit_table(limits, &mut out);
+        }
+        out
+    }
+
+    fn machine(&self, out: &mut String) {
+        let e = &self.environment;
+        let number = |n: Option<u32>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        let yes = |b: Option<bool>| b.map_or("unknown", |b| if b { "on" } else { "off" });
+        let caches: Vec<String> =
+            e.caches.iter().map(|(name, bytes)| format!("{name} {} KiB", bytes / 1024)).collect();
+        let kinds: Vec<String> = e.core_kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        let Tool { version, git_revision, profile, target, rustc, .. } = &self.tool;
+        let lines = [
+            (
+                "tritmark",
+                Some(format!(
+                    "{version} {} {profile} {target}, {rustc}",
+                    git_revision.as_deref().unwrap_or("")
+                )),
+            ),
+            ("host", e.host.clone()),
+            ("CPU", Some(format!("{} ({})", e.cpu, e.arch))),
+            ("", e.cpu_id.clone()),
+            ("features", Some(e.features.join(" "))),
+            ("not enabled", (!e.features_off.is_empty()).then(|| e.features_off.join(" "))),
+            ("caches", Some(caches.join(", "))),
+            (
+                "cores",
+                Some(format!(
+                    "{} sockets, {} cores, {} threads for this process, SMT {}",
+                    number(e.sockets),
+                    number(e.cores),
+                    e.threads,
+                    yes(e.smt)
+                )),
+            ),
+            ("", (!kinds.is_empty()).then(|| kinds.join(", "))),
+            ("NUMA nodes", e.numa_nodes.map(|n| n.to_string())),
+            ("CPU quota", e.cgroup_cpus.map(|n| format!("{n} CPUs"))),
+            (
+                "clock",
+                e.mhz.map(|[now, _]| {
+                    format!(
+                        "{now:.0} MHz, governor {}, turbo {}",
+                        e.governor.as_deref().unwrap_or("unknown"),
+                        yes(e.turbo)
+                    )
+                }),
+            ),
+            ("temperature", e.celsius.map(|[now, _]| format!("{now:.0} °C"))),
+            ("load", e.load.map(|l| l.to_string())),
+            ("virtual", e.virtualisation.clone()),
+            (
+                "memory",
+                e.memory.map(|b| {
+                    format!(
+                        "{:.1} GiB, huge pages {}",
+                        b as f64 / f64::from(1 << 30),
+                        e.huge_pages.as_deref().unwrap_or("unknown")
+                    )
+                }),
+            ),
+            ("system", Some(e.os.clone())),
+        ];
+        let _ = writeln!(out, "Machine");
+        for (name, value) in lines {
+            if let Some(value) = value {
+                let _ = writeln!(out, "  {name:12} {value}");
+            }
+        }
+    }
+
+    /// A line for each layout: tiers that run, the one chosen, and tiers this CPU lacks.
+    fn kernel_table(&self, out: &mut String) {
+        let _ = writeln!(
+            out,
+            "\nKernels: layout, tiers that run here [the one that is chosen], (tiers this CPU lacks)"
+        );
+        for of_layout in self.kernels.chunk_by(|a, b| a.layout == b.layout) {
+            let tiers: Vec<String> = of_layout
+                .iter()
+                .map(|k| match (k.available, k.chosen) {
+                    (true, true) => format!("[{}]", k.tier),
+                    (true, false) => k.tier.clone(),
+                    (false, _) => format!("({})", k.tier),
+                })
+                .collect();
+            let _ = writeln!(out, "  {:12} {}", of_layout[0].layout, tiers.join(" "));
+        }
+    }
+}
+
+fn limit_table(limits: &Limits, out: &mut String) {
+    let mut threads: Vec<u32> = limits.f32.iter().map(|l| l.threads).collect();
+    threads.dedup();
+    let _ = write!(out, "\n{:24}", "Limits");
+    for n in &threads {
+        let _ = write!(out, "{:>14}", format!("{n} threads"));
+    }
+    out.push('\n');
+    let mut line = |name: String, values: Vec<Option<f64>>, unit: &str| {
+        let _ = write!(out, "  {name:22}");
+        for value in values {
+            let _ = write!(out, "{:>14}", value.map_or_else(String::new, |v| format!("{v:.1}")));
+        }
+        let _ = writeln!(out, "  {unit}");
+    };
+    let mut levels: Vec<&str> = Vec::new();
+    for read in &limits.read {
+        if !levels.contains(&read.level.as_str()) {
+            levels.push(&read.level);
+        }
+    }
+    for level in levels {
+        let of =
+            |n: &u32| limits.read.iter().find(|r| r.level == level && r.threads == *n).map(|r| r.gb_per_s);
+        line(format!("read {level}"), threads.iter().map(of).collect(), "GB/s");
+    }
+    let mut tiers: Vec<&str> = Vec::new();
+    for peak in &limits.int8 {
+        if !tiers.contains(&peak.tier.as_str()) {
+            tiers.push(&peak.tier);
+        }
+    }
+    for tier in tiers {
+        let of =
+            |n: &u32| limits.int8.iter().find(|l| l.tier == tier && l.threads == *n).map(|l| l.gmac_per_s);
+        line(format!("int8 {tier}"), threads.iter().map(of).collect(), "10⁹ multiply-adds/s");
+    }
+    let of = |n: &u32| limits.f32.iter().find(|l| l.threads == *n).map(|l| l.gmac_per_s);
+    line("f32".into(), threads.iter().map(of).collect(), "10⁹ multiply-adds/s");
+    for sentence in &limits.method {
+        let _ = writeln!(out, "  {sentence}");
     }
 }

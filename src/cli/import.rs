@@ -1,17 +1,47 @@
 //! `tritmark import`.
 
-use crate::error::{Error, Result};
+use super::common::{print_json, print_line};
+use crate::error::Result;
+use crate::record;
+use crate::record::import::{self, Options};
+use std::path::PathBuf;
 
-/// Read results of other programs as foreign rows.
+/// Take over results of llama-bench or llama-perplexity as a record, marked as imported.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  llama-bench -m model.gguf -o json > bench.json
+  tritmark import bench.json -o llama.json
+  llama-perplexity -m model.gguf -f wiki.test.raw > ppl.log 2>&1
+  tritmark import ppl.log --text wikitext-2 -o llama-ppl.json")]
+pub struct Args {
+    /// Output of llama-bench (JSON, JSONL or CSV) or a log of llama-perplexity
+    file: PathBuf,
+    /// Where to write the record
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The program that wrote it, if it was a relative of llama.cpp
+    #[arg(long, default_value = "llama.cpp")]
+    program: String,
+    /// Name of the text whose perplexity was measured
+    #[arg(long, default_value = "text not stated")]
+    text: String,
+    /// Print the record as JSON
+    #[arg(long)]
+    json: bool,
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If the file is neither of these, or the record cannot be written.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let record = import::import(&self.file, &Options { program: self.program, text: self.text })?;
+        record::write(&self.output, std::slice::from_ref(&record))?;
+        if self.json {
+            return print_json(&record);
+        }
+        print_line(&format!("{}: {} arms imported", self.output.display(), record.arms.len()))
     }
 }

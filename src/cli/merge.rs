@@ -1,17 +1,49 @@
 //! `tritmark merge`.
 
-use crate::error::{Error, Result};
+use super::common::{print_json, print_line};
+use crate::error::Result;
+use crate::record::{self, merge};
+use std::path::PathBuf;
 
-/// Put records of several machines or shards together.
+/// Put records of many machines, or shards of one run, into one file.
+///
+/// Records of one machine, program and protocol become one; those of different machines stay apart
+/// within the file.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example:\n  tritmark merge shard-*.json laptop.json -o all.json")]
+pub struct Args {
+    /// Records
+    #[arg(required = true, num_args = 1..)]
+    records: Vec<PathBuf>,
+    /// Where to write them
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If a file holds no record, two records contradict each other, or the output cannot be written.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let mut all = Vec::new();
+        for path in &self.records {
+            all.extend(record::read(path)?);
+        }
+        let read = all.len();
+        let merged = merge::merge(all)?;
+        record::write(&self.output, &merged)?;
+        if self.json {
+            return print_json(&merged);
+        }
+        let arms: usize = merged.iter().map(|r| r.arms.len()).sum();
+        print_line(&format!(
+            "{}: {read} records became {}, with {arms} arms",
+            self.output.display(),
+            merged.len()
+        ))
     }
 }

@@ -65,7 +65,9 @@ enum Command {
 /// # Errors
 /// Whatever the subcommand says; usage errors of clap end the process with code 2 by themselves.
 pub fn run() -> Result<()> {
-    match Cli::parse().command {
+    // llama-bench has this one option of two letters behind a single dash.
+    let args = std::env::args_os().map(|arg| if arg == "-pg" { "--pg".into() } else { arg });
+    match Cli::parse_from(args).command {
         Command::Inspect(args) => args.run(),
         Command::Convert(args) => args.run(),
         Command::Verify(args) => args.run(),

@@ -1,6 +1,7 @@
 //! Measuring what the machine can do at most, and where a working set of some size lies.
 
-use super::{ComputeLimit, Environment, Limits, ReadLimit};
+use super::{ComputeLimit, CpuTimes, Environment, Limits, ReadLimit};
+use std::path::Path;
 use std::time::Duration;
 use tritmark_kernels::pool::Pool;
 use tritmark_kernels::{Tier, limits};
@@ -56,6 +57,7 @@ impl Limits {
             done += 1;
         };
         let seconds = each.as_secs_f64();
+        let before = CpuTimes::read(Path::new("/"));
         let mut found = Limits::default();
         for &threads in threads {
             let pool = Pool::new(threads as usize);
@@ -85,6 +87,14 @@ impl Limits {
                 .into(),
             "int8: the tier's own multiply-add instructions on registers. f32: fused multiply-adds on registers.".into(),
         ];
+        let others =
+            CpuTimes::read(Path::new("/")).zip(before).and_then(|(end, start)| end.since(&start).others());
+        if let Some(share) = others.filter(|s| *s > 0.05) {
+            found.method.push(format!(
+                "Other programs used {:.0} % of the CPUs meanwhile, so these limits may be too low.",
+                100.0 * share
+            ));
+        }
         found
     }
 

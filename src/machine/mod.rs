@@ -11,6 +11,7 @@ pub use linux::CpuTimes;
 
 /// The machine at the time of a measurement. What cannot be read is `None`, never invented.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     /// Host name; removed by `--anonymise`.
@@ -128,6 +129,7 @@ impl Environment {
 
 /// Measured limits of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Read bandwidth by level and threads.
@@ -142,6 +144,7 @@ pub struct Limits {
 
 /// Read bandwidth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReadLimit {
     /// `RAM`, `L3`, `L2`, `L1`.
@@ -156,6 +159,7 @@ pub struct ReadLimit {
 
 /// Arithmetic peak.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ComputeLimit {
     /// Tier whose instructions were used.

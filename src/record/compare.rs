@@ -103,14 +103,10 @@ pub struct Row {
 }
 
 impl Row {
-    /// The arm in words: `demo tm2/avx2 2T tg128`.
+    /// The arm in words: `demo: tritmark tm2/avx2, 2 threads: tg128`.
     pub fn name(&self) -> String {
-        let Subject { model, engine, layout, tier, variant, threads } = &self.subject;
-        let kernel: Vec<&str> = [layout, tier].into_iter().flatten().map(String::as_str).collect();
-        let kernel = if kernel.is_empty() { engine.clone() } else { kernel.join("/") };
-        let variant = variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
         let machine = self.machine.as_ref().map(|m| format!(" on {m}")).unwrap_or_default();
-        format!("{model} {kernel}{variant} {threads}T {}{machine}", self.test)
+        format!("{}: {}: {}{machine}", self.subject.model, self.subject, self.test)
     }
 }
 
@@ -231,6 +227,8 @@ fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
         (Some(x), Some(y)) => {
             x.hash == y.hash || force && (x.id == y.id || a.0.models.len() == 1 && b.0.models.len() == 1)
         }
+        // Kernels alone have none.
+        (None, None) => a.1.subject.model == b.1.subject.model,
         _ => false,
     };
     let rest =
@@ -318,13 +316,15 @@ fn shift(a: &Record, b: &Record, threads: u32, seed: u64) -> [f64; 2] {
 }
 
 fn judge_speed(row: &mut Row, a: &Speed, b: &Speed, shift: [f64; 2], options: &Options) {
+    if a.samples == b.samples {
+        (row.interval, row.p, row.verdict) = (Some([1.0, 1.0]), Some(1.0), Verdict::Same);
+        return;
+    }
     let [low, high] = stats::ratio_interval(&a.samples, &b.samples, options.seed);
     let p = stats::mann_whitney(&a.samples, &b.samples);
     (row.interval, row.p) = (Some([low, high]), Some(p));
     let percent = |ratio: f64| format!("{:.1} %", 100.0 * (ratio - 1.0).abs());
-    (row.verdict, row.reason) = if a.samples == b.samples {
-        (Verdict::Same, None)
-    } else if a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES {
+    (row.verdict, row.reason) = if a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES {
         (Verdict::CannotTell, Some(format!("fewer than {ENOUGH_SAMPLES} samples")))
     } else if high / low > WIDEST {
         (Verdict::CannotTell, Some("the samples scatter too widely".into()))
@@ -348,4 +348,143 @@ fn judge_speed(row: &mut Row, a: &Speed, b: &Speed, shift: [f64; 2], options: &O
 /// much that it would hide a large one.
 fn of_machine([low, high]: [f64; 2]) -> Verdict {
     if high / low > WIDEST { Verdict::CannotTell } else { Verdict::Same }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::example;
+    use rand::rngs::Xoshiro256PlusPlus;
+    use rand::{RngExt, SeedableRng};
+
+    fn held(a: &Record, b: &Record) -> Result<Comparison> {
+        compare(("a", std::slice::from_ref(a)), ("b", std::slice::from_ref(b)), &Options::default())
+    }
+
+    /// Samples around `centre` that scatter by `spread` of it.
+    fn samples(rng: &mut Xoshiro256PlusPlus, centre: f64, spread: f64) -> Vec<f64> {
+        let normal = |rng: &mut Xoshiro256PlusPlus| (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
+        (0..15).map(|_| centre * (1.0 + spread * normal(rng))).collect()
+    }
+
+    /// The record with other samples in its tg arm and its control.
+    fn with(samples: Vec<f64>, control: Vec<f64>) -> Record {
+        let mut record = example();
+        let speed = record.arms[1].speed.as_mut().unwrap();
+        speed.median = stats::median(&samples);
+        speed.seconds = samples.iter().map(|s| 128.0 / s).collect();
+        speed.samples = samples;
+        record.controls[0].samples = control;
+        record
+    }
+
+    fn verdict(a: &Record, b: &Record) -> Verdict {
+        let comparison = held(a, b).unwrap();
+        comparison.rows.iter().find(|r| r.test == a.arms[1].test).unwrap().verdict
+    }
+
+    #[test]
+    fn a_record_is_the_same_as_itself() {
+        let comparison = held(&example(), &example()).unwrap();
+        assert_eq!(comparison.rows.len(), 3);
+        assert!(
+            comparison.rows.iter().all(|r| r.verdict == Verdict::Same && r.ratio == 1.0),
+            "{comparison:?}"
+        );
+        assert_eq!(comparison.speed_mean, Some(1.0));
+        assert!(comparison.only_a.is_empty() && comparison.only_b.is_empty());
+    }
+
+    #[test]
+    fn equal_programs_are_the_same_and_five_percent_are_caught() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(11);
+        let trials = 60;
+        let (mut same, mut slower, mut faster) = (0, 0, 0);
+        for _ in 0..trials {
+            let quiet = samples(&mut rng, 40.0, 0.005);
+            let control = samples(&mut rng, 40.0, 0.005);
+            let a = with(samples(&mut rng, 100.0, 0.015), quiet.clone());
+            let again = with(samples(&mut rng, 100.0, 0.015), control.clone());
+            let worse = with(samples(&mut rng, 95.0, 0.015), control.clone());
+            let better = with(samples(&mut rng, 105.0, 0.015), control);
+            same += usize::from(verdict(&a, &again) == Verdict::Same);
+            slower += usize::from(verdict(&a, &worse) == Verdict::Slower);
+            faster += usize::from(verdict(&a, &better) == Verdict::Faster);
+        }
+        assert!(same * 20 >= trials * 19, "{same} of {trials} equal pairs were the same");
+        assert!(
+            slower * 20 >= trials * 19 && faster * 20 >= trials * 19,
+            "{slower} and {faster} of {trials}"
+        );
+    }
+
+    #[test]
+    fn a_slower_machine_is_not_a_slower_program() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(12);
+        let a = with(samples(&mut rng, 100.0, 0.01), samples(&mut rng, 40.0, 0.01));
+        let b = with(samples(&mut rng, 90.0, 0.01), samples(&mut rng, 35.5, 0.01));
+        assert_eq!(verdict(&a, &b), Verdict::Same);
+        let row = held(&a, &b).unwrap().rows.remove(1);
+        assert!(row.reason.unwrap().contains("the machine itself"), "{:?}", row.verdict);
+        // The same change on a machine that did not change is one of the program.
+        let b = with(samples(&mut rng, 90.0, 0.01), samples(&mut rng, 40.0, 0.01));
+        assert_eq!(verdict(&a, &b), Verdict::Slower);
+    }
+
+    #[test]
+    fn too_few_or_too_wide_samples_allow_no_verdict() {
+        let control = || vec![40.0; 5];
+        let few = with(vec![100.0, 101.0, 99.0], control());
+        assert_eq!(verdict(&few, &with(vec![50.0, 51.0, 49.0], control())), Verdict::CannotTell);
+        let wide =
+            |shift: f64| with([60.0, 140.0, 80.0, 120.0, 100.0, 70.0].map(|s| s + shift).to_vec(), control());
+        assert_eq!(verdict(&wide(0.0), &wide(3.0)), Verdict::CannotTell);
+    }
+
+    #[test]
+    fn accuracy_is_judged_by_its_bits() {
+        let (a, mut b) = (example(), example());
+        let accuracy = b.arms[2].accuracy.as_mut().unwrap();
+        accuracy.nll = f64::from_bits(accuracy.nll.to_bits() + 1);
+        accuracy.nll_bits = format!("{:016x}", accuracy.nll.to_bits());
+        assert_eq!(held(&a, &b).unwrap().rows[2].verdict, Verdict::Worse);
+        assert_eq!(held(&b, &a).unwrap().rows[2].verdict, Verdict::Better);
+    }
+
+    #[test]
+    fn what_is_not_comparable_is_refused_unless_forced() {
+        let a = example();
+        let changes: [(&str, fn(&mut Record)); 5] = [
+            ("processors", |r| r.environment.cpu = "Other".into()),
+            ("models", |r| r.models[0].hash = "cd".repeat(32)),
+            ("protocols", |r| r.protocol.min_time_s = 1.0),
+            ("protocols", |r| r.protocol.quick = true),
+            ("profiles", |r| r.tool.profile = "debug".into()),
+        ];
+        for (what, change) in changes {
+            let mut b = example();
+            change(&mut b);
+            let error = held(&a, &b).unwrap_err();
+            assert!(matches!(&error, Error::NotComparable(m) if m.contains(what)), "{error}");
+            let forced = Options { force: true, ..Options::default() };
+            let forced = compare(("a", std::slice::from_ref(&a)), ("b", &[b]), &forced).unwrap();
+            assert_eq!(forced.rows.len(), 3, "{what}");
+            assert!(forced.notes[0].contains(what));
+        }
+        let mut b = example();
+        b.arms.iter_mut().for_each(|arm| arm.subject.threads = 7);
+        assert!(held(&a, &b).unwrap_err().to_string().contains("no arm in common"));
+    }
+
+    #[test]
+    fn records_of_several_machines_meet_their_own() {
+        let mut other = example();
+        other.environment.cpu = "Other".into();
+        let (a, b) = ([example(), other.clone()], [other, example()]);
+        let comparison = compare(("a", &a), ("b", &b), &Options::default()).unwrap();
+        assert_eq!(comparison.rows.len(), 6);
+        assert!(comparison.rows.iter().all(|r| r.verdict == Verdict::Same));
+        assert!(comparison.rows[0].name().ends_with("on Other"));
+        assert!(comparison.only_a.is_empty());
+    }
 }

@@ -1,6 +1,6 @@
 //! What a record says of a model and of a subject.
 
-use super::{Model, Subject};
+use super::{Model, Record, Subject};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::role::{LayerRole, Role};
 use std::fmt;
@@ -26,6 +26,27 @@ impl Model {
             linear_params: checkpoint.config.linear_params(),
             file_bytes: checkpoint.tensors().iter().map(|t| t.bytes).sum(),
             post_training: provenance.post_training,
+        }
+    }
+}
+
+impl Record {
+    /// Leaves out what tells whose machine it was: the host's name, and the paths of models.
+    pub fn anonymise(&mut self) {
+        self.environment.anonymise();
+        for model in &mut self.models {
+            self.command = self.command.replace(&model.name, &model.id);
+            model.name = model.id.clone();
+        }
+    }
+}
+
+impl Subject {
+    /// `layout/tier`, or the engine where it has no kernels of ours.
+    pub fn kernel(&self) -> String {
+        match (&self.layout, &self.tier) {
+            (Some(layout), Some(tier)) => format!("{layout}/{tier}"),
+            _ => self.engine.clone(),
         }
     }
 }

@@ -96,10 +96,10 @@ pub fn check(gates: &[Gate], comparisons: &[Comparison]) -> Result<()> {
             let sampled = row.interval.is_some();
             if gate.passed(row.metric, row.a, row.b) && (!sampled || row.verdict == Verdict::Slower) {
                 failed.push(line());
-            } else if let (Verdict::CannotTell, Some([low, _])) = (row.verdict, row.interval)
+            } else if let Some([low, high]) = row.interval
                 && gate.passed(row.metric, row.a, row.a * low)
             {
-                open.push(format!("{} (cannot tell: {})", line(), row.reason.as_deref().unwrap_or("")));
+                open.push(format!("{}: the ratio may be {low:.3} to {high:.3}", line()));
             }
         }
     }
@@ -110,4 +110,66 @@ pub fn check(gates: &[Gate], comparisons: &[Comparison]) -> Result<()> {
         return Err(Error::Inconclusive(format!("a limit cannot be checked:\n  {}", open.join("\n  "))));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::compare::{Options, compare};
+    use crate::record::{Record, example};
+    use crate::speed::stats;
+
+    /// The example with its speeds times `factor`, stretched around their median by `spread`.
+    fn scaled(factor: f64, spread: f64) -> Record {
+        let mut record = example();
+        for speed in record.arms.iter_mut().filter_map(|a| a.speed.as_mut()) {
+            let centre = speed.median;
+            speed.samples.iter_mut().for_each(|s| *s = factor * (centre + spread * (*s - centre)));
+            speed.median = stats::median(&speed.samples);
+        }
+        record
+    }
+
+    fn checked(gates: &[&str], b: Record) -> Result<()> {
+        let gates: Vec<Gate> = gates.iter().map(|g| g.parse().unwrap()).collect();
+        let comparison = compare(("a", &[example()]), ("b", &[b]), &Options::default()).unwrap();
+        check(&gates, &[comparison])
+    }
+
+    #[test]
+    fn limits_are_read_or_refused_with_what_was_expected() {
+        for good in
+            ["tg>3%", "pp > 3.5 %", "pg>0%", "kernel>1%", "speed>1%", "ppl>0.01", "ppl>1%", "energy>5%"]
+        {
+            good.parse::<Gate>().unwrap();
+        }
+        for bad in ["tg>3", "tg<3%", "tg", "x>3%", "tg>-1%", "tg>NaN%", "ppl>", "ppl>inf"] {
+            let error = bad.parse::<Gate>().unwrap_err();
+            assert!(error.contains("expected e.g. tg>3%"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn certain_regressions_fail_and_uncertain_ones_are_inconclusive() {
+        assert!(checked(&["tg>3%", "ppl>0.01"], example()).is_ok());
+        let error = checked(&["tg>3%"], scaled(0.9, 1.0)).unwrap_err();
+        assert!(matches!(&error, Error::Proof(m) if m.contains("tg128") && !m.contains("pp512")), "{error}");
+        assert!(checked(&["tg>15%"], scaled(0.9, 1.0)).is_ok());
+        assert!(checked(&["speed>3%"], scaled(1.1, 1.0)).is_ok());
+        // Ten times the noise: the interval of the ratio reaches beyond the limit.
+        assert!(matches!(checked(&["tg>3%"], scaled(0.999, 10.0)), Err(Error::Inconclusive(_))));
+        assert!(matches!(checked(&["kernel>3%"], example()), Err(Error::Inconclusive(_))));
+    }
+
+    #[test]
+    fn perplexity_has_limits_in_its_own_unit_and_in_percent() {
+        let mut worse = example();
+        let accuracy = worse.arms[2].accuracy.as_mut().unwrap();
+        accuracy.ppl += 0.05;
+        accuracy.nll = accuracy.ppl.ln();
+        accuracy.nll_bits = format!("{:016x}", accuracy.nll.to_bits());
+        assert!(matches!(checked(&["ppl>0.01"], worse.clone()), Err(Error::Proof(_))));
+        assert!(checked(&["ppl>0.1", "ppl>1%"], worse.clone()).is_ok());
+        assert!(matches!(checked(&["ppl>0.1%"], worse), Err(Error::Proof(_))));
+    }
 }

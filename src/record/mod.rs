@@ -5,9 +5,13 @@
 //! in different fields. What is unknown is a reason, never a zero.
 
 pub mod compare;
+pub mod compare_output;
 mod describe;
 mod file;
 pub mod gate;
+pub mod import;
+pub mod merge;
+pub mod rows;
 
 pub use file::{check, now, read, write};
 
@@ -20,6 +24,7 @@ pub const SCHEMA: u32 = 1;
 
 /// A figure, or the reason why there is none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome<T> {
     /// It was measured.
@@ -30,6 +35,7 @@ pub enum Outcome<T> {
 
 /// Everything that one run of the tool found out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// [`SCHEMA`].
@@ -67,6 +73,7 @@ pub struct Record {
 
 /// The program that measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tool {
     /// `tritmark`, or the foreign program of imported rows.
@@ -88,6 +95,7 @@ pub struct Tool {
 /// A fixed load (no code of ours under test) timed once a round, so that two records can tell a
 /// slower program from a slower machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Control {
     /// `read` (memory bandwidth, GB/s) or `compute` (int8 multiply-accumulate, GMAC/s).
@@ -100,6 +108,7 @@ pub struct Control {
 
 /// How samples were taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
     /// Seed of the order of arms and of the bootstrap.
@@ -117,6 +126,7 @@ pub struct Protocol {
 
 /// A model under test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// What arms refer to; unique in the record.
@@ -143,6 +153,7 @@ pub struct Model {
 
 /// A conversion and what the proof of it said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Proof {
     /// Model.
@@ -165,6 +176,7 @@ pub struct Proof {
 
 /// One subject under one test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
     /// What is measured.
@@ -186,9 +198,10 @@ pub struct Arm {
 
 /// What an arm measures.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
-    /// [`Model::id`].
+    /// [`Model::id`]; of imported arms the name of the model's file, of kernels alone `random trits`.
     pub model: String,
     /// `tritmark`, `candle`, or a foreign program.
     pub engine: String,
@@ -204,6 +217,7 @@ pub struct Subject {
 
 /// A test.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Test {
     /// A prompt of `prompt` tokens and then `generate` tokens, after `depth` tokens of context:
@@ -257,6 +271,7 @@ impl std::fmt::Display for Test {
 
 /// Measured speed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Speed {
     /// Unit of all figures below: `tokens/s` or `GMAC/s`.
@@ -288,6 +303,7 @@ pub struct Speed {
 
 /// What the machine allows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Bound {
     /// In the speed's unit.
@@ -298,6 +314,7 @@ pub struct Bound {
 
 /// Accuracy over a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Accuracy {
     /// Mean negative log-likelihood, nats a token.
@@ -322,6 +339,7 @@ pub struct Accuracy {
 
 /// How far the distributions of two subjects lie apart on the same text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Divergence {
     /// The other subject, in words.
@@ -356,6 +374,7 @@ pub struct Divergence {
 
 /// A position at which two subjects differ much.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorstToken {
     /// The text before it, shortened.
     pub context: String,
@@ -371,6 +390,7 @@ pub struct WorstToken {
 
 /// Measured energy of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MeasuredEnergy {
     /// What was read, e.g. `powercap intel-rapl:0`.
@@ -401,6 +421,7 @@ pub struct MeasuredEnergy {
 
 /// Energy of a further domain over the same window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DomainEnergy {
     /// What was read.
@@ -414,6 +435,7 @@ pub struct DomainEnergy {
 /// Arithmetic energy of one token from operation counts and published energies an operation. A model
 /// of the arithmetic alone: no memory, no leakage, no measurement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelledEnergy {
     /// Joules a token at 7 nm.
@@ -423,3 +445,34 @@ pub struct ModelledEnergy {
     /// The formula and its inputs, in words.
     pub how: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// A record of three arms.
+    pub fn example() -> Record {
+        serde_json::from_str(include_str!("../../tests/fixtures/record.json"))
+            .expect("the fixture is a record")
+    }
+
+    #[test]
+    fn the_schema_in_the_repository_is_that_of_the_types() {
+        let mut schema = serde_json::to_value(schemars::schema_for!(Record)).unwrap();
+        schema["$id"] = "https://github.com/tritmark/tritmark/reports/record.schema.json".into();
+        schema["properties"]["schema"]["const"] = SCHEMA.into();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/reports/record.schema.json");
+        if std::env::var_os("TRITMARK_BLESS").is_some() {
+            std::fs::write(path, format!("{schema:#}\n")).unwrap();
+        }
+        let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert!(
+            file == schema,
+            "{path} is out of date: run this test with TRITMARK_BLESS=1 and commit the file"
+        );
+    }
+}
+
+#[cfg(test)]
+pub(crate) use tests::example;

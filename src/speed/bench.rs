@@ -260,7 +260,7 @@ impl<'a> Bench<'a> {
                     engine: "candle".into(),
                     layout: None,
                     tier: None,
-                    variant: Some("f32, activations full, without the head".into()),
+                    variant: Some("full activations".into()),
                     threads,
                 },
                 test: test.clone(),
@@ -295,13 +295,12 @@ impl<'a> Bench<'a> {
     /// Measures kernels alone on a matrix of random trits: exact integer products, without scaling.
     ///
     /// Weights come from copies of the matrix that together exceed every cache, as in a model whose
-    /// layers follow each other. `id` names the synthetic subject in [`Subject::model`].
+    /// layers follow each other.
     ///
     /// # Errors
     /// If a kernel that was named cannot run here or its layout cannot hold the shape.
     pub fn kernel(
         &mut self,
-        id: &str,
         choices: &[Choice],
         threads: &[u32],
         (rows, cols): (u32, u32),
@@ -345,7 +344,7 @@ impl<'a> Bench<'a> {
                     let set = bytes * copies.len() as u64;
                     specs.push(ArmSpec {
                         subject: Subject {
-                            model: id.into(),
+                            model: "random trits".into(),
                             engine: "tritmark".into(),
                             layout: Some(kernel.layout().name().into()),
                             tier: Some(kernel.tier().to_string()),
@@ -385,8 +384,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// A sentence for each subject and test that was measured with several numbers of threads: how
-    /// many are worth their while.
+    /// A sentence for each subject and test that was measured with three numbers of threads or more:
+    /// how many are worth their while.
     pub fn knees(&self) -> Vec<String> {
         let mut seen: Vec<(Subject, &Test)> = Vec::new();
         let mut sentences = Vec::new();
@@ -401,13 +400,14 @@ impl<'a> Bench<'a> {
                 .filter(|a| a.test == arm.test && Subject { threads: 0, ..a.subject.clone() } == key.0);
             let sweep: Vec<(u32, f64)> =
                 alike.filter_map(|a| Some((a.subject.threads, a.speed.as_ref()?.median))).collect();
-            if let Some((threads, speed)) = stats::knee(&sweep) {
+            if sweep.len() > 2
+                && let Some((threads, speed)) = stats::knee(&sweep)
+            {
                 let (most, best) = sweep.iter().copied().fold((0, 0.0), |b, s| if s.1 > b.1 { s } else { b });
-                let kernel = [&key.0.layout, &key.0.tier].map(|p| p.as_deref().unwrap_or(&key.0.engine));
                 sentences.push(format!(
-                    "{}, {} {}: {threads} of {} threads reach {:.0} % of the best speed ({best:.4} with {most}).",
+                    "{}: {} {}: {threads} of {} threads reach {:.0} % of the best speed ({best:.4} with {most}).",
                     arm.subject.model,
-                    if kernel[0] == kernel[1] { kernel[0].to_owned() } else { kernel.join("/") },
+                    key.0.kernel(),
                     arm.test,
                     sweep.iter().map(|s| s.0).max().unwrap_or(threads),
                     100.0 * speed / best,

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod bound;
 pub mod control;
+pub mod lists;
 pub mod protocol;
 pub mod stats;
 pub mod warnings;

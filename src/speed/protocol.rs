@@ -275,10 +275,7 @@ pub fn measure(
 }
 
 fn name(spec: &ArmSpec<'_>) -> String {
-    let Subject { engine, layout, tier, threads, .. } = &spec.subject;
-    let kernel: Vec<&str> = [layout, tier].into_iter().flatten().map(String::as_str).collect();
-    let what = if kernel.is_empty() { engine.clone() } else { kernel.join("/") };
-    format!("{what} {threads}T {}", spec.test)
+    format!("{}: {}", spec.subject, spec.test)
 }
 
 /// Seconds of one run.

@@ -21,7 +21,6 @@ pub use rows::FloatRows;
 /// Instruction sets that the loops are compiled for.
 #[derive(Clone, Copy)]
 enum Level {
-    #[cfg(not(target_arch = "aarch64"))]
     Portable(simd::Portable),
     #[cfg(target_arch = "x86_64")]
     Avx2(simd::Avx2),
@@ -35,7 +34,6 @@ impl Level {
     /// What this CPU has, lowest first.
     fn all() -> impl DoubleEndedIterator<Item = Level> {
         [
-            #[cfg(not(target_arch = "aarch64"))]
             Some(Level::Portable(simd::Portable)),
             #[cfg(target_arch = "x86_64")]
             simd::Avx2::new().map(Level::Avx2),
@@ -75,7 +73,6 @@ macro_rules! on_every_level {
                 $body(simd, $($arg),*)
             }
             match crate::float::Level::current() {
-                #[cfg(not(target_arch = "aarch64"))]
                 crate::float::Level::Portable(simd) => $body(simd, $($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token proves the features.

@@ -12,7 +12,7 @@ pub mod writer;
 
 use super::config::{LinearKind, ModelConfig};
 use super::role::{LayerRole, Linear, Role};
-use super::ternarise::{self, NotTernary};
+use super::ternarise::{self, Floats, NotTernary};
 use super::{Checkpoint, Container, FloatData, FloatTensor, OpenOptions, Provenance, TensorInfo, Ternary};
 use crate::error::{Error, Result};
 use arrangement::Evidence;
@@ -403,11 +403,7 @@ fn decode(form: Form, bytes: &[u8]) -> Result<FloatData, String> {
 /// What else there is, in words.
 fn dequantised(float: &FloatTensor) -> Result<(Trits, f32), String> {
     let (rows, cols) = (float.shape[0], float.shape[1..].iter().product());
-    let result = match &float.data {
-        FloatData::F32(v) => ternarise::dequantised(rows, cols, v.iter().copied(), None),
-        FloatData::F16(v) => ternarise::dequantised(rows, cols, v.iter().map(|x| x.to_f32()), None),
-        FloatData::Bf16(v) => ternarise::dequantised(rows, cols, v.iter().map(|x| x.to_f32()), None),
-    };
+    let result = ternarise::dequantised(rows, cols, Floats::Data(&float.data), None);
     result.map_err(|NotTernary { at, value }| {
         format!("the value {value} at row {}, column {}: another magnitude than before", at / cols, at % cols)
     })

@@ -285,7 +285,11 @@ fn tokenizer_metadata(
     let side = side::files(checkpoint)?;
     let made = match side.iter().find(|(name, _)| name == "tokenizer.model") {
         Some((_, model)) => {
-            let pieces = pieces(&source.join("tokenizer.model"), model)?;
+            let path = source.join("tokenizer.model");
+            let pieces = pieces(&path, model)?.ok_or_else(|| {
+                Error::input(&path, "expected a SentencePiece model of byte-pair encoding without a normalisation table")
+                    .hint("convert it to tokenizer.json with transformers, or remove it to convert without a tokenizer")
+            })?;
             tokenizer::sentencepiece_metadata(&pieces, json, config.vocab)
         }
         None => tokenizer::to_metadata(json, config.vocab),

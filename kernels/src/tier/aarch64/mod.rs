@@ -15,7 +15,7 @@ use crate::layout::{
     HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM2, TQ1_0, TQ2_0,
 };
 use crate::tier::Tier;
-use crate::tier::strips::{Chunks, Scratch, Source};
+use crate::tier::source::{Chunks, Source, Space, planes, row_bytes};
 use std::cell::RefCell;
 use std::ops::Range;
 use strip::CHUNK_ROWS;
@@ -28,9 +28,7 @@ pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] =
 /// The compiled algorithms of a tier.
 struct Ops {
     tier: Tier,
-    /// [`strip::gemv`].
-    gemv: unsafe fn(*const u8, usize, *const i8, [usize; 4], &mut [i32; ROWS]),
-    /// [`strip::tile`] or [`strip::tile_mm`] for two to [`tile_tokens`](Self::tile_tokens) tokens.
+    /// [`strip::tile`] or [`strip::tile_mm`] for one to [`tile_tokens`](Self::tile_tokens) tokens.
     tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile),
     /// [`strip::chunks`].
     chunks: unsafe fn(&[*const u8; CHUNK_ROWS], Chunks, usize, *const i8, &mut [i32; CHUNK_ROWS]),
@@ -49,17 +47,6 @@ macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, $dot:ident, $largest:literal,
      |$strip:ident, $groups:ident, $x:ident, $planes:ident, $out:ident| $tile:expr) => {
         static $name: Ops = {
-            #[target_feature(enable = $features)]
-            unsafe fn gemv(
-                strip: *const u8,
-                groups: usize,
-                x: *const i8,
-                planes: [usize; 4],
-                out: &mut [i32; ROWS],
-            ) {
-                // SAFETY: passed on; the function is compiled for the tier.
-                unsafe { strip::gemv::<$dot>(strip, groups, x, planes, out) }
-            }
             #[target_feature(enable = $features)]
             unsafe fn tile(
                 $strip: *const u8,
@@ -82,14 +69,14 @@ macro_rules! ops {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe { strip::chunks::<$dot>(rows, chunks, groups, x, out) }
             }
-            Ops { tier: $tier, gemv, tile, chunks, tile_tokens: $largest }
+            Ops { tier: $tier, tile, chunks, tile_tokens: $largest }
         };
     };
 }
 
-/// Tiles of lanes, for as many tokens as there are.
+/// Tiles of lanes, for as many tokens as there are, each with its number of registers of rows.
 macro_rules! tile {
-    ($dot:ident, $registers:literal, [$($nt:literal)+], $strip:ident, $groups:ident, $x:ident, $planes:ident,
+    ($dot:ident, [$($nt:literal: $registers:literal)+], $strip:ident, $groups:ident, $x:ident, $planes:ident,
      $out:ident) => {
         match $x.len() {
             $($nt => {
@@ -119,13 +106,16 @@ macro_rules! tile_mm {
 }
 
 ops!(NEON, Tier::Neon, "neon", Neon, 4, |strip, groups, x, planes, out| {
-    tile!(Neon, 2, [2 3 4], strip, groups, x, planes, out)
+    tile!(Neon, [1: 4 2: 2 3: 2 4: 2], strip, groups, x, planes, out)
 });
 ops!(DOTPROD, Tier::NeonDotprod, "neon,dotprod", Sdot, 4, |strip, groups, x, planes, out| {
-    tile!(Sdot, 4, [2 3 4], strip, groups, x, planes, out)
+    tile!(Sdot, [1: 8 2: 4 3: 4 4: 4], strip, groups, x, planes, out)
 });
 ops!(I8MM, Tier::NeonI8mm, "neon,dotprod,i8mm", Sdot, 8, |strip, groups, x, planes, out| {
-    tile_mm!([1 2 3 4], strip, groups, x, planes, out)
+    match x.len() {
+        1 => tile!(Sdot, [1: 8], strip, groups, x, planes, out),
+        _ => tile_mm!([1 2 3 4], strip, groups, x, planes, out),
+    }
 });
 
 /// Any layout on one tier.
@@ -135,7 +125,7 @@ struct Aarch64 {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SPACE: RefCell<Space> = RefCell::default();
 }
 
 impl Aarch64 {
@@ -179,11 +169,11 @@ impl Kernel for Aarch64 {
             Source::Chunks(chunks) if tokens.len() == 1 => {
                 self.by_chunks(weights, chunks, x, tokens.start, rows, sink)
             }
-            source => SCRATCH.with_borrow_mut(|scratch| {
+            source => SPACE.with_borrow_mut(|space| {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
-                    let strip = source.strip(weights, rows.clone(), scratch);
-                    self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
+                    let strip = source.strip(weights, rows.clone(), space);
+                    self.by_tiles(strip, planes(source.reversed()), x, tokens.clone(), rows, sink);
                 }
             }),
         }
@@ -210,20 +200,14 @@ impl Aarch64 {
             // As even as possible.
             let cut = |i| tokens.start + i * tokens.len() / tiles;
             let tile = cut(i)..cut(i + 1);
-            if tile.len() == 1 {
-                let x = x.row(tile.start).as_ptr();
-                // SAFETY: `boxed` has seen the tier; the strip holds `groups` groups, and the token as
-                // many columns, asserted above.
-                unsafe { (self.ops.gemv)(strip.as_ptr(), groups, x, planes, &mut sums[0]) };
-            } else {
-                let mut pointers = [std::ptr::null(); MAX_TILE];
-                for (pointer, t) in pointers.iter_mut().zip(tile.clone()) {
-                    *pointer = x.row(t).as_ptr();
-                }
-                let x = &pointers[..tile.len()];
-                // SAFETY: as above, for each token; a tile has at most `tile_tokens` tokens.
-                unsafe { (self.ops.tile)(strip.as_ptr(), groups, x, planes, &mut sums) };
+            let mut pointers = [std::ptr::null(); MAX_TILE];
+            for (pointer, t) in pointers.iter_mut().zip(tile.clone()) {
+                *pointer = x.row(t).as_ptr();
             }
+            let tokens = &pointers[..tile.len()];
+            // SAFETY: `boxed` has seen the tier; the strip holds `groups` groups, and each token as many
+            // columns, asserted above; a tile has at most `tile_tokens` tokens.
+            unsafe { (self.ops.tile)(strip.as_ptr(), groups, tokens, planes, &mut sums) };
             for (sums, t) in sums.iter_mut().zip(tile) {
                 hand_over(sums, x, t, rows.clone(), sink);
             }
@@ -242,11 +226,13 @@ impl Aarch64 {
     ) {
         let groups = weights.cols() / GROUP;
         assert!(x.stride() >= groups * GROUP);
+        let row_bytes = row_bytes(weights, chunks);
         for start in rows.clone().step_by(CHUNK_ROWS) {
             let rows = start..rows.end.min(start + CHUNK_ROWS);
             // Behind the last row it is taken again.
-            let pointers =
-                std::array::from_fn(|i| chunks.row(weights, (start + i).min(rows.end - 1)).as_ptr());
+            let pointers = std::array::from_fn(|i| {
+                weights.bytes()[(start + i).min(rows.end - 1) * row_bytes..][..row_bytes].as_ptr()
+            });
             let mut sums = [0; CHUNK_ROWS];
             // SAFETY: `boxed` has seen the tier; each row's slice holds the chunks of `groups` groups,
             // and the token as many columns, asserted above.

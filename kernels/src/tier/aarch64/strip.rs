@@ -1,8 +1,7 @@
 //! Multiplying `tm2` strips and rows of chunks.
 //!
-//! In a strip a lane of the registers is a row. For one token ([`gemv`]) every loaded byte is used
-//! once; for several ([`tile`], [`tile_mm`]) the registers hold the sums of a tile of rows × tokens,
-//! and each unpacked plane serves all of its tokens. In a row of chunks ([`chunks`]) a lane is a few
+//! In a strip a lane of the registers is a row; the registers hold the sums of a tile of rows × tokens
+//! ([`tile`], [`tile_mm`]), and each unpacked plane serves all tokens of the tile. In a row of chunks ([`chunks`]) a lane is a few
 //! columns, and lanes are added up at the end.
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
@@ -12,7 +11,7 @@
 
 use super::vector::{Dot, smmla};
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-use crate::tier::strips::Chunks;
+use crate::tier::source::{Chunks, planes};
 use std::arch::aarch64::*;
 
 /// Rows in a register of a strip.
@@ -47,56 +46,6 @@ unsafe fn splat(at: *const i8) -> int8x16_t {
     unsafe { vreinterpretq_s8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned())) }
 }
 
-/// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
-///
-/// # Safety
-/// The CPU must have the tier of `D` and the caller be compiled for it; `strip` must be valid for
-/// `groups` groups and `x` for as many columns.
-#[inline(always)]
-pub(super) unsafe fn gemv<D: Dot>(
-    strip: *const u8,
-    groups: usize,
-    x: *const i8,
-    planes: [usize; 4],
-    out: &mut [i32; ROWS],
-) {
-    const REGISTERS: usize = ROWS / LANES;
-    // A lane takes 32 dots a group.
-    let fold = (D::DOTS / (4 * BLOCKS)).min(groups);
-    // SAFETY: tier and pointers are the caller's promise; every access lies within the group that is
-    // counted.
-    unsafe {
-        let mut totals = [vdupq_n_s32(0); REGISTERS];
-        let mut first = 0;
-        while first < groups {
-            let last = groups.min(first + fold);
-            let mut sums = [D::zero(); REGISTERS];
-            for g in first..last {
-                for j in 0..BLOCKS {
-                    let block = strip.add(g * GROUP_BYTES + j * BLOCK);
-                    let x = x.add(g * GROUP + 4 * j);
-                    let x = [
-                        splat(x.add(planes[0])),
-                        splat(x.add(planes[1])),
-                        splat(x.add(planes[2])),
-                        splat(x.add(planes[3])),
-                    ];
-                    for v in 0..REGISTERS {
-                        sums[v] = dot4(sums[v], vld1q_u8(block.add(v * BYTES)), x);
-                    }
-                }
-            }
-            for v in 0..REGISTERS {
-                totals[v] = vaddq_s32(totals[v], sums[v].fold());
-            }
-            first = last;
-        }
-        for v in 0..REGISTERS {
-            vst1q_s32(out.as_mut_ptr().add(v * LANES), totals[v]);
-        }
-    }
-}
-
 /// Adds the products of the four planes of `codes` with their activations.
 ///
 /// # Safety
@@ -116,7 +65,8 @@ unsafe fn dot4<D: Dot>(sums: D, codes: uint8x16_t, x: [int8x16_t; 4]) -> D {
 /// registers of rows at a time.
 ///
 /// # Safety
-/// As for [`gemv`], for each token.
+/// The CPU must have the tier of `D` and the caller be compiled for it; `strip` must be valid for
+/// `groups` groups and each of `x` for as many columns.
 #[inline(always)]
 pub(super) unsafe fn tile<D: Dot, const RV: usize, const NT: usize>(
     strip: *const u8,
@@ -126,6 +76,7 @@ pub(super) unsafe fn tile<D: Dot, const RV: usize, const NT: usize>(
     out: &mut [[i32; ROWS]; NT],
 ) {
     const { assert!(ROWS.is_multiple_of(RV * LANES)) };
+    // A lane takes 32 dots a group.
     let fold = (D::DOTS / (4 * BLOCKS)).min(groups);
     for part in (0..ROWS / LANES).step_by(RV) {
         // SAFETY: tier and pointers are the caller's promise; every access lies within the group
@@ -177,7 +128,7 @@ pub(super) unsafe fn tile<D: Dot, const RV: usize, const NT: usize>(
 /// neighbouring columns, and a register two rows.
 ///
 /// # Safety
-/// As for [`gemv`], for each token, on [`Tier::NeonI8mm`](crate::Tier).
+/// As for [`tile`], on [`Tier::NeonI8mm`](crate::Tier).
 #[inline(always)]
 pub(super) unsafe fn tile_mm<const NP: usize>(
     strip: *const u8,
@@ -243,7 +194,7 @@ pub(super) unsafe fn chunks<D: Dot>(
     x: *const i8,
     out: &mut [i32; CHUNK_ROWS],
 ) {
-    let planes = chunks.planes();
+    let planes = planes(chunks.reversed);
     // A lane takes 8 dots a chunk.
     let fold = (D::DOTS / 8).min(groups);
     // SAFETY: tier and pointers are the caller's promise.

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Checks in the machine code that the hot loops of each tier are made of the instructions that the
+# tier is named for, and that nothing of them was left as a call: an intrinsic that is not inlined is
+# right, but many times slower, and no other test sees it.
+#
+# Usage: ci/instructions.sh x86_64|aarch64 OBJDUMP PROGRAM, a program that contains all kernels.
+set -euo pipefail
+arch=$1 objdump=$2 program=$3
+
+# Function (extended regular expression), instruction, register (or none).
+case $arch in
+x86_64) table='
+AVX2::(gemv|tile|chunks)        vpmaddubsw  ymm
+AVXVNNI::(gemv|tile|chunks)     vpdpbusd    ymm
+AVX512::(gemv|tile)             vpmaddubsw  zmm
+AVX512::chunks                  vpmaddubsw  ymm
+AVX512VNNI::(gemv|tile)         vpdpbusd    zmm
+AVX512VNNI::chunks              vpdpbusd    ymm' ;;
+aarch64) table='
+NEON::(tile|chunks)             smlal2?
+DOTPROD::(tile|chunks)          sdot
+I8MM::chunks                    sdot
+I8MM::tile                      smmla' ;;
+esac
+
+"$objdump" -d -C --no-show-raw-insn "$program" | awk -v arch="$arch" -v table="$table" '
+  BEGIN {
+    rows = split(table, row, "\n")
+    for (i = 2; i <= rows; i++) {
+      split(row[i], field, " ")
+      pattern[i] = "tier::" arch "::" field[1] "(::h[0-9a-f]+)?>:$"
+      instruction[i] = "[ \t]" field[2] "[ \t]"
+      register[i] = field[3]
+    }
+  }
+  /^[0-9a-f]+ </ {
+    name = $0
+    sub(/^[0-9a-f]+ /, "", name)
+    current = 0
+    for (i in pattern) if (name ~ pattern[i]) { current = i; if (!(name in count)) count[name] = 0; seen[i]++ }
+    next
+  }
+  current && $0 ~ instruction[current] && (register[current] == "" || index($0, register[current])) { count[name]++ }
+  current && /core_arch/ { print "not inlined in " name " " $0; bad = 1 }
+  END {
+    for (i in pattern) if (!seen[i]) { print "no function matches " pattern[i]; bad = 1 }
+    for (name in count) {
+      print count[name], name
+      if (!count[name]) { print "none of the instructions that it is named for: " name; bad = 1 }
+    }
+    exit bad
+  }'

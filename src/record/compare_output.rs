@@ -1,0 +1,234 @@
+//! Comparisons written for people and for other programs.
+
+use super::compare::{Comparison, Metric, Row, Verdict};
+use super::{Outcome, Record};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// How comparisons are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A table for the terminal.
+    Table,
+    /// Markdown, for a pull request.
+    Md,
+    /// Everything, as JSON.
+    Json,
+    /// A JUnit report: a test case a figure, failed where it got worse.
+    Junit,
+    /// The last record as github-action-benchmark reads it (`customBiggerIsBetter`).
+    Github,
+    /// The last record as Bencher reads it (Bencher Metric Format).
+    Bencher,
+}
+
+/// Writes comparisons; `last` are the records of the last file.
+pub fn write(comparisons: &[Comparison], last: &[Record], format: Format) -> String {
+    match format {
+        Format::Table => tables(comparisons, false),
+        Format::Md => tables(comparisons, true),
+        Format::Json => format!("{:#}\n", json!(comparisons)),
+        Format::Junit => junit(comparisons),
+        Format::Github => format!("{:#}\n", github(last)),
+        Format::Bencher => format!("{:#}\n", bencher(last)),
+    }
+}
+
+fn figure(row: &Row, value: f64) -> String {
+    match row.metric {
+        Metric::Speed => format!("{value:.2}"),
+        Metric::Perplexity => format!("{value:.4}"),
+        Metric::Energy => format!("{value:.4e}"),
+    }
+}
+
+fn metric(row: &Row) -> String {
+    match row.metric {
+        Metric::Speed => row.unit.clone(),
+        Metric::Perplexity => "perplexity".into(),
+        Metric::Energy => "J/token, measured".into(),
+    }
+}
+
+fn tables(comparisons: &[Comparison], markdown: bool) -> String {
+    let mut out = String::new();
+    for comparison in comparisons {
+        let _ = writeln!(out, "{}{} → {}\n", if markdown { "### " } else { "" }, comparison.a, comparison.b);
+        let mut lines = vec![
+            ["arm", "figure", "before", "after", "ratio", "95 % interval", "p", "verdict"].map(str::to_owned),
+        ];
+        for row in &comparison.rows {
+            let verdict = match (&row.reason, row.verdict) {
+                (Some(reason), verdict) => format!("{verdict} ({reason})"),
+                (None, verdict) if markdown && matches!(verdict, Verdict::Slower | Verdict::Worse) => {
+                    format!("**{verdict}**")
+                }
+                (None, verdict) => verdict.to_string(),
+            };
+            lines.push([
+                row.name(),
+                metric(row),
+                figure(row, row.a),
+                figure(row, row.b),
+                format!("{:.4}", row.ratio),
+                row.interval.map(|[low, high]| format!("{low:.3}–{high:.3}")).unwrap_or_default(),
+                row.p.map(|p| format!("{p:.4}")).unwrap_or_default(),
+                verdict,
+            ]);
+        }
+        let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..8).map(width).collect();
+        for (i, line) in lines.iter().enumerate() {
+            let padded = line.iter().zip(&widths).map(|(text, width)| {
+                let text = if markdown { text.replace('|', "\\|") } else { text.clone() };
+                format!("{text}{}", " ".repeat(width.saturating_sub(text.chars().count())))
+            });
+            let padded: Vec<String> = padded.collect();
+            if markdown {
+                let _ = writeln!(out, "| {} |", padded.join(" | "));
+            } else {
+                let _ = writeln!(out, "{}", padded.join("  ").trim_end());
+            }
+            if i == 0 && markdown {
+                let dashes: Vec<String> = widths.iter().map(|w| "-".repeat((*w).max(3))).collect();
+                let _ = writeln!(out, "| {} |", dashes.join(" | "));
+            }
+        }
+        let mut remarks = comparison.notes.clone();
+        if let Some(mean) = comparison.speed_mean {
+            remarks.insert(0, format!("Geometric mean of the ratios of speed: {mean:.4}."));
+        }
+        for (name, arms) in [(&comparison.a, &comparison.only_a), (&comparison.b, &comparison.only_b)] {
+            if !arms.is_empty() {
+                remarks.push(format!("Only in {name}: {}.", arms.join(", ")));
+            }
+        }
+        out.push('\n');
+        for remark in remarks {
+            let _ = writeln!(out, "- {remark}");
+        }
+        out.push('\n');
+    }
+    if comparisons.len() > 1 {
+        out.push_str(if markdown {
+            "### Geometric means of the ratios of speed\n\n"
+        } else {
+            "Geometric means of the ratios of speed\n\n"
+        });
+        for comparison in comparisons {
+            let mean = comparison.speed_mean.map_or("no speed in common".into(), |m| format!("{m:.4}"));
+            let _ = writeln!(out, "- {}: {mean}", comparison.b);
+        }
+    }
+    out
+}
+
+/// Text that may stand in XML, also within quotes.
+fn xml(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn junit(comparisons: &[Comparison]) -> String {
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+    for comparison in comparisons {
+        let worse = |row: &&Row| matches!(row.verdict, Verdict::Slower | Verdict::Worse);
+        let open = |row: &&Row| row.verdict == Verdict::CannotTell;
+        let _ = writeln!(
+            out,
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">",
+            xml(&format!("{} → {}", comparison.a, comparison.b)),
+            comparison.rows.len(),
+            comparison.rows.iter().filter(worse).count(),
+            comparison.rows.iter().filter(open).count(),
+        );
+        for row in &comparison.rows {
+            let reason = row.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+            let message = xml(&format!(
+                "{}{reason}: {} → {} {}, ratio {:.4}",
+                row.verdict,
+                figure(row, row.a),
+                figure(row, row.b),
+                metric(row),
+                row.ratio
+            ));
+            let _ = write!(
+                out,
+                "    <testcase classname=\"{}\" name=\"{}\">",
+                xml(&metric(row)),
+                xml(&row.name())
+            );
+            let _ = match row.verdict {
+                Verdict::Slower | Verdict::Worse => write!(out, "<failure message=\"{message}\"/>"),
+                Verdict::CannotTell => write!(out, "<skipped message=\"{message}\"/>"),
+                _ => write!(out, "<system-out>{message}</system-out>"),
+            };
+            out.push_str("</testcase>\n");
+        }
+        out.push_str("  </testsuite>\n");
+    }
+    out.push_str("</testsuites>\n");
+    out
+}
+
+/// Names of arms that are the same from run to run, with their figures.
+fn arms(records: &[Record]) -> impl Iterator<Item = (String, &super::Arm)> {
+    let several = records.len() > 1;
+    records.iter().flat_map(move |record| {
+        let machine = if several { format!(" on {}", record.environment.cpu) } else { String::new() };
+        record
+            .arms
+            .iter()
+            .map(move |arm| (format!("{}: {}: {}{machine}", arm.subject.model, arm.subject, arm.test), arm))
+    })
+}
+
+fn github(records: &[Record]) -> Value {
+    let entries = arms(records).filter_map(|(name, arm)| {
+        let speed = arm.speed.as_ref()?;
+        let [low, high] = speed.interval;
+        Some(json!({
+            "name": name,
+            "unit": speed.unit,
+            "value": speed.median,
+            "range": format!("± {:.4}", (high - low) / 2.0),
+            "extra": speed.warnings.join("\n"),
+        }))
+    });
+    Value::Array(entries.collect())
+}
+
+fn bencher(records: &[Record]) -> Value {
+    let mut out = serde_json::Map::new();
+    for (name, arm) in arms(records) {
+        let mut measures = serde_json::Map::new();
+        if let Some(speed) = &arm.speed {
+            let measure = if speed.unit == "tokens/s" { "tokens-per-second" } else { "gmac-per-second" };
+            let [low, high] = speed.interval;
+            measures.insert(
+                measure.into(),
+                json!({ "value": speed.median, "lower_value": low, "upper_value": high }),
+            );
+        }
+        if let Some(accuracy) = &arm.accuracy {
+            measures.insert("perplexity".into(), json!({ "value": accuracy.ppl }));
+        }
+        if let Some(Outcome::Measured(energy)) = &arm.energy_measured {
+            measures.insert("joules-per-token".into(), json!({ "value": energy.joules_per_token }));
+        }
+        if !measures.is_empty() {
+            out.insert(name, Value::Object(measures));
+        }
+    }
+    Value::Object(out)
+}

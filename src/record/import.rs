@@ -1,0 +1,445 @@
+//! Results of other programs as rows marked foreign.
+
+use super::{Accuracy, Arm, Outcome, Protocol, Record, SCHEMA, Speed, Subject, Test, Tool};
+use crate::error::{Error, Result};
+use crate::machine::Environment;
+use crate::speed::stats;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Greatest size of a file to import.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What an import has to be told, because files do not say it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program that wrote the file: llama.cpp or a relative of it.
+    pub program: String,
+    /// Name of the text whose perplexity a log holds.
+    pub text: String,
+}
+
+/// Reads output of llama-bench (JSON, JSONL, CSV) or a log of llama-perplexity; which of them it is
+/// shows in the content.
+///
+/// # Errors
+/// If it is none of these, or a row lacks what a record needs; the message names row and field.
+pub fn import(path: &Path, options: &Options) -> Result<Record> {
+    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    if bytes > MAX_BYTES {
+        return Err(Error::input(
+            path,
+            format!("at most {MAX_BYTES} bytes can be imported, this file has {bytes}"),
+        ));
+    }
+    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = String::from_utf8_lossy(&text);
+    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let record = if text.contains("Final estimate: PPL") || text.contains("calculating perplexity") {
+        perplexity(&text, &file, options)
+    } else {
+        rows(&text).and_then(|rows| bench(&rows, &file, options))
+    };
+    record.map_err(|message| {
+        Error::input(path, message).hint(
+            "expected `llama-bench -o json`, `-o jsonl` or `-o csv`, or a log of `llama-perplexity … 2>&1`",
+        )
+    })
+}
+
+/// Rows of any of llama-bench's forms, every field as JSON.
+fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
+    let text = text.trim_start();
+    if text.starts_with('[') {
+        return serde_json::from_str(text).map_err(|e| format!("is no JSON array of objects: {e}"));
+    }
+    if text.starts_with('{') {
+        let stream = serde_json::Deserializer::from_str(text).into_iter();
+        return stream.collect::<Result<_, _>>().map_err(|e| format!("is no JSON: {e}"));
+    }
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let names = reader.headers().map_err(|e| e.to_string())?.clone();
+    if !names.iter().any(|n| n == "avg_ts") {
+        return Err("is neither llama-bench output (no column `avg_ts`) nor a perplexity log".into());
+    }
+    let row = |row: csv::Result<csv::StringRecord>| {
+        let row = row.map_err(|e| e.to_string())?;
+        // The CSV form puts numbers in quotes too.
+        let value = |text: &str| match text.parse::<f64>() {
+            Ok(number) if number.is_finite() => {
+                serde_json::from_str(text).unwrap_or_else(|_| Value::from(number))
+            }
+            _ => Value::from(text),
+        };
+        Ok(names.iter().zip(&row).map(|(name, text)| (name.to_owned(), value(text))).collect())
+    };
+    reader.records().map(row).collect()
+}
+
+/// A row of llama-bench with its number, for messages.
+struct Fields<'a> {
+    number: usize,
+    row: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    fn get<T>(&self, name: &str, kind: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, String> {
+        let value =
+            self.row.get(name).ok_or_else(|| format!("row {}: field `{name}` is missing", self.number))?;
+        read(value)
+            .ok_or_else(|| format!("row {}: field `{name}` must be {kind}, it is {value}", self.number))
+    }
+
+    fn count(&self, name: &str) -> Result<u32, String> {
+        self.get(name, "a whole number", |v| u32::try_from(v.as_u64()?).ok())
+    }
+
+    fn positive(&self, name: &str) -> Result<f64, String> {
+        self.get(name, "a number above 0", |v| v.as_f64().filter(|f| *f > 0.0))
+    }
+
+    fn text(&self, name: &str) -> Result<String, String> {
+        self.get(name, "text", |v| v.as_str().map(str::to_owned))
+    }
+
+    /// A list of numbers above 0; `None` where the form has none.
+    fn list(&self, name: &str) -> Result<Option<Vec<f64>>, String> {
+        if !self.row.contains_key(name) {
+            return Ok(None);
+        }
+        let list = self.get(name, "a list of numbers above 0", |v| {
+            v.as_array()?.iter().map(|n| n.as_f64().filter(|f| *f > 0.0)).collect::<Option<Vec<_>>>()
+        })?;
+        Ok((!list.is_empty()).then_some(list))
+    }
+}
+
+/// Fields that say what was found or when, or that have a place of their own in a record.
+const NOT_SETTINGS: &[&str] = &[
+    "build_commit",
+    "build_number",
+    "cpu_info",
+    "gpu_info",
+    "backends",
+    "model_filename",
+    "model_type",
+    "model_size",
+    "model_n_params",
+    "n_threads",
+    "n_prompt",
+    "n_gen",
+    "n_depth",
+    "test_time",
+    "avg_ns",
+    "stddev_ns",
+    "avg_ts",
+    "stddev_ts",
+    "samples_ns",
+    "samples_ts",
+];
+
+fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<Record, String> {
+    let fields = |i: usize| Fields { number: i + 1, row: &rows[i] };
+    let first = rows.first().map(|_| fields(0)).ok_or("holds no row")?;
+    let commit = first.text("build_commit").ok();
+    let version = rows[0].get("build_number").map(Value::to_string).unwrap_or_default();
+    let cpu = first.text("cpu_info").unwrap_or_default();
+    // Settings that differ between rows tell arms apart.
+    let varies = |name: &&String| rows.iter().any(|r| r.get(*name) != rows[0].get(*name));
+    let settings: Vec<&String> =
+        rows[0].keys().filter(|n| !NOT_SETTINGS.contains(&n.as_str())).filter(varies).collect();
+
+    let mut arms = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        let fields = fields(i);
+        let (prompt, generate) = (fields.count("n_prompt")?, fields.count("n_gen")?);
+        let depth = if row.contains_key("n_depth") { fields.count("n_depth")? } else { 0 };
+        let tokens = f64::from(prompt) + f64::from(generate);
+        if tokens == 0.0 {
+            return Err(format!("row {}: `n_prompt` and `n_gen` are both 0", i + 1));
+        }
+        let mean = fields.positive("avg_ts")?;
+        let mut warnings = Vec::new();
+        let samples = match fields.list("samples_ts")? {
+            Some(samples) => samples,
+            None => {
+                warnings.push(
+                    "The file gives only the mean, so there is no interval; import JSON instead of CSV."
+                        .into(),
+                );
+                vec![mean]
+            }
+        };
+        let model = fields.text("model_filename")?;
+        let model = Path::new(&model).file_name().unwrap_or(model.as_ref()).to_string_lossy().into_owned();
+        let mut variant = vec![fields.text("model_type")?];
+        variant.extend(
+            settings.iter().map(|s| format!("{s}={}", row.get(*s).map(Value::to_string).unwrap_or_default())),
+        );
+        let size = |name: &str, unit: &str| match row.get(name).and_then(Value::as_f64) {
+            Some(n) => format!(", {:.3} {unit}", n / 1e9),
+            None => String::new(),
+        };
+        arms.push(Arm {
+            subject: Subject {
+                model,
+                engine: options.program.clone(),
+                layout: None,
+                tier: None,
+                variant: Some(variant.join(", ")),
+                threads: fields.count("n_threads")?,
+            },
+            test: Test::Model { prompt, generate, depth },
+            imported: Some(format!(
+                "llama-bench of {} build {version} ({}), from {file}{}{}",
+                options.program,
+                commit.as_deref().unwrap_or("commit not stated"),
+                size("model_size", "GB"),
+                size("model_n_params", "B parameters"),
+            )),
+            speed: Some(Speed {
+                unit: "tokens/s".into(),
+                median: stats::median(&samples),
+                mad: stats::mad(&samples),
+                interval: stats::median_interval(&samples, 0),
+                outliers: stats::outliers(&samples),
+                seconds: samples.iter().map(|s| tokens / s).collect(),
+                samples,
+                warmup: 1,
+                bound: None,
+                latency_ms: None,
+                first_token_ms: None,
+                warnings,
+            }),
+            accuracy: None,
+            energy_measured: None,
+            energy_modelled: None,
+        });
+    }
+    let time = |i: usize| fields(i).text("test_time").unwrap_or_else(|_| super::now());
+    let method = "Imported from llama-bench: its repetitions after one warm-up, arms one after the other. Medians \
+                  and intervals are ours, from its samples.";
+    let (started, finished) = (time(0), time(rows.len() - 1));
+    Ok(foreign(options, (version, commit), cpu, (started, finished), method, arms))
+}
+
+fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String> {
+    let after = |key: &str| log.lines().find_map(|line| line.split_once(key)).map(|(_, rest)| rest.trim());
+    let missing =
+        |what: &str| format!("the log does not hold {what}; it must hold both output streams of a whole run");
+    let number = |text: &str| {
+        let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+        text[..end].parse::<f64>().ok()
+    };
+    let whole =
+        |text: &str| number(text).filter(|n| n.fract() == 0.0 && (1.0..1e9).contains(n)).map(|n| n as u32);
+
+    let estimate = after("Final estimate: PPL =").ok_or_else(|| missing("a final estimate"))?;
+    let ppl = number(estimate).filter(|p| p.is_finite() && *p >= 1.0);
+    let ppl = ppl.ok_or_else(|| format!("the final estimate '{estimate}' is no perplexity"))?;
+    let error = estimate.split_once("+/-").and_then(|(_, e)| number(e.trim()));
+    let ppl_stderr = error.ok_or_else(|| format!("the final estimate '{estimate}' has no standard error"))?;
+    let run = after("calculating perplexity over")
+        .ok_or_else(|| missing("'calculating perplexity over … chunks'"))?;
+    let chunks = whole(run).ok_or_else(|| missing("the number of chunks"))?;
+    let n_ctx = run.split_once("n_ctx=").and_then(|(_, n)| whole(n)).ok_or_else(|| {
+        "the log states no n_ctx with its chunks: perplexity with a stride is another convention, which is not imported".to_owned()
+    })?;
+    let threads = after("n_threads =").and_then(whole).ok_or_else(|| missing("'n_threads ='"))?;
+    let seconds = after("total time =").and_then(number).ok_or_else(|| missing("'total time ='"))? / 1e3;
+    let model = after("tensors from")
+        .and_then(|rest| rest.split(" (version").next())
+        .ok_or_else(|| missing("the model's file"))?;
+    let model = Path::new(model).file_name().unwrap_or(model.as_ref()).to_string_lossy().into_owned();
+    let build = after("build:").or_else(|| after("build ="));
+    let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or_default().to_owned();
+    let commit = build.and_then(|b| Some(b.split_once('(')?.1.split_once(')')?.0.to_owned()));
+    let nll = ppl.ln();
+    // Of each window the first half and the last position, which predicts what is not there, do not
+    // count.
+    let scored = u64::from(chunks) * u64::from(n_ctx - 1 - n_ctx / 2);
+    let arm = Arm {
+        subject: Subject {
+            model,
+            engine: options.program.clone(),
+            layout: None,
+            tier: None,
+            variant: after("print_info: file type   =")
+                .or_else(|| after("model ftype      ="))
+                .map(str::to_owned),
+            threads,
+        },
+        test: Test::Perplexity { convention: "llama.cpp".into(), n_ctx, text: options.text.clone() },
+        imported: Some(format!("llama-perplexity of {} build {version}, from {file}", options.program)),
+        speed: None,
+        accuracy: Some(Accuracy {
+            nll,
+            ppl,
+            ppl_stderr,
+            scored,
+            windows: chunks.into(),
+            bits_per_byte: None,
+            nll_bits: format!("{:016x}", nll.to_bits()),
+            seconds,
+            against: None,
+        }),
+        energy_measured: None,
+        energy_modelled: None,
+    };
+    let method = "Imported from a log of llama-perplexity, which prints four decimals.";
+    let now = super::now();
+    Ok(foreign(options, (version, commit), String::new(), (now.clone(), now), method, vec![arm]))
+}
+
+fn foreign(
+    options: &Options,
+    (version, git_revision): (String, Option<String>),
+    cpu: String,
+    (started, finished): (String, String),
+    method: &str,
+    arms: Vec<Arm>,
+) -> Record {
+    let unknown = || "not stated".to_owned();
+    let threads: BTreeSet<u32> = arms.iter().map(|a| a.subject.threads).collect();
+    let rounds = arms.iter().filter_map(|a| Some(a.speed.as_ref()?.samples.len() as u32)).max();
+    Record {
+        schema: SCHEMA,
+        tool: Tool {
+            name: options.program.clone(),
+            version,
+            git_revision,
+            git_dirty: None,
+            rustc: unknown(),
+            target: unknown(),
+            profile: unknown(),
+        },
+        started,
+        finished,
+        command: unknown(),
+        suite: None,
+        resumed: false,
+        environment: Environment {
+            cpu,
+            arch: unknown(),
+            os: unknown(),
+            // At least so many.
+            threads: threads.last().copied().unwrap_or(1),
+            ..Environment::default()
+        },
+        limits: Outcome::NotMeasured("the rows were imported from another program".into()),
+        protocol: Protocol {
+            seed: 0,
+            rounds: rounds.unwrap_or(1),
+            min_time_s: 0.0,
+            quick: false,
+            method: vec![method.into()],
+        },
+        models: Vec::new(),
+        proofs: Vec::new(),
+        arms,
+        controls: Vec::new(),
+        notes: vec!["These rows were imported: nothing of them was measured by tritmark.".into()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options { program: "llama.cpp".into(), text: "wiki".into() }
+    }
+
+    const ROW: &str = r#"{"build_commit": "5dc9dd71", "build_number": 3960, "cpu_info": "AMD EPYC", "model_filename": "/m/a.gguf",
+        "model_type": "bitnet 2B I2_S", "model_size": 1187000000, "model_n_params": 2410000000, "n_batch": 2048,
+        "n_threads": 2, "type_k": "f16", "n_prompt": 0, "n_gen": 128, "test_time": "2026-01-01T00:00:00Z",
+        "avg_ns": 4500000000, "stddev_ns": 1, "avg_ts": 28.5, "stddev_ts": 0.1, "samples_ns": [1,2,3],
+        "samples_ts": [28.4, 28.5, 28.7]}"#;
+
+    fn bench_of(text: &str) -> Result<Record, String> {
+        rows(text).and_then(|rows| bench(&rows, "f", &options()))
+    }
+
+    #[test]
+    fn json_and_jsonl_give_the_same_arms() {
+        let record = bench_of(&format!("[{ROW}]")).unwrap();
+        assert_eq!(record, bench_of(&ROW.replace('\n', " ")).unwrap());
+        super::super::check(&record).unwrap();
+        let arm = &record.arms[0];
+        assert_eq!(arm.test.to_string(), "tg128");
+        assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("a.gguf", 2));
+        let speed = arm.speed.as_ref().unwrap();
+        assert_eq!((speed.median, speed.samples.len()), (28.5, 3));
+        assert!((speed.seconds[1] - 128.0 / 28.5).abs() < 1e-12);
+        assert!(arm.imported.as_ref().unwrap().contains("build 3960 (5dc9dd71)"));
+        assert_eq!(record.environment.cpu, "AMD EPYC");
+    }
+
+    #[test]
+    fn settings_that_differ_tell_arms_apart() {
+        let other = ROW.replace("\"n_batch\": 2048", "\"n_batch\": 512");
+        let record = bench_of(&format!("[{ROW},{other}]")).unwrap();
+        super::super::check(&record).unwrap();
+        let variants: Vec<_> = record.arms.iter().map(|a| a.subject.variant.clone().unwrap()).collect();
+        assert_eq!(variants, ["bitnet 2B I2_S, n_batch=2048", "bitnet 2B I2_S, n_batch=512"]);
+    }
+
+    #[test]
+    fn csv_has_means_only_and_says_so() {
+        let csv = "build_commit,build_number,cpu_info,model_filename,model_type,n_threads,n_prompt,n_gen,test_time,avg_ts\n\
+                   \"abc\",\"7\",\"CPU, fast\",\"m.gguf\",\"t\",\"4\",\"512\",\"0\",\"2026-01-01T00:00:00Z\",\"99.5\"\n";
+        let record = bench_of(csv).unwrap();
+        let speed = record.arms[0].speed.as_ref().unwrap();
+        assert_eq!((speed.median, speed.interval), (99.5, [99.5, 99.5]));
+        assert!(speed.warnings[0].contains("only the mean"));
+        assert_eq!(record.environment.cpu, "CPU, fast");
+    }
+
+    #[test]
+    fn wrong_rows_name_row_and_field() {
+        for (from, to, named) in [
+            ("\"n_gen\": 128", "\"n_gen\": -1", "`n_gen`"),
+            ("\"n_gen\": 128", "\"n_gen\": 0", "both 0"),
+            ("\"n_threads\": 2", "\"threads\": 2", "`n_threads`"),
+            ("[28.4, 28.5, 28.7]", "[28.4, 0]", "`samples_ts`"),
+            ("\"avg_ts\": 28.5", "\"avg_ts\": \"fast\"", "`avg_ts`"),
+        ] {
+            let error = bench_of(&format!("[{ROW},{}]", ROW.replace(from, to))).unwrap_err();
+            assert!(error.contains("row 2") && error.contains(named), "{error}");
+        }
+        assert!(bench_of("[]").unwrap_err().contains("no row"));
+        assert!(bench_of("hello\n").unwrap_err().contains("neither"));
+    }
+
+    const LOG: &str = "build: 3960 (5dc9dd71) with clang\n\
+        llama_model_loader: loaded meta data with 24 key-value pairs and 332 tensors from /m/b.gguf (version GGUF V3 (latest))\n\
+        system_info: n_threads = 2 (n_threads_batch = 2) / 2 | AVX = 1\n\
+        perplexity: calculating perplexity over 655 chunks, n_ctx=512, batch_size=2048, n_seq=4\n\
+        [1]4.2,[2]4.9,\n\
+        Final estimate: PPL = 17.1090 +/- 0.12781\n\
+        llama_perf_context_print:       total time =  123456.00 ms / 335361 tokens\n";
+
+    #[test]
+    fn a_perplexity_log_is_read() {
+        let record = perplexity(LOG, "f", &options()).unwrap();
+        super::super::check(&record).unwrap();
+        let arm = &record.arms[0];
+        let accuracy = arm.accuracy.as_ref().unwrap();
+        assert_eq!((accuracy.ppl, accuracy.ppl_stderr, accuracy.seconds), (17.109, 0.12781, 123.456));
+        assert_eq!((accuracy.windows, accuracy.scored), (655, 655 * 255));
+        assert_eq!(arm.test.to_string(), "ppl llama.cpp n_ctx 512 wiki");
+        assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("b.gguf", 2));
+    }
+
+    #[test]
+    fn an_incomplete_log_is_refused() {
+        for line in ["Final", "llama_perf", "system_info", "llama_model", "perplexity:"] {
+            let log: String =
+                LOG.lines().filter(|l| !l.starts_with(line)).map(|l| format!("{l}\n")).collect();
+            assert!(perplexity(&log, "f", &options()).is_err(), "without {line}");
+        }
+        let nan = LOG.replace("17.1090", "nan");
+        assert!(perplexity(&nan, "f", &options()).unwrap_err().contains("no perplexity"));
+    }
+}

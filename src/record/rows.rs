@@ -1,0 +1,288 @@
+//! Arms as flat rows, with llama-bench's field names where the meaning is the same.
+
+use super::{Arm, Outcome, Record, Test};
+use serde_json::{Map, Value};
+use std::fmt::Write;
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A table for people, as Markdown.
+    Md,
+    /// Comma-separated values.
+    Csv,
+    /// One JSON array.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+    /// SQL statements.
+    Sql,
+}
+
+/// One row of an arm with a speed; absent figures are null.
+///
+/// Of llama-bench: `build_commit`, `cpu_info`, `model_filename`, `model_type`, `model_size`,
+/// `model_n_params`, `n_threads`, `type_k`, `type_v`, `n_prompt`, `n_gen`, `n_depth`, `test_time`,
+/// `avg_ns`, `stddev_ns`, `avg_ts`, `stddev_ts`, `samples_ns`, `samples_ts`. The others are ours.
+#[derive(serde::Serialize)]
+struct Row<'a> {
+    build_commit: Option<&'a str>,
+    cpu_info: &'a str,
+    model_filename: Option<&'a str>,
+    model_type: Option<String>,
+    model_size: Option<u64>,
+    model_n_params: Option<u64>,
+    engine: &'a str,
+    layout: Option<&'a str>,
+    tier: Option<&'a str>,
+    variant: Option<&'a str>,
+    n_threads: u32,
+    type_k: Option<&'static str>,
+    type_v: Option<&'static str>,
+    test: String,
+    n_prompt: Option<u32>,
+    n_gen: Option<u32>,
+    n_depth: Option<u32>,
+    rows: Option<u32>,
+    cols: Option<u32>,
+    batch: Option<u32>,
+    test_time: &'a str,
+    avg_ns: Option<f64>,
+    stddev_ns: Option<f64>,
+    avg_ts: Option<f64>,
+    stddev_ts: Option<f64>,
+    samples_ns: Option<Vec<f64>>,
+    samples_ts: Option<&'a [f64]>,
+    unit: &'a str,
+    median: f64,
+    mad: f64,
+    ci95_low: f64,
+    ci95_high: f64,
+    samples: &'a [f64],
+    bound: Option<f64>,
+    bound_how: Option<&'a str>,
+    latency_p50_ms: Option<f64>,
+    latency_p95_ms: Option<f64>,
+    latency_p99_ms: Option<f64>,
+    first_token_ms: Option<f64>,
+    measured_joules_per_token: Option<f64>,
+    measured_net_joules: Option<f64>,
+    energy_source: Option<String>,
+    energy_not_measured: Option<&'a str>,
+    modelled_joules_per_token_7nm: Option<f64>,
+    modelled_joules_per_token_45nm: Option<f64>,
+    imported: Option<&'a str>,
+    warnings: &'a [String],
+}
+
+/// The row of an arm, if it has a speed.
+fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
+    let speed = arm.speed.as_ref()?;
+    let model = record.models.iter().find(|m| m.id == arm.subject.model);
+    let tokens = match arm.test {
+        Test::Model { prompt, generate, .. } => Some(f64::from(prompt + generate)),
+        _ => None,
+    };
+    // Nanoseconds of one run of the test, as there.
+    let ns: Option<Vec<f64>> = tokens.map(|t| speed.samples.iter().map(|s| t / s * 1e9).collect());
+    let ts = tokens.map(|_| speed.samples.as_slice());
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let deviation = |v: &[f64]| crate::speed::stats::variation(v) * mean(v);
+    let (prompt, generate, depth) = match arm.test {
+        Test::Model { prompt, generate, depth } => (Some(prompt), Some(generate), Some(depth)),
+        _ => (None, None, None),
+    };
+    let shape = match arm.test {
+        Test::Kernel { rows, cols, batch } => Some([rows, cols, batch]),
+        _ => None,
+    };
+    let (energy, unmeasured) = match &arm.energy_measured {
+        Some(Outcome::Measured(energy)) => (Some(energy), None),
+        Some(Outcome::NotMeasured(reason)) => (None, Some(reason.as_str())),
+        None => (None, None),
+    };
+    let modelled = arm.energy_modelled.as_ref();
+    let subject = &arm.subject;
+    let row = Row {
+        build_commit: record.tool.git_revision.as_deref(),
+        cpu_info: &record.environment.cpu,
+        model_filename: model.map(|m| m.name.as_str()),
+        model_type: model.map(|m| format!("{} {}", m.family, m.dialect)),
+        model_size: model.map(|m| m.file_bytes),
+        model_n_params: model.map(|m| m.params),
+        engine: &subject.engine,
+        layout: subject.layout.as_deref(),
+        tier: subject.tier.as_deref(),
+        variant: subject.variant.as_deref(),
+        n_threads: subject.threads,
+        type_k: tokens.map(|_| "f32"),
+        type_v: tokens.map(|_| "f32"),
+        test: arm.test.to_string(),
+        n_prompt: prompt,
+        n_gen: generate,
+        n_depth: depth,
+        rows: shape.map(|s| s[0]),
+        cols: shape.map(|s| s[1]),
+        batch: shape.map(|s| s[2]),
+        test_time: &record.started,
+        avg_ns: ns.as_deref().map(mean),
+        stddev_ns: ns.as_deref().map(deviation),
+        avg_ts: ts.map(mean),
+        stddev_ts: ts.map(deviation),
+        samples_ns: ns,
+        samples_ts: ts,
+        unit: &speed.unit,
+        median: speed.median,
+        mad: speed.mad,
+        ci95_low: speed.interval[0],
+        ci95_high: speed.interval[1],
+        samples: &speed.samples,
+        bound: speed.bound.as_ref().map(|b| b.value),
+        bound_how: speed.bound.as_ref().map(|b| b.how.as_str()),
+        latency_p50_ms: speed.latency_ms.map(|l| l[0]),
+        latency_p95_ms: speed.latency_ms.map(|l| l[1]),
+        latency_p99_ms: speed.latency_ms.map(|l| l[2]),
+        first_token_ms: speed.first_token_ms,
+        measured_joules_per_token: energy.map(|e| e.joules_per_token),
+        measured_net_joules: energy.and_then(|e| e.net_joules),
+        energy_source: energy.map(|e| format!("{} ({})", e.source, e.domain)),
+        energy_not_measured: unmeasured,
+        modelled_joules_per_token_7nm: modelled.map(|m| m.joules_per_token_7nm),
+        modelled_joules_per_token_45nm: modelled.map(|m| m.joules_per_token_45nm),
+        imported: arm.imported.as_deref(),
+        warnings: &speed.warnings,
+    };
+    match serde_json::to_value(row) {
+        Ok(Value::Object(row)) => Some(row),
+        _ => None,
+    }
+}
+
+/// All arms of records that have a speed, written out.
+pub fn write(records: &[Record], format: Format) -> String {
+    let rows: Vec<_> = records.iter().flat_map(|r| r.arms.iter().filter_map(move |a| row(r, a))).collect();
+    match format {
+        Format::Md => table(records),
+        Format::Json => format!("{:#}\n", Value::Array(rows.into_iter().map(Value::Object).collect())),
+        Format::Jsonl => rows.into_iter().map(|row| format!("{}\n", Value::Object(row))).collect(),
+        Format::Csv => csv(&rows),
+        Format::Sql => sql(&rows),
+    }
+}
+
+/// A value in a cell: text as it is, lists as JSON, nothing for null.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn csv(rows: &[Map<String, Value>]) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut put = |cells: Vec<String>| writer.write_record(cells).expect("writing to memory does not fail");
+    if let Some(first) = rows.first() {
+        put(first.keys().cloned().collect());
+    }
+    for row in rows {
+        put(row.values().map(cell).collect());
+    }
+    let bytes = writer.into_inner().expect("writing to memory does not fail");
+    String::from_utf8(bytes).expect("cells are UTF-8")
+}
+
+fn sql(rows: &[Map<String, Value>]) -> String {
+    let mut out = String::new();
+    let Some(first) = rows.first() else { return out };
+    let kind = |name: &str| {
+        let numeric = |v: &Value| v.is_number() || v.is_null();
+        if rows.iter().all(|r| numeric(&r[name])) && rows.iter().any(|r| r[name].is_number()) {
+            "REAL"
+        } else {
+            "TEXT"
+        }
+    };
+    let columns: Vec<String> = first.keys().map(|name| format!("  \"{name}\" {}", kind(name))).collect();
+    let _ = writeln!(out, "CREATE TABLE IF NOT EXISTS tritmark_bench (\n{}\n);\n", columns.join(",\n"));
+    let names: Vec<String> = first.keys().map(|name| format!("\"{name}\"")).collect();
+    for row in rows {
+        let values = row.values().map(|value| match value {
+            Value::Null => "NULL".into(),
+            Value::Number(number) => number.to_string(),
+            other => format!("'{}'", cell(other).replace('\'', "''")),
+        });
+        let values: Vec<String> = values.collect();
+        let _ = writeln!(
+            out,
+            "INSERT INTO tritmark_bench ({}) VALUES ({});",
+            names.join(", "),
+            values.join(", ")
+        );
+    }
+    out
+}
+
+fn table(records: &[Record]) -> String {
+    let header = [
+        "model",
+        "size",
+        "params",
+        "kernel",
+        "threads",
+        "test",
+        "speed",
+        "95 % interval",
+        "of bound",
+        "measured J/token",
+    ];
+    let mut lines: Vec<[String; 10]> = vec![header.map(str::to_owned)];
+    for record in records {
+        for arm in &record.arms {
+            let Some(speed) = &arm.speed else { continue };
+            let model = record.models.iter().find(|m| m.id == arm.subject.model);
+            let subject = &arm.subject;
+            let variant = subject.variant.as_ref().map(|v| format!(" ({v})")).unwrap_or_default();
+            let energy = match &arm.energy_measured {
+                Some(Outcome::Measured(energy)) => format!("{:.4}", energy.joules_per_token),
+                _ => "not measured".into(),
+            };
+            lines.push([
+                subject.model.replace('|', "\\|"),
+                model.map(|m| format!("{:.2} MB", m.file_bytes as f64 / 1e6)).unwrap_or_default(),
+                model.map(|m| format!("{:.2} M", m.params as f64 / 1e6)).unwrap_or_default(),
+                subject.kernel() + &variant,
+                subject.threads.to_string(),
+                arm.test.to_string(),
+                format!("{:.2} {}", speed.median, speed.unit),
+                format!("{:.2}–{:.2}", speed.interval[0], speed.interval[1]),
+                speed
+                    .bound
+                    .as_ref()
+                    .map(|b| format!("{:.0} %", 100.0 * speed.median / b.value))
+                    .unwrap_or_default(),
+                energy,
+            ]);
+        }
+    }
+    let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut out = String::new();
+    for (i, line) in lines.iter().enumerate() {
+        // Figures stand right, names left.
+        let right = |column: usize| !matches!(column, 0 | 3 | 5);
+        for (column, text) in line.iter().enumerate() {
+            let pad = " ".repeat(widths[column] - text.chars().count());
+            let _ = if right(column) { write!(out, "| {pad}{text} ") } else { write!(out, "| {text}{pad} ") };
+        }
+        out.push_str("|\n");
+        if i == 0 {
+            for (column, width) in widths.iter().enumerate() {
+                let dashes = "-".repeat(width + 1);
+                let _ = if right(column) { write!(out, "|{dashes}:") } else { write!(out, "|:{dashes}") };
+            }
+            out.push_str("|\n");
+        }
+    }
+    out
+}
