@@ -261,6 +261,11 @@ impl Reader {
         &self.bytes
     }
 
+    /// See [`Bytes::release`].
+    pub fn release(&self) {
+        self.bytes.release();
+    }
+
     /// Type and value of an entry as they stand in the file.
     pub fn raw(&self, entry: &Entry) -> &[u8] {
         &self.bytes[entry.raw.clone()]
