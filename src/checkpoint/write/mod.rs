@@ -249,6 +249,7 @@ impl Plan {
             pieces.par_iter().try_for_each(|(item, file, piece)| {
                 let (bytes, rounded) = encoder.encode(item, piece)?;
                 file.write_at(&bytes, item.start + piece.offset)?;
+                checkpoint.release();
                 inexact.lock().expect("no thread panics with the lock").extend(rounded);
                 done(bytes.len() as u64);
                 Ok(())
