@@ -9,6 +9,8 @@ pub mod cli;
 pub mod convert;
 pub mod energy;
 pub mod error;
+pub mod files;
+pub mod inspect;
 pub mod machine;
 pub mod model;
 pub mod record;

@@ -376,9 +376,8 @@ fn options_that_contradict_the_files_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    /// Bytes changed anywhere, mostly in the header: a model or an error, never a panic.
+    /// Bytes changed anywhere, mostly in the header: a model or an error, never a panic. More cases
+    /// with `PROPTEST_CASES`.
     #[test]
     fn mutated_files_never_panic(
         changes in prop::collection::vec((0usize..6000, any::<u8>()), 1..4),

@@ -28,6 +28,12 @@ pub trait Kernel: Send + Sync {
     /// matrix' last row).
     fn row_step(&self) -> usize;
 
+    /// Where a thread has this many tokens or more, it should have all rows of them, because the
+    /// kernel does work for each token that all rows share. `None` where rows are better split.
+    fn tokens_each(&self) -> Option<usize> {
+        None
+    }
+
     /// Computes `Σ_c w[r, c] · x[t, c]`, exact, for each token `t` of `tokens` and row `r` of `rows`, and
     /// hands the sums to `sink(token, first row, sums of consecutive rows)`, each exactly once, in any
     /// order. One token runs as gemv, more as gemm. A sink is called with as many rows as the kernel

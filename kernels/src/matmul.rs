@@ -48,10 +48,6 @@ impl Matrix {
     }
 }
 
-/// Row ranges that each thread gets on average: several, so that a thread that is held up leaves work
-/// to the others, and few, so that each reads a long sequence.
-const RANGES_PER_THREAD: usize = 4;
-
 /// Multiplies matrices that share their input (q, k, v; gate, up) in one parallel region:
 /// `outs[m][t * rows + r] = sum(m, t, r) as f32 / x.scale(t) * scale(m)`, where `sum` is the exact
 /// integer product. The result depends neither on kernels nor on the number of threads. Does not
@@ -66,18 +62,16 @@ pub fn matmul(pool: &Pool, matrices: &[&Matrix], x: &Activations, outs: &mut [&m
         assert_eq!(out.len(), x.tokens() * m.rows(), "output of another size");
         assert_eq!(x.cols(), m.cols(), "activations of another width");
     }
-    let rows: usize = matrices.iter().map(|m| m.rows()).sum();
-    let ranges = if pool.threads() == 1 { 1 } else { pool.threads() * RANGES_PER_THREAD };
-    let rows_each = rows.div_ceil(ranges);
-    let tasks: usize = matrices.iter().map(|m| row_ranges(m, rows_each)).sum();
+    let split = Split::new(matrices, x.tokens(), pool.threads());
+    let count = matrices.iter().map(|m| split.tasks(m)).sum();
     let outs = Outputs(outs.as_mut_ptr());
-    pool.tasks(tasks, |_, task| {
-        let (at, rows) = locate(matrices, rows_each, task);
+    pool.tasks(count, |_, task| {
+        let (at, tokens, rows) = split.task(matrices, task);
         let m = matrices[at];
-        m.kernel.run(&m.packed, x, 0..x.tokens(), rows.clone(), &mut |t, row, sums| {
-            assert!(t < x.tokens() && rows.start <= row && row + sums.len() <= rows.end);
+        m.kernel.run(&m.packed, x, tokens.clone(), rows.clone(), &mut |t, row, sums| {
+            assert!(tokens.contains(&t) && rows.start <= row && row + sums.len() <= rows.end);
             // SAFETY: the output is `tokens * matrix rows` long, the place lies in it by the line
-            // above, and belongs to the row range that this task alone has.
+            // above, and belongs to the tokens and rows that this task alone has.
             let out = unsafe {
                 let out = (*outs.get().add(at)).as_mut_ptr().add(t * m.rows() + row);
                 std::slice::from_raw_parts_mut(out, sums.len())
@@ -87,34 +81,83 @@ pub fn matmul(pool: &Pool, matrices: &[&Matrix], x: &Activations, outs: &mut [&m
     });
 }
 
+/// How a product is cut into tasks.
+struct Split {
+    tokens: usize,
+    /// Tokens of a task; all of them where tasks are row ranges.
+    tokens_each: usize,
+    /// Rows of a task, before rounding up to the kernel's step; all of them where tasks are token
+    /// ranges.
+    rows_each: usize,
+}
+
+impl Split {
+    /// Tasks for each thread on average: several, so that a thread that is held up leaves work to the
+    /// others, and few, so that each reads a long sequence.
+    const TASKS: usize = 4;
+    /// Token ranges are multiples of this, so that kernels can fill their tiles.
+    const TOKENS: usize = 8;
+
+    fn new(matrices: &[&Matrix], tokens: usize, threads: usize) -> Self {
+        let rows: usize = matrices.iter().map(|m| m.rows()).sum();
+        if threads == 1 {
+            return Self { tokens, tokens_each: tokens, rows_each: rows };
+        }
+        let least = matrices.iter().map(|m| m.kernel.tokens_each()).max().flatten();
+        if let Some(least) = least
+            && tokens >= least * threads
+        {
+            let tasks = (tokens / least).min(threads * Self::TASKS) / threads * threads;
+            let tokens_each = tokens.div_ceil(tasks).next_multiple_of(Self::TOKENS);
+            return Self { tokens, tokens_each, rows_each: rows };
+        }
+        Self { tokens, tokens_each: tokens, rows_each: rows.div_ceil(threads * Self::TASKS) }
+    }
+
+    /// Rows of a task of this matrix.
+    fn rows(&self, m: &Matrix) -> usize {
+        self.rows_each.next_multiple_of(m.kernel.row_step())
+    }
+
+    /// Number of tasks of this matrix.
+    fn tasks(&self, m: &Matrix) -> usize {
+        m.rows().div_ceil(self.rows(m)) * self.tokens.div_ceil(self.tokens_each)
+    }
+
+    /// The matrix, the tokens and the rows of a task.
+    fn task(&self, matrices: &[&Matrix], mut task: usize) -> (usize, Range<usize>, Range<usize>) {
+        for (at, m) in matrices.iter().enumerate() {
+            if task < self.tasks(m) {
+                let part = |i: usize, each: usize, all: usize| i * each..all.min((i + 1) * each);
+                let row_ranges = m.rows().div_ceil(self.rows(m));
+                let tokens = part(task / row_ranges, self.tokens_each, self.tokens);
+                return (at, tokens, part(task % row_ranges, self.rows(m), m.rows()));
+            }
+            task -= self.tasks(m);
+        }
+        unreachable!("tasks are counted as they are numbered")
+    }
+}
+
 /// From exact sums to results: the one place, and the one order of operations.
 fn scale(sums: &[i32], x_scale: f32, scale: f32, out: &mut [f32]) {
-    for (out, &sum) in out.iter_mut().zip(sums) {
-        *out = sum as f32 / x_scale * scale;
-    }
-}
-
-/// Rows of a range of this matrix.
-fn range_rows(m: &Matrix, rows_each: usize) -> usize {
-    rows_each.next_multiple_of(m.kernel.row_step())
-}
-
-/// Number of row ranges of this matrix.
-fn row_ranges(m: &Matrix, rows_each: usize) -> usize {
-    m.rows().div_ceil(range_rows(m, rows_each))
-}
-
-/// The matrix and the rows of a task.
-fn locate(matrices: &[&Matrix], rows_each: usize, mut task: usize) -> (usize, Range<usize>) {
-    for (at, m) in matrices.iter().enumerate() {
-        let count = row_ranges(m, rows_each);
-        if task < count {
-            let step = range_rows(m, rows_each);
-            return (at, task * step..m.rows().min((task + 1) * step));
+    #[inline(always)]
+    fn body(sums: &[i32], x_scale: f32, scale: f32, out: &mut [f32]) {
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = sum as f32 / x_scale * scale;
         }
-        task -= count;
     }
-    unreachable!("there are as many tasks as row ranges")
+    // Each operation is rounded by itself, so wider vectors give the same bits.
+    #[cfg(target_arch = "x86_64")]
+    if crate::Tier::Avx512.is_available() {
+        #[target_feature(enable = "avx512f,avx512bw")]
+        fn wide(sums: &[i32], x_scale: f32, scale: f32, out: &mut [f32]) {
+            body(sums, x_scale, scale, out);
+        }
+        // SAFETY: the CPU has the tier.
+        return unsafe { wide(sums, x_scale, scale, out) };
+    }
+    body(sums, x_scale, scale, out);
 }
 
 /// The outputs, for threads that write to different places of them.

@@ -3,6 +3,8 @@
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod aarch64;
 pub(crate) mod scalar;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod source;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 

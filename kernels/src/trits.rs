@@ -58,7 +58,11 @@ impl Trits {
         if data.len() != expected {
             return Err(TritsError::Length { expected, found: data.len() });
         }
-        if let Some(at) = data.iter().position(|v| !(-1..=1).contains(v)) {
+        let bad = |v: i8| !(-1..=1).contains(&v);
+        // One vectorised pass; the position is only looked for where there is one.
+        let any_bad = |chunk: &[i8]| chunk.iter().fold(false, |any, &v| any | bad(v));
+        if data.chunks(1024).any(any_bad) {
+            let at = data.iter().position(|&v| bad(v)).expect("a bad value was seen");
             return Err(TritsError::Value { row: at / cols, col: at % cols, found: data[at] });
         }
         Ok(Self { rows, cols, data })

@@ -46,7 +46,7 @@ fn pack(layout: &dyn Layout, trits: &Trits, scale: f32) -> Option<Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn lossless(trits in matrices(), scale in 0.001f32..100.0) {

@@ -1,7 +1,7 @@
 //! How far two subjects lie apart on the same positions.
 
 use super::softmax::{kl, log_sum_exp, top};
-use super::state::{WindowScore, bits};
+use super::state::WindowScore;
 use super::text::Text;
 use super::window::Window;
 use crate::record::{Divergence, WorstToken};
@@ -49,13 +49,9 @@ pub fn compare(subject: &[f32], reference: &[f32], target: u32) -> Position {
 /// The comparison over one window; vectors hold one entry for each scored token.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
-    #[serde(with = "bits")]
     reference_nll: Vec<f64>,
-    #[serde(with = "bits")]
     kl: Vec<f64>,
-    #[serde(with = "bits")]
     logit_max: Vec<f64>,
-    #[serde(with = "bits")]
     logit_mean: Vec<f64>,
     top1: u64,
     top5: u64,

@@ -2,6 +2,7 @@
 
 use super::model::Rows;
 use crate::error::{Error, Result};
+use crate::files::temporary;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -28,9 +29,14 @@ impl LogitsFile {
     /// # Errors
     /// If the folder cannot be written to.
     pub fn create(path: &Path, positions: usize) -> Result<Self> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(folder).map_err(|e| Error::io(path, e))?;
-        Ok(Self { path: path.into(), file, positions, vocab: 0, written: Vec::new(), targets: Vec::new() })
+        Ok(Self {
+            path: path.into(),
+            file: temporary(path)?,
+            positions,
+            vocab: 0,
+            written: Vec::new(),
+            targets: Vec::new(),
+        })
     }
 
     /// Appends rows to a tensor; `targets[i]` follows position i of the window.

@@ -15,13 +15,12 @@ pub struct WindowScore {
     /// Seconds that it took.
     pub seconds: f64,
     /// Negative log-likelihood of each scored token, nats.
-    #[serde(with = "bits")]
     pub nll: Vec<f64>,
     /// Comparison with the reference, where there is one.
     pub pair: Option<Pair>,
 }
 
-/// Finished windows on disk: a line of JSON that says what is measured, then a line for each window.
+/// Finished windows on disk, every f64 exactly: a line of JSON that says what is measured, then a line for each window.
 /// Only complete lines count, so the file is valid whenever the program is stopped.
 pub struct State {
     path: PathBuf,
@@ -96,20 +95,5 @@ impl State {
         let mut line = serde_json::to_vec(value).map_err(|e| Error::Bug(e.to_string()))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(|e| Error::io(&self.path, e))
-    }
-}
-
-/// f64 as its bits: the decimal form of JSON readers is not exact.
-pub mod bits {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    /// Writes the bits.
-    pub fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(values.iter().map(|v| v.to_bits()))
-    }
-
-    /// Reads the bits.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
-        Ok(Vec::<u64>::deserialize(deserializer)?.into_iter().map(f64::from_bits).collect())
     }
 }

@@ -97,6 +97,14 @@ pub const ALL: &[Family] = &[
         qk_norm: true,
         ..LLAMA
     },
+    // The same made ternary, in transformers' packed form.
+    Family {
+        name: "qwen3",
+        architectures: &["Qwen3Model", "Qwen3ForCausalLM"],
+        model_type: "qwen3",
+        qk_norm: true,
+        ..LLAMA
+    },
     // microsoft/BitNet-embedding-270M.
     Family {
         name: "bitnet-embedding-gemma3",

@@ -13,6 +13,8 @@ pub enum Bytes {
     Mapped(memmap2::Mmap),
     /// Bytes inside the program.
     Embedded(&'static [u8]),
+    /// Bytes in memory.
+    Owned(Vec<u8>),
 }
 
 impl Deref for Bytes {
@@ -22,6 +24,7 @@ impl Deref for Bytes {
         match self {
             Bytes::Mapped(map) => map,
             Bytes::Embedded(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
         }
     }
 }

@@ -10,10 +10,12 @@ pub mod families;
 pub mod file;
 pub mod gguf;
 pub mod hf;
+pub mod packed;
 pub mod role;
 pub mod safetensors;
 pub mod ternarise;
 pub mod tokenizer;
+pub mod write;
 
 use crate::error::{Error, Result};
 use config::ModelConfig;
@@ -66,7 +68,7 @@ pub struct OpenOptions {
 }
 
 /// A rule that makes the weights of a full-precision model ternary after training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Ptq {
     /// `q = clamp(round(W / mean|W|), -1, 1)`, scale `mean|W|`, as BitNet b1.58 does in training.
     Absmean,
@@ -83,6 +85,14 @@ pub trait Container: Send + Sync {
     /// # Errors
     /// If the tensor is missing, not ternary, or damaged.
     fn ternary(&self, role: Role) -> Result<Ternary>;
+
+    /// The scale of [`ternary`](Self::ternary) alone.
+    ///
+    /// # Errors
+    /// As there.
+    fn scale(&self, role: Role) -> Result<f32> {
+        Ok(self.ternary(role)?.scale)
+    }
 
     /// A tensor of floats in its stored precision (integer-quantised ones come as f32).
     ///
@@ -198,6 +208,7 @@ impl Checkpoint {
         let extension = path.extension().map(|e| e.to_ascii_lowercase());
         match extension.as_ref().and_then(|e| e.to_str()) {
             _ if kind.is_dir() => hf::open_dir(name, options),
+            Some("safetensors") if packed::is_packed(path)? => packed::open(name),
             Some("safetensors") => hf::open_file(name, options),
             Some("gguf") => gguf::open(path, options),
             _ => Err(Error::input(path, "expected a directory, a .safetensors or a .gguf file")),
@@ -225,6 +236,14 @@ impl Checkpoint {
     /// As there.
     pub fn ternary(&self, role: Role) -> Result<Ternary> {
         self.container.ternary(role)
+    }
+
+    /// See [`Container::scale`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scale(&self, role: Role) -> Result<f32> {
+        self.container.scale(role)
     }
 
     /// See [`Container::float`].

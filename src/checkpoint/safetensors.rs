@@ -114,14 +114,30 @@ impl Archive {
     /// # Errors
     /// If its elements are not F32, F16 or BF16.
     pub fn float(&self, entry: &Entry) -> Result<FloatTensor> {
+        Ok(FloatTensor { shape: entry.shape.clone(), data: self.floats(entry, self.data(entry))? })
+    }
+
+    /// Some rows of a matrix of floats.
+    ///
+    /// # Errors
+    /// As [`float`](Self::float).
+    ///
+    /// # Panics
+    /// If it is no matrix or `rows` are not all there.
+    pub fn float_rows(&self, entry: &Entry, rows: Range<usize>) -> Result<FloatTensor> {
         let bytes = self.data(entry);
-        let data = match entry.dtype {
+        let row = bytes.len() / entry.shape[0];
+        let data = self.floats(entry, &bytes[rows.start * row..rows.end * row])?;
+        Ok(FloatTensor { shape: vec![rows.len(), entry.shape[1]], data })
+    }
+
+    fn floats(&self, entry: &Entry, bytes: &[u8]) -> Result<FloatData> {
+        Ok(match entry.dtype {
             Dtype::F32 => FloatData::F32(decode(bytes, f32::from_le_bytes)),
             Dtype::F16 => FloatData::F16(decode(bytes, f16::from_le_bytes)),
             Dtype::BF16 => FloatData::Bf16(decode(bytes, bf16::from_le_bytes)),
             other => return Err(self.error(entry, format!("expected F32, F16 or BF16, found {other:?}"))),
-        };
-        Ok(FloatTensor { shape: entry.shape.clone(), data })
+        })
     }
 }
 

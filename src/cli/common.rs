@@ -1,10 +1,40 @@
 //! What several subcommands share: printing JSON, progress bars, the arguments that choose kernels.
 
+use crate::checkpoint::{Checkpoint, OpenOptions, Ptq};
 use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use tritmark_kernels::Tier;
+
+/// What the user states about a model because its files leave it open.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct OpenArgs {
+    /// Family of the model, where its files leave it open, e.g. llama-master
+    #[arg(long, value_name = "FAMILY")]
+    pub family: Option<String>,
+    /// Layout of a GGUF's ternary tensors, where the file leaves it open, e.g. i2_s_arm
+    #[arg(long, value_name = "LAYOUT")]
+    pub dialect: Option<String>,
+    /// Make a full-precision model ternary although it was not trained so
+    #[arg(long, value_name = "RULE")]
+    pub ptq: Option<Ptq>,
+}
+
+impl OpenArgs {
+    /// Opens a model and says on standard error what could not be proven about it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open_with`].
+    pub fn open(&self, model: &str) -> Result<Checkpoint> {
+        let OpenArgs { family, dialect, ptq } = self.clone();
+        let checkpoint = Checkpoint::open_with(model, &OpenOptions { family, dialect, ptq })?;
+        for note in &checkpoint.provenance.notes {
+            let _ = writeln!(std::io::stderr(), "note: {model}: {note}");
+        }
+        Ok(checkpoint)
+    }
+}
 
 /// Which kernel runs the ternary matrices, and on how many threads.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,17 +1,152 @@
 //! `tritmark convert`.
 
-use crate::error::{Error, Result};
+use super::common::{OpenArgs, print_json, print_line, progress};
+use crate::checkpoint::gguf::runtime::Runtime;
+use crate::checkpoint::write::{Inexact, Plan};
+use crate::convert;
+use crate::error::Result;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
 
-/// Convert a checkpoint to another layout or container, losslessly.
+/// Convert a model to another form, and prove every tensor on the way.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  tritmark convert bitnet-b1.58-2B-4T model.gguf --to i2_s --for bitnet.cpp
+  tritmark convert model.gguf packed-hf --to hf
+  tritmark convert demo demo.safetensors --to tm2
+
+OUT ending in .gguf is a GGUF file, in .safetensors one of our own files; anything else is a Hugging
+Face directory. `tritmark formats` lists what converts to what.")]
+pub struct Args {
+    /// Model to read
+    input: String,
+    /// File or directory to write
+    out: PathBuf,
+    /// Layout of the matrices, or hf, bf16, f16, f32
+    #[arg(long, value_name = "FORM")]
+    to: Option<String>,
+    /// Program that shall run the GGUF [default: the first that runs it rightly]
+    #[arg(long = "for", value_name = "RUNTIME")]
+    runtime: Option<Runtime>,
+    /// Embedding and head: f32, f16, bf16, q8_0, q6_k, q4_0 [default: exact]
+    #[arg(long, value_name = "TYPE")]
+    embedding: Option<String>,
+    /// Largest file of a Hugging Face directory, e.g. 2GB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    shard_size: Option<u64>,
+    /// Keep scales in tensors of their own, exact (GGUF architecture bitnet)
+    #[arg(long)]
+    scale_tensors: bool,
+    /// List what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Write also what the runtime does not run rightly
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
 
 impl Args {
-    /// Runs the command.
+    /// Converts.
     ///
     /// # Errors
     /// As the parts say.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let checkpoint = self.open.open(&self.input)?;
+        let options = convert::Options {
+            to: self.to,
+            runtime: self.runtime,
+            embedding: self.embedding,
+            shard_size: self.shard_size,
+            scale_tensors: self.scale_tensors,
+            force: self.force,
+        };
+        let plan = convert::plan(&checkpoint, &self.out, &options)?;
+        if self.dry_run {
+            return dry_run(&plan, self.json);
+        }
+        let start = Instant::now();
+        let bar = progress(plan.bytes(), "converting");
+        let inexact = plan.write(&checkpoint, &self.out, &|bytes| bar.inc(bytes))?;
+        bar.finish_and_clear();
+        let seconds = start.elapsed().as_secs_f64();
+        let warnings: Vec<String> = checkpoint
+            .provenance
+            .notes
+            .iter()
+            .chain(&plan.warnings)
+            .cloned()
+            .chain(rounding(&inexact))
+            .collect();
+        if self.json {
+            return print_json(&json!({
+                "out": self.out, "target": plan.target, "bytes": plan.bytes(), "seconds": seconds,
+                "warnings": warnings, "inexact_scales": inexact,
+            }));
+        }
+        warnings.iter().for_each(|warning| eprintln!("note: {warning}"));
+        let exact = if inexact.is_empty() { "trits and scales proven equal" } else { "trits proven equal" };
+        print_line(&format!(
+            "wrote {}: {}, {} bytes in {seconds:.1} s; {exact}",
+            self.out.display(),
+            plan.target,
+            plan.bytes()
+        ))
     }
+}
+
+/// What to say of scales that the output rounds.
+fn rounding(inexact: &[Inexact]) -> Option<String> {
+    let worst = convert::worst(inexact)?;
+    Some(format!(
+        "{} scales are rounded by this form, by at most {:.1e} (relative, {}): the conversion is not lossless.",
+        inexact.len(),
+        worst.relative_error(),
+        worst.tensor
+    ))
+}
+
+fn dry_run(plan: &Plan, json: bool) -> Result<()> {
+    if json {
+        let files: Vec<_> = plan
+            .files
+            .iter()
+            .map(|f| json!({ "name": f.name, "bytes": f.len, "tensors": f.tensors }))
+            .collect();
+        let side: Vec<_> = plan.side.iter().map(|(name, _)| name).collect();
+        return print_json(
+            &json!({ "target": plan.target, "files": files, "side": side, "warnings": plan.warnings }),
+        );
+    }
+    print_line(&format!("{}, {} bytes", plan.target, plan.bytes()))?;
+    for file in &plan.files {
+        print_line(&format!("{} ({} bytes)", file.name, file.len))?;
+        for t in &file.tensors {
+            let role = t.role.map_or_else(|| "-".into(), |role| format!("{role:?}"));
+            print_line(&format!("  {:<44} {role:<28} {:?} {} -> {}", t.name, t.shape, t.from, t.to))?;
+        }
+    }
+    plan.side.iter().try_for_each(|(name, _)| print_line(name))?;
+    plan.warnings.iter().for_each(|warning| eprintln!("note: {warning}"));
+    Ok(())
+}
+
+/// Bytes from `500MB`, `2GB` or a plain number; decimal units, as transformers has it.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err("expected a number with B, KB, MB or GB".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a whole number".to_owned())?;
+    number.checked_mul(factor).filter(|&n| n > 0).ok_or_else(|| "out of range".into())
 }

@@ -1,17 +1,49 @@
 //! `tritmark embed`.
 
-use crate::error::{Error, Result};
+use super::common::{KernelArgs, print_json};
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::model::text::Text;
+use crate::model::{LoadOptions, Model};
+use serde_json::json;
 
-/// Embed a text with an embedding model.
+/// Print the embedding of a text.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Example:
+  tritmark embed bitnet-embedding-0.6b -p \"What is a trit?\"
+
+The embedding is the hidden state of the last token after the last norm, scaled to length 1.")]
+pub struct Args {
+    /// Model: directory, .safetensors, .gguf or `demo`
+    model: String,
+    /// Text
+    #[arg(short, long)]
+    prompt: String,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// Print an object with tokens and kernel instead of the bare array
+    #[arg(long)]
+    json: bool,
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If the model cannot be loaded or has no tokenizer, or the text is too long for it.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let (layout, tier) = self.kernel.layout_and_tier()?;
+        let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let ids = Text::new(&checkpoint)?.encode(&self.prompt)?;
+        let mut model = Model::load(&checkpoint, &options)?;
+        let embedding = model.embed(&ids)?;
+        if self.json {
+            return print_json(&json!({
+                "model": self.model, "kernel": model.kernel(), "ids": ids, "embedding": embedding,
+            }));
+        }
+        print_json(&embedding)
     }
 }

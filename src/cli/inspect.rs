@@ -1,17 +1,88 @@
 //! `tritmark inspect`.
 
-use crate::error::{Error, Result};
+use super::common::{OpenArgs, print_json, print_line, progress};
+use crate::error::Result;
+use crate::inspect::{Inspection, inspect};
 
-/// Show what a checkpoint is, tensor by tensor.
+/// Show what a checkpoint is, tensor by tensor, and who can run it.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example:\n  tritmark inspect model.gguf")]
+pub struct Args {
+    /// Model
+    model: String,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
 
 impl Args {
-    /// Runs the command.
+    /// Inspects.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If the model cannot be opened.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let checkpoint = self.open.open(&self.model)?;
+        let bar = progress(checkpoint.tensors().len() as u64, "inspecting");
+        let inspection = inspect(&checkpoint, &|| bar.inc(1))?;
+        bar.finish_and_clear();
+        if self.json { print_json(&inspection) } else { print(&inspection) }
     }
+}
+
+fn print(i: &Inspection) -> Result<()> {
+    let (p, c) = (&i.provenance, &i.config);
+    let row = |key: &str, value: String| print_line(&format!("{key:<12} {value}"));
+    row("model", p.name.clone())?;
+    row("family", p.family.clone())?;
+    row("dialect", p.dialect.clone())?;
+    row("scales", p.scale_rule.clone())?;
+    row(
+        "shape",
+        format!(
+            "{} blocks, width {}, feed-forward {}, heads {}/{} of {}, vocabulary {}{}",
+            c.layers,
+            c.hidden,
+            c.ffn,
+            c.heads,
+            c.kv_heads,
+            c.head_dim,
+            c.vocab,
+            if c.tied { ", tied" } else { "" }
+        ),
+    )?;
+    row("activation", format!("{:?}", c.activation).to_lowercase())?;
+    row("bytes", format!("{} in all, {} in ternary matrices", i.bytes, i.ternary_bytes))?;
+    if let (Some(bits), Some(zero)) = (i.bits_per_weight, i.zero_fraction) {
+        row(
+            "ternary",
+            format!("{} weights, {bits:.3} bits each, {:.2} % zeros", i.ternary_weights, zero * 100.0),
+        )?;
+    }
+    row("hash", i.hash.clone().unwrap_or_else(|| "not computed: a weight is damaged".into()))?;
+    for r in &i.runtimes {
+        row("runtime", r.verdict.sentence(&r.runtime))?;
+    }
+    for text in p.notes.iter().chain(&i.flags) {
+        row("note", text.clone())?;
+    }
+    print_line("")?;
+    print_line(&format!(
+        "{:<48} {:<8} {:>16} {:>7} {:>8} {:>11}",
+        "tensor", "form", "shape", "bits", "zeros", "scale"
+    ))?;
+    for t in &i.tensors {
+        let zeros = t.zero_fraction.map(|z| format!("{:.2} %", z * 100.0)).unwrap_or_default();
+        let scale = t.scale.map(|s| s.to_string()).unwrap_or_default();
+        let shape = format!("{:?}", t.info.shape);
+        print_line(&format!(
+            "{:<48} {:<8} {shape:>16} {:>7.3} {zeros:>8} {scale:>11}  {}",
+            t.info.name,
+            t.info.form,
+            t.bits_per_weight,
+            t.flags.join("; ")
+        ))?;
+    }
+    Ok(())
 }

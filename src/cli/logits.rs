@@ -1,17 +1,182 @@
 //! `tritmark logits`.
 
+use super::common::{KernelArgs, print_json, print_line};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::files::write_whole;
+use crate::model::sample::greatest;
+use crate::model::{LoadOptions, Logits, Model};
+use safetensors::tensor::{Dtype, View};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 /// Write the logits of token ids, to compare with other software.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  tritmark logits demo --ids 0,17,42 -o logits.safetensors
+  tritmark logits demo --ids ids.txt -o reference.safetensors --reference=full
+
+The file holds one tensor `logits`, f32 [tokens, vocab], and in its metadata the model and what
+computed it.")]
+pub struct Args {
+    /// Model: directory, .safetensors, .gguf or `demo`
+    model: String,
+    /// Token ids separated by commas, or a file of ids separated by commas or white space
+    #[arg(long, value_name = "IDS|FILE")]
+    ids: String,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// Compute with the f32 reference instead of our kernels; its activations are quantised to int8 as
+    /// in training, or left in full precision
+    #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "int8", value_parser = ["int8", "full"], conflicts_with = "kernel")]
+    reference: Option<String>,
+    /// Print a summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was written.
+#[derive(Debug, Serialize)]
+struct Summary {
+    model: String,
+    kernel: String,
+    file: PathBuf,
+    tokens: usize,
+    vocab: usize,
+    /// The likeliest token after each.
+    greatest: Vec<u32>,
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If the ids cannot be read or are not in the vocabulary, the model cannot be loaded, or the file
+    /// cannot be written.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let ids = read_ids(&self.ids)?;
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let vocab = checkpoint.config.vocab;
+        let (logits, kernel) = match &self.reference {
+            Some(mode) => (reference(&checkpoint, &ids, mode)?, format!("candle/{mode}")),
+            None => {
+                let (layout, tier) = self.kernel.layout_and_tier()?;
+                let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
+                let mut model = Model::load(&checkpoint, &options)?;
+                let mut cache = model.new_cache(ids.len());
+                let logits = model.forward(&mut cache, &ids, Logits::From(0))?.to_vec();
+                (logits, model.kernel())
+            }
+        };
+        write(&self.output, &logits, vocab, &self.model, &kernel)?;
+        let summary = Summary {
+            model: self.model,
+            kernel,
+            file: self.output,
+            tokens: ids.len(),
+            vocab,
+            greatest: logits.chunks_exact(vocab).map(greatest).collect(),
+        };
+        if self.json {
+            return print_json(&summary);
+        }
+        let Summary { tokens, kernel, file, .. } = &summary;
+        print_line(&format!("{tokens} x {vocab} logits of {kernel} written to {}", file.display()))
+    }
+}
+
+/// Ids from the command line, or from a file of that name.
+fn read_ids(given: &str) -> Result<Vec<u32>> {
+    let parse = |text: &str| -> Result<Vec<u32>, String> {
+        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
+        words.map(|w| w.parse().map_err(|_| w.to_owned())).collect()
+    };
+    let ids = if Path::new(given).is_file() {
+        let text = std::fs::read_to_string(given).map_err(|e| Error::io(given, e))?;
+        parse(&text).map_err(|w| Error::input(given, format!("expected token ids, found '{w}'")))?
+    } else {
+        parse(given).map_err(|w| {
+            Error::Usage(format!("--ids: expected token ids or a file of them; '{w}' is neither an id nor is there a file '{given}'"))
+        })?
+    };
+    if ids.is_empty() {
+        return Err(Error::Usage("--ids: expected at least one token id, found none".into()));
+    }
+    Ok(ids)
+}
+
+#[cfg(feature = "reference")]
+fn reference(checkpoint: &Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
+    use crate::reference::{ActivationMode, Reference};
+    let mode = if mode == "full" { ActivationMode::Full } else { ActivationMode::Int8 };
+    Reference::load(checkpoint, mode)?.logits(ids)
+}
+
+#[cfg(not(feature = "reference"))]
+fn reference(_: &Checkpoint, _: &[u32], _: &str) -> Result<Vec<f32>> {
+    Err(Error::Usage(
+        "this build has no reference: build it with the default features for --reference".into(),
+    ))
+}
+
+/// Logits as a tensor `[tokens, vocab]`.
+struct Rows<'a> {
+    shape: [usize; 2],
+    data: &'a [f32],
+}
+
+impl View for Rows<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.data.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.data)
+    }
+}
+
+fn write(path: &Path, logits: &[f32], vocab: usize, model: &str, kernel: &str) -> Result<()> {
+    let rows = Rows { shape: [logits.len() / vocab, vocab], data: logits };
+    let metadata = HashMap::from([
+        ("model".to_owned(), model.to_owned()),
+        ("kernel".to_owned(), kernel.to_owned()),
+        ("tool".to_owned(), concat!("tritmark ", env!("CARGO_PKG_VERSION")).to_owned()),
+    ]);
+    let bytes = safetensors::serialize([("logits", rows)], Some(metadata))
+        .map_err(|e| Error::Bug(format!("logits cannot be serialised: {e}")))?;
+    write_whole(path, |file| std::io::Write::write_all(file, &bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_come_from_the_line_or_from_a_file() {
+        assert_eq!(read_ids("1,2, 3").unwrap(), [1, 2, 3]);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ids.txt");
+        std::fs::write(&file, "4 5\n6,7\n").unwrap();
+        assert_eq!(read_ids(file.to_str().unwrap()).unwrap(), [4, 5, 6, 7]);
+        std::fs::write(&file, "4 five").unwrap();
+        assert_eq!(read_ids(file.to_str().unwrap()).unwrap_err().exit_code(), 5);
+        for bad in ["", ",", "1,-2", "1,x", "99999999999", "no/such/file"] {
+            assert_eq!(read_ids(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
     }
 }

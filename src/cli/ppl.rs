@@ -1,6 +1,6 @@
 //! `tritmark ppl`.
 
-use super::common::{KernelArgs, print_json, print_line, progress};
+use super::common::{KernelArgs, OpenArgs, print_json, print_line, progress};
 use crate::accuracy::{self, Convention, DEMO_TEXT, LanguageModel, Named, Options, Text};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -53,6 +53,8 @@ pub struct Args {
     save_logits: Option<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
+    #[command(flatten)]
+    open: OpenArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -65,7 +67,7 @@ impl Args {
     /// If the model or text cannot be read, the options do not fit each other, or scoring fails.
     pub fn run(self) -> Result<()> {
         let convention = Convention::parse(&self.convention, self.n_ctx, self.stride)?;
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = self.open.open(&self.model)?;
         let text = self.text(&checkpoint)?;
 
         let (name, mut model) = match &self.reference {

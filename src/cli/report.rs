@@ -1,17 +1,52 @@
 //! `tritmark report`.
 
-use crate::error::{Error, Result};
+use super::common::{print_json, print_line};
+use crate::error::Result;
+use crate::record;
+use crate::report::{self, Format};
+use std::path::PathBuf;
 
 /// Render records as HTML, Markdown, CSV and JSON.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  tritmark report reports/out/quick/record.json -o my-report
+  tritmark report laptop.json server.json board.json -o machines
+  tritmark report nightly/*.json -o trend --format html
+  tritmark report record.json -o . --format md && cat report.md >> \"$GITHUB_STEP_SUMMARY\"
+
+Several records give a matrix of machines and kernels, and a trend where one machine was measured
+more than once.")]
+pub struct Args {
+    /// Records, as `run` and `bench --record` write them; merged ones too
+    #[arg(required = true, value_name = "RECORD")]
+    records: Vec<PathBuf>,
+    /// Folder to write to; made if need be
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Forms to write [default: all]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FORM")]
+    format: Vec<Format>,
+    /// Print the paths as JSON
+    #[arg(long)]
+    json: bool,
+}
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// As the parts say.
+    /// If a record cannot be read or a file not be written.
     pub fn run(self) -> Result<()> {
-        Err(Error::Bug("not written yet".into()))
+        let mut records = Vec::new();
+        for path in &self.records {
+            records.extend(record::read(path)?);
+        }
+        let formats = if self.format.is_empty() { Format::ALL.to_vec() } else { self.format };
+        let written = report::write(&records, &self.output, &formats)?;
+        if self.json {
+            return print_json(&serde_json::json!({ "written": written }));
+        }
+        written.iter().try_for_each(|path| print_line(&path.display().to_string()))
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::cli::common::{print_json, print_line, progress};
 use crate::error::{Error, Result};
+use crate::record::rows;
+use crate::report;
 use crate::suite::{self, Options, Step, Suite};
 use indicatif::ProgressBar;
 use std::path::PathBuf;
@@ -69,11 +71,17 @@ impl Args {
                 bar.set_message(step.what.to_owned());
             }
         })?;
+        let files = report::write_all(std::slice::from_ref(&record), &dir)?;
         if self.json {
             print_json(&record)?;
         } else {
-            print_line(&record.notes.join("\n"))?;
-            print_line(&format!("report: {}", dir.display()))?;
+            print_line(&rows::write(std::slice::from_ref(&record), rows::Format::Md))?;
+            for sentence in report::verdict(std::slice::from_ref(&record)) {
+                print_line(&sentence)?;
+            }
+            for file in files {
+                print_line(&file.display().to_string())?;
+            }
         }
         let failures = suite::failures(&record);
         if failures.is_empty() { Ok(()) } else { Err(Error::Proof(failures.join("\n"))) }

@@ -4,6 +4,7 @@
 //! layouts, tiers, thread counts, and ways to cut a text into batches.
 
 mod forward;
+pub mod generate;
 pub mod sample;
 pub mod text;
 mod weights;

@@ -1,6 +1,6 @@
 //! Choosing the next token.
 
-use rand::rngs::StdRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 /// How tokens are chosen.
@@ -19,14 +19,14 @@ pub struct Sampling {
 /// Chooses tokens; equal seeds and logits give equal texts.
 pub struct Sampler {
     sampling: Sampling,
-    rng: StdRng,
+    rng: Xoshiro256PlusPlus,
     candidates: Vec<(u32, f32)>,
 }
 
 impl Sampler {
     /// Starts at the seed.
     pub fn new(sampling: Sampling) -> Self {
-        Self { sampling, rng: StdRng::seed_from_u64(sampling.seed), candidates: Vec::new() }
+        Self { sampling, rng: Xoshiro256PlusPlus::seed_from_u64(sampling.seed), candidates: Vec::new() }
     }
 
     /// The next token after a position with these logits.

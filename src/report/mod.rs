@@ -1,1 +1,113 @@
-//! stub
+//! Reports: records rendered as HTML, Markdown, CSV, JSON, and each plot as SVG.
+//!
+//! A [`document`] is made from the records alone; HTML and Markdown print it. CSV and JSON hold one
+//! [row](row::Row) for each arm, and JSON the records themselves as well, so that every figure of a
+//! page is found again there.
+
+mod document;
+mod number;
+mod plot;
+mod render;
+mod row;
+mod sections;
+
+use crate::error::{Error, Result};
+use crate::files::write_whole;
+use crate::record::Record;
+use document::Block;
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A form of report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One self-contained page
+    Html,
+    /// For pull requests and job summaries
+    Md,
+    /// One row an arm
+    Csv,
+    /// The same rows, and the records with their raw samples
+    Json,
+    /// Each plot as a file
+    Svg,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 5] = [Format::Html, Format::Md, Format::Csv, Format::Json, Format::Svg];
+}
+
+/// What the JSON report holds, and what the page embeds.
+#[derive(Serialize)]
+struct Data<'a> {
+    verdict: &'a [String],
+    rows: Vec<row::Row>,
+    records: &'a [Record],
+}
+
+/// What follows from the figures of records, in sentences.
+pub fn verdict(records: &[Record]) -> Vec<String> {
+    sections::document(records).verdict
+}
+
+/// Writes all forms of report into `dir`; see [`write`].
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_all(records: &[Record], dir: &Path) -> Result<Vec<PathBuf>> {
+    write(records, dir, &Format::ALL)
+}
+
+/// Writes reports on `records` into `dir`, which is made if need be: `report.html`, `report.md`,
+/// `report.csv`, `report.json`, `plots/*.svg`. Gives the paths, the page first.
+///
+/// # Errors
+/// If there is no record, or a file cannot be written.
+pub fn write(records: &[Record], dir: &Path, formats: &[Format]) -> Result<Vec<PathBuf>> {
+    if records.is_empty() {
+        return Err(Error::Usage("no record to report on".into()));
+    }
+    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+    let document = sections::document(records);
+    let data = Data { verdict: &document.verdict, rows: row::rows(records), records };
+    let mut written = Vec::new();
+    let mut save = |name: &str, text: &str| -> Result<()> {
+        let path = dir.join(name);
+        write_whole(&path, |file| file.write_all(text.as_bytes()))?;
+        written.push(path);
+        Ok(())
+    };
+    for format in Format::ALL.iter().filter(|f| formats.contains(f)) {
+        match format {
+            Format::Html => save("report.html", &render::html(&document, &json(&data, false)?)?)?,
+            Format::Md => save("report.md", &render::markdown(&document)?)?,
+            Format::Csv => save("report.csv", &csv(&data.rows)?)?,
+            Format::Json => save("report.json", &json(&data, true)?)?,
+            Format::Svg => {
+                let folder = dir.join("plots");
+                std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+                for block in document.sections.iter().flat_map(|s| &s.blocks) {
+                    if let Block::Figure(plot) = block {
+                        save(&format!("plots/{}.svg", plot.name), &plot.file)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(written)
+}
+
+fn json(data: &Data, pretty: bool) -> Result<String> {
+    let text = if pretty { serde_json::to_string_pretty(data) } else { serde_json::to_string(data) };
+    text.map_err(|e| Error::Bug(e.to_string()))
+}
+
+fn csv(rows: &[row::Row]) -> Result<String> {
+    let bug = |e: String| Error::Bug(format!("CSV: {e}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.serialize(row)).map_err(|e| bug(e.to_string()))?;
+    let bytes = writer.into_inner().map_err(|e| bug(e.to_string()))?;
+    String::from_utf8(bytes).map_err(|e| bug(e.to_string()))
+}

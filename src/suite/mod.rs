@@ -59,16 +59,24 @@ pub struct Accuracy {
     pub text: Option<String>,
 }
 
-/// Speed tests of a suite.
+/// Speed and energy tests of a suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Speed {
-    /// Tests in llama-bench's words: `pp512`, `tg128`.
-    pub tests: Vec<String>,
+    /// Thread counts, as [`Suite::threads`].
+    pub threads: Vec<String>,
+    /// Tokens of prompts, a test each: `pp512`.
+    pub prompts: Vec<u32>,
+    /// Tokens to generate, a test each: `tg128`.
+    pub generate: Vec<u32>,
     /// Rounds over all arms of a test.
     pub rounds: u32,
     /// Shortest time of a sample, seconds.
     pub min_time_s: f64,
+    /// Longest warm-up of an arm, seconds.
+    pub warmup_s: f64,
+    /// Window of an energy measurement, seconds, where there is a sensor.
+    pub energy_s: f64,
     /// Whether the candle reference is an arm too.
     pub reference: bool,
 }

@@ -2,16 +2,20 @@
 
 use super::journal::{Entry, Fingerprint, Journal};
 use super::prove::prove;
-use super::{Accuracy, Suite};
+use super::{Accuracy, Speed, Suite};
 use crate::accuracy::{self, Convention, LanguageModel, Named, Text};
 use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::{Checkpoint, demo};
+use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
-use crate::machine::Watch;
+use crate::machine::{Environment, Limits, Watch};
 use crate::model::{LoadOptions, Model};
-use crate::record::{self, Arm, Outcome, Proof, Record, Subject, Test, Tool};
+use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, Tool};
+use crate::speed::bench::{Bench, Choice};
+use crate::speed::{self, Observer};
 use crate::verify;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tritmark_kernels::kernel::{self, Kernel};
 use tritmark_kernels::layout;
 
@@ -67,6 +71,8 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         progress,
         proofs: Vec::new(),
         arms: Vec::new(),
+        controls: Vec::new(),
+        notes: Vec::new(),
     };
     let mut models = Vec::new();
     for (checkpoint, hash) in checkpoints.iter().zip(&hashes) {
@@ -77,12 +83,24 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         }
         models.push(model);
     }
-    let Job { journal, proofs, arms, .. } = job;
+    let protocol = suite.speed.as_ref().map_or_else(speed::Options::quick, Speed::options);
+    let limits = match &suite.speed {
+        Some(plan) => {
+            let limits = job.limits(plan, &machine.environment())?;
+            for (checkpoint, model) in checkpoints.iter().zip(&models) {
+                job.speed(plan, checkpoint, &model.id, &machine.environment(), &limits)?;
+            }
+            Outcome::Measured(limits)
+        }
+        None => Outcome::NotMeasured("this suite has no tests of speed".into()),
+    };
+    let Job { journal, proofs, arms, controls, notes, .. } = job;
     let mut environment = machine.environment();
     if options.anonymise {
         environment.anonymise();
     }
-    let mut notes: Vec<String> = checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).collect();
+    let mut notes: Vec<String> =
+        checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).chain(notes).collect();
     notes.extend(identity_note(&arms));
     let record = Record {
         schema: record::SCHEMA,
@@ -93,12 +111,12 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         suite: Some(suite.name.clone()),
         resumed: journal.resumed,
         environment,
-        limits: Outcome::NotMeasured("speed was not measured".into()),
-        protocol: crate::speed::Options::quick().describe(),
+        limits,
+        protocol: protocol.describe(),
         models,
         proofs,
         arms,
-        controls: Vec::new(),
+        controls,
         notes,
     };
     record::write(&dir.join("record.json"), std::slice::from_ref(&record))?;
@@ -131,6 +149,8 @@ struct Job<'a> {
     progress: &'a mut dyn FnMut(Step),
     proofs: Vec<Proof>,
     arms: Vec<Arm>,
+    controls: Vec<Control>,
+    notes: Vec<String>,
 }
 
 impl Job<'_> {
@@ -241,6 +261,52 @@ impl Job<'_> {
             self.measured(candle("full activations"), pass, |s| pass.run(s, &mut full()?, None))?;
         }
         self.step("reference", 3, 3, "");
+        Ok(())
+    }
+
+    /// What the machine allows.
+    fn limits(&mut self, plan: &Speed, environment: &Environment) -> Result<Limits> {
+        let counts: Vec<u32> = threads(&plan.threads)?.into_iter().map(|n| n as u32).collect();
+        let each = Duration::from_millis(100);
+        Ok(Limits::measure(environment, &counts, each, &mut |done, total, what| {
+            self.step("limits", done, total, what);
+        }))
+    }
+
+    /// Speed and energy of every kernel, test by test; tests that the journal has are taken from it.
+    fn speed(
+        &mut self,
+        plan: &Speed,
+        checkpoint: &Checkpoint,
+        model: &str,
+        environment: &Environment,
+        limits: &Limits,
+    ) -> Result<()> {
+        let counts: Vec<u32> = threads(&plan.threads)?.into_iter().map(|n| n as u32).collect();
+        let choices: Vec<Choice> = self
+            .kernels(model)
+            .iter()
+            .map(|k| Choice::One { layout: Some(k.layout().name().to_owned()), tier: Some(k.tier()) })
+            .collect();
+        let options = plan.options();
+        let mut meter = Meter::open(Path::new("/"), None)?;
+        let tests: Vec<Test> = plan.tests().collect();
+        for test in tests {
+            let known = self.journal.arms.iter().filter(|a| a.subject.model == model && a.test == test);
+            let known: Vec<Arm> = known.cloned().collect();
+            // Arms of a test are finished together; fewer than all were cut off on the way to disk.
+            if known.len() >= choices.len() * counts.len() && !known.is_empty() {
+                self.arms.extend(known);
+                continue;
+            }
+            let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
+            let mut bench = Bench::new(&options, environment, Some(limits), &mut meter, &mut observer);
+            bench.model(model, checkpoint, &choices, &counts, &[test], plan.reference)?;
+            let Bench { arms, controls, notes, .. } = bench;
+            self.arms.extend(arms);
+            self.controls.extend(controls);
+            self.notes.extend(notes.into_iter().filter(|n| !self.notes.contains(n)).collect::<Vec<_>>());
+        }
         Ok(())
     }
 
@@ -378,6 +444,43 @@ pub fn failures(record: &Record) -> Vec<String> {
     let proofs = record.proofs.iter().filter(|p| !p.trits_equal && p.bytes > 0);
     let proofs = proofs.filter_map(|p| p.failure.as_ref().map(|f| format!("{}: {f}", p.model)));
     proofs.chain(notes).collect()
+}
+
+/// Writes finished arms down and passes progress on.
+struct Watcher<'a> {
+    journal: &'a mut Journal,
+    progress: &'a mut dyn FnMut(Step),
+}
+
+impl Observer for Watcher<'_> {
+    fn step(&mut self, done: u64, total: u64, what: &str) {
+        (self.progress)(Step { stage: "speed", done, total, what });
+    }
+
+    fn arm(&mut self, arm: &Arm) -> Result<()> {
+        self.journal.append(&Entry::Arm(Box::new(arm.clone())))
+    }
+}
+
+impl Speed {
+    fn options(&self) -> speed::Options {
+        speed::Options {
+            rounds: self.rounds,
+            min_time: Duration::from_secs_f64(self.min_time_s),
+            warmup: Duration::from_secs_f64(self.warmup_s),
+            energy: Windows {
+                load: Duration::from_secs_f64(self.energy_s),
+                idle: Duration::from_secs_f64(self.energy_s / 2.0),
+            },
+            ..speed::Options::full()
+        }
+    }
+
+    fn tests(&self) -> impl Iterator<Item = Test> {
+        let prompts = self.prompts.iter().map(|&prompt| Test::Model { prompt, generate: 0, depth: 0 });
+        let generate = self.generate.iter().map(|&generate| Test::Model { prompt: 0, generate, depth: 0 });
+        prompts.chain(generate)
+    }
 }
 
 /// One perplexity test.

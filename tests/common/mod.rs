@@ -20,15 +20,18 @@ impl fmt::Display for Fixture {
     }
 }
 
+/// The folder `tests/fixtures` and those that `TRITMARK_FIXTURES` names.
+pub fn folders() -> Vec<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let more = std::env::var_os("TRITMARK_FIXTURES").unwrap_or_default();
+    std::iter::once(own).chain(std::env::split_paths(&more).filter(|p| !p.as_os_str().is_empty())).collect()
+}
+
 impl Fixture {
-    /// Every checkpoint in `tests/fixtures` and in the folders that `TRITMARK_FIXTURES` names.
+    /// Every checkpoint in the [`folders`].
     pub fn all() -> Vec<Fixture> {
-        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        let more = std::env::var_os("TRITMARK_FIXTURES").unwrap_or_default();
-        let folders =
-            std::iter::once(own).chain(std::env::split_paths(&more).filter(|p| !p.as_os_str().is_empty()));
         let mut found = vec![];
-        for folder in folders {
+        for folder in folders() {
             let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
             let paths = entries.map(|e| e.unwrap().path()).chain([folder]);
             found

@@ -17,6 +17,10 @@ use std::ops::Range;
 /// Positions of a block.
 const BLOCK: usize = 256;
 
+/// Dimensions that are summed in a row; the sums of these parts are then added. Scores stand in an
+/// exponent, so their rounding errors weigh more than those of other sums.
+const PART: usize = 16;
+
 /// Queries of a tile, on any CPU: how many share a pass over keys and values.
 const TILE: usize = 12;
 
@@ -94,7 +98,7 @@ pub struct Scratch {
 /// The state of one tile of queries.
 #[derive(Debug, Clone, Default)]
 struct Work {
-    /// Scaled queries `[TILE, head_dim]`.
+    /// Queries `[TILE, head_dim]`.
     queries: Vec<f32>,
     /// Scores, then exponentials `[TILE, BLOCK]`.
     scores: Vec<f32>,
@@ -138,12 +142,10 @@ impl Partial {
 }
 
 impl Work {
-    /// Gathers the tile's queries, scaled.
-    fn load(&mut self, tile: &Tile, queries: &[f32], scale: f32, dim: usize, width: usize) {
+    /// Gathers the tile's queries.
+    fn load(&mut self, tile: &Tile, queries: &[f32], dim: usize, width: usize) {
         for (t, query) in self.queries.chunks_exact_mut(dim).take(tile.count).enumerate() {
-            for (to, v) in query.iter_mut().zip(&queries[tile.offset(t, dim, width)..]) {
-                *to = v * scale;
-            }
+            query.copy_from_slice(&queries[tile.offset(t, dim, width)..][..dim]);
         }
     }
 }
@@ -184,6 +186,8 @@ struct Tile {
     start: usize,
     /// How many positions a row sees at most.
     window: usize,
+    /// Factor of the scores.
+    scale: f32,
 }
 
 impl Tile {
@@ -247,7 +251,7 @@ pub fn attention(
     let tiles = rows.div_ceil(TILE);
     let tile = |i: usize| {
         let first = i % tiles * TILE;
-        Tile { head: i / tiles, group, first, count: TILE.min(rows - first), start, window }
+        Tile { head: i / tiles, group, first, count: TILE.min(rows - first), start, window, scale }
     };
     let out = Shared { data: out.as_mut_ptr(), len: out.len() };
     let write = |tile: &Tile, result: &Partial| {
@@ -262,7 +266,7 @@ pub fn attention(
         scratch.resize(pool, dim, 0);
         pool.tasks_with(&mut scratch.workers, cache.kv_heads * tiles, |work, i| {
             let tile = tile(i);
-            work.load(&tile, queries, scale, dim, width);
+            work.load(&tile, queries, dim, width);
             for (n, block) in tile.blocks().enumerate() {
                 let Work { queries, scores, block: part, merged } = &mut *work;
                 attend(cache, &tile, block, queries, scores, if n == 0 { merged } else { part });
@@ -281,7 +285,7 @@ pub fn attention(
         let parts = &mut scratch.partial[..cache.kv_heads * tiles * split];
         pool.tasks_with2(&mut scratch.workers, parts, |work, i, part| {
             let tile = tile(i / split);
-            work.load(&tile, queries, scale, dim, width);
+            work.load(&tile, queries, dim, width);
             attend(cache, &tile, blocks.start + i % split, &work.queries, &mut work.scores, part);
         });
         for (i, parts) in parts.chunks_exact_mut(split).enumerate() {
@@ -332,9 +336,17 @@ fn attend_body<S: Simd>(
     for panel in 0..seen.div_ceil(PANEL) {
         let lines = &cache.keys[(tile.head * capacity + start) / PANEL * dim + panel * dim..][..dim];
         for_each_tile!(S, tile.count, |first, T| {
-            let sums = multiply::<S, f32, T>(simd, lines, &queries[first * dim..], dim);
-            for (t, sums) in (first..).zip(&sums) {
-                scores[t * BLOCK + panel * PANEL..][..PANEL].copy_from_slice(sums);
+            let mut total = [[0.0; PANEL]; T];
+            for (i, part) in lines.chunks(PART).enumerate() {
+                let sums = multiply::<S, f32, T>(simd, part, &queries[first * dim + i * PART..], dim);
+                for (to, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                    *to += sum;
+                }
+            }
+            for (t, sums) in (first..).zip(&total) {
+                for (to, sum) in scores[t * BLOCK + panel * PANEL..].iter_mut().zip(sums) {
+                    *to = sum * tile.scale;
+                }
             }
         });
     }

@@ -20,6 +20,8 @@ enum Panels {
     F32(Lines<f32>),
     F16(Lines<f16>),
     Bf16(Lines<bf16>),
+    /// With the scale of each row.
+    Int8(Lines<i8>, Vec<f32>),
 }
 
 /// Takes the 32 sums of (panel, token).
@@ -56,6 +58,41 @@ impl FloatRows {
         Self { rows, cols, panels: Panels::Bf16(pack(pool, rows, cols, data)) }
     }
 
+    /// The same matrix with its rows rounded to int8: `round(w · 127 / absmax)`, each with a scale of
+    /// its own. This is not exact: a value is off by up to `absmax / 254`.
+    pub fn to_int8(&self, pool: &Pool) -> Self {
+        fn round<E: Element>(pool: &Pool, panels: &[Line<E>], rows: usize, cols: usize) -> Panels {
+            let mut lines = Lines::new(panels.len());
+            let mut scales = vec![0.0; panels.len() / cols * PANEL];
+            pool.chunks_mut2((&mut lines, cols), (&mut scales, PANEL), |p, lines, scales| {
+                let panel = &panels[p * cols..][..cols];
+                for (row, scale) in scales.iter_mut().enumerate() {
+                    let values = || panel.iter().map(|line| line.0[E::place(row)].to_f32());
+                    let absmax = values().fold(0.0, |max: f32, v| max.max(v.abs()));
+                    let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
+                    for (line, v) in lines.iter_mut().zip(values()) {
+                        line.0[row] = (v * inverse).round_ties_even() as i8;
+                    }
+                    *scale = absmax / 127.0;
+                }
+            });
+            scales.truncate(rows);
+            Panels::Int8(lines, scales)
+        }
+        let (rows, cols) = (self.rows, self.cols);
+        let panels = match &self.panels {
+            Panels::F32(p) => round(pool, p, rows, cols),
+            Panels::F16(p) => round(pool, p, rows, cols),
+            Panels::Bf16(p) => round(pool, p, rows, cols),
+            Panels::Int8(p, scales) => {
+                let mut copy = Lines::new(p.len());
+                copy.copy_from_slice(p);
+                Panels::Int8(copy, scales.clone())
+            }
+        };
+        Self { rows, cols, panels }
+    }
+
     /// Number of outputs.
     pub fn rows(&self) -> usize {
         self.rows
@@ -72,15 +109,17 @@ impl FloatRows {
             Panels::F32(p) => size_of_val(&p[..]),
             Panels::F16(p) => size_of_val(&p[..]),
             Panels::Bf16(p) => size_of_val(&p[..]),
+            Panels::Int8(p, scales) => size_of_val(&p[..]) + size_of_val(&scales[..]),
         }
     }
 
-    /// Name of the stored precision: `f32`, `f16`, `bf16`.
+    /// Name of the stored precision: `f32`, `f16`, `bf16`, `int8`.
     pub fn precision(&self) -> &'static str {
         match self.panels {
             Panels::F32(_) => "f32",
             Panels::F16(_) => "f16",
             Panels::Bf16(_) => "bf16",
+            Panels::Int8(..) => "int8",
         }
     }
 
@@ -100,6 +139,10 @@ impl FloatRows {
             Panels::F32(p) => copy(p, r, out),
             Panels::F16(p) => copy(p, r, out),
             Panels::Bf16(p) => copy(p, r, out),
+            Panels::Int8(p, scales) => {
+                copy(p, r, out);
+                out.iter_mut().for_each(|v| *v *= scales[r]);
+            }
         }
     }
 
@@ -114,9 +157,10 @@ impl FloatRows {
             return;
         }
         match &self.panels {
-            Panels::F32(p) => self.spread(pool, p, x, tokens, out, multiply_f32),
-            Panels::F16(p) => self.spread(pool, p, x, tokens, out, multiply_f16),
-            Panels::Bf16(p) => self.spread(pool, p, x, tokens, out, multiply_bf16),
+            Panels::F32(p) => self.spread(pool, p, &[], x, tokens, out, multiply_f32),
+            Panels::F16(p) => self.spread(pool, p, &[], x, tokens, out, multiply_f16),
+            Panels::Bf16(p) => self.spread(pool, p, &[], x, tokens, out, multiply_bf16),
+            Panels::Int8(p, scales) => self.spread(pool, p, scales, x, tokens, out, multiply_i8),
         }
     }
 
@@ -124,6 +168,7 @@ impl FloatRows {
         &self,
         pool: &Pool,
         panels: &[Line<E>],
+        scales: &[f32],
         x: &[f32],
         tokens: usize,
         out: &mut [f32],
@@ -139,8 +184,13 @@ impl FloatRows {
             let first = task * step;
             let panels = &panels[first * self.cols..count.min(first + step) * self.cols];
             multiply(panels, self.cols, x, tokens, &mut |panel, token, sums| {
+                let row = (first + panel) * PANEL;
                 // SAFETY: each task has panels of its own, and comes once.
-                unsafe { out.write(token, (first + panel) * PANEL, sums) };
+                let out = unsafe { out.get(token, row) };
+                out.copy_from_slice(&sums[..out.len()]);
+                for (v, scale) in out.iter_mut().zip(scales.iter().skip(row)) {
+                    *v *= scale;
+                }
             });
         });
     }
@@ -159,20 +209,21 @@ struct Columns {
     len: usize,
 }
 
-// SAFETY: `write` demands that no two threads write the same rows.
+// SAFETY: `get` demands that no two threads have the same elements.
 unsafe impl Sync for Columns {}
 
 impl Columns {
-    /// Writes one token's sums of the rows from `row` on; those past the last row are left out.
+    /// One token's outputs of the up to 32 rows from `row` on.
     ///
     /// # Safety
-    /// No other thread writes these rows, and the output's borrow is alive.
-    unsafe fn write(&self, token: usize, row: usize, sums: &[f32; PANEL]) {
+    /// Nobody else may hold these, and the output's borrow must be alive.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn get(&self, token: usize, row: usize) -> &mut [f32] {
         let count = PANEL.min(self.rows - row);
         let at = token * self.rows + row;
         assert!(at + count <= self.len);
-        // SAFETY: in bounds as asserted; nobody else touches these elements.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), count) }.copy_from_slice(&sums[..count]);
+        // SAFETY: in bounds as asserted; exclusive as demanded.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), count) }
     }
 }
 
@@ -230,6 +281,7 @@ macro_rules! multiply_of {
 multiply_of!(multiply_f32, f32);
 multiply_of!(multiply_f16, f16);
 multiply_of!(multiply_bf16, bf16);
+multiply_of!(multiply_i8, i8);
 
 #[cfg(test)]
 mod tests {
@@ -281,6 +333,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn int8_is_near_and_follows_the_law_with_a_scale_behind() {
+        let (rows, cols, tokens) = (45, 30, 5);
+        let pool = Pool::new(2);
+        let (mut w, x) = (values(10, rows * cols), values(11, tokens * cols));
+        w[7 * cols..8 * cols].fill(0.0);
+        let rounded = FloatRows::from_f32(&pool, rows, cols, &w).to_int8(&pool);
+        assert_eq!((rounded.precision(), rounded.bytes()), ("int8", 64 * cols + 4 * rows));
+        let Panels::Int8(_, scales) = &rounded.panels else { panic!("not int8") };
+        let (mut row, mut codes) = (vec![0.0; cols], vec![]);
+        for (r, exact) in w.chunks(cols).enumerate() {
+            rounded.row(r, &mut row);
+            let absmax = exact.iter().fold(0f32, |m, v| m.max(v.abs()));
+            assert!(row.iter().zip(exact).all(|(a, b)| (a - b).abs() <= absmax / 253.0), "row {r}");
+            codes.extend(row.iter().map(|v| if scales[r] > 0.0 { (v / scales[r]).round() } else { 0.0 }));
+        }
+        let found = equal_on_every_level(|| {
+            let mut out = vec![0.0; tokens * rows];
+            rounded.matmul(&pool, &x, tokens, &mut out);
+            out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        });
+        let expected = law(&codes, &x, tokens, rows, cols).into_iter().zip(scales.iter().cycle());
+        let expected: Vec<_> = expected.map(|(v, s)| (f32::from_bits(v) * s).to_bits()).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]

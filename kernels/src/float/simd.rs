@@ -30,6 +30,8 @@ pub(super) trait Simd: Copy {
     fn widen_bf16(self, x: &[bf16; 2 * LANES]) -> (Self::V, Self::V);
     /// Exact values.
     fn widen_f16(self, x: &[f16; LANES]) -> Self::V;
+    /// Exact values.
+    fn widen_i8(self, x: &[i8; LANES]) -> Self::V;
 }
 
 /// Plain Rust, for any CPU.
@@ -78,6 +80,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn widen_f16(self, x: &[f16; LANES]) -> Self::V {
         x.map(f16::to_f32)
+    }
+
+    #[inline(always)]
+    fn widen_i8(self, x: &[i8; LANES]) -> Self::V {
+        x.map(f32::from)
     }
 }
 
@@ -165,6 +172,12 @@ mod x86_64 {
             // SAFETY: the token proves AVX-512 F; the array is 32 readable bytes.
             unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
         }
+
+        #[inline(always)]
+        fn widen_i8(self, x: &[i8; LANES]) -> __m512 {
+            // SAFETY: the token proves AVX-512 F; the array is 16 readable bytes.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+        }
     }
 
     impl Simd for Avx2 {
@@ -224,6 +237,16 @@ mod x86_64 {
             unsafe {
                 let (a, b) = (_mm_loadu_si128(x.as_ptr().cast()), _mm_loadu_si128(x.as_ptr().add(8).cast()));
                 [_mm256_cvtph_ps(a), _mm256_cvtph_ps(b)]
+            }
+        }
+
+        #[inline(always)]
+        fn widen_i8(self, x: &[i8; LANES]) -> Self::V {
+            // SAFETY: the token proves AVX2; the array is 16 readable bytes.
+            unsafe {
+                let v = _mm_loadu_si128(x.as_ptr().cast());
+                let (a, b) = (_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_bsrli_si128::<8>(v)));
+                [_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)]
             }
         }
     }
@@ -293,6 +316,21 @@ mod aarch64 {
         #[inline(always)]
         fn widen_f16(self, x: &[f16; LANES]) -> Self::V {
             self.load(&x.map(f16::to_f32))
+        }
+
+        #[inline(always)]
+        fn widen_i8(self, x: &[i8; LANES]) -> Self::V {
+            // SAFETY: the target requires NEON; the array is 16 readable bytes.
+            unsafe {
+                let v = vld1q_s8(x.as_ptr());
+                let (a, b) = (vmovl_s8(vget_low_s8(v)), vmovl_s8(vget_high_s8(v)));
+                [
+                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(a))),
+                    vcvtq_f32_s32(vmovl_s16(vget_high_s16(a))),
+                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(b))),
+                    vcvtq_f32_s32(vmovl_s16(vget_high_s16(b))),
+                ]
+            }
         }
     }
 }

@@ -14,9 +14,9 @@ use std::ops::{Deref, DerefMut};
 /// Rows of a panel.
 pub(super) const PANEL: usize = 2 * LANES;
 
-/// One column of a panel, aligned to cache lines.
+/// One column of a panel: half a cache line or some whole ones.
 #[derive(Clone, Copy)]
-#[repr(C, align(64))]
+#[repr(C, align(32))]
 pub(super) struct Line<E>(pub [E; PANEL]);
 
 /// Lines of zeros, in huge pages where large.
@@ -40,7 +40,7 @@ impl<E: Element> Deref for Lines<E> {
     type Target = [Line<E>];
 
     fn deref(&self) -> &[Line<E>] {
-        // SAFETY: the buffer holds `count` lines, begins at a multiple of 64, the alignment of a line,
+        // SAFETY: the buffer holds `count` lines, begins at a multiple of 64, enough for a line,
         // and is initialised; a line is nothing but elements, which may have any bits.
         unsafe { std::slice::from_raw_parts(self.bytes.bytes().as_ptr().cast(), self.count()) }
     }
@@ -57,7 +57,7 @@ impl<E: Element> DerefMut for Lines<E> {
 /// A stored float.
 ///
 /// # Safety
-/// Any bits are a value, all bits zero are 0, and it needs no more than 64 bytes of alignment.
+/// Any bits are a value, all bits zero are 0, and it needs no more than 32 bytes of alignment.
 pub(super) unsafe trait Element: Copy + Send + Sync {
     /// Where row `row` of a panel stands in its lines.
     fn place(row: usize) -> usize {
@@ -97,6 +97,19 @@ unsafe impl Element for f16 {
     fn widen<S: Simd>(simd: S, line: &[Self; PANEL]) -> (S::V, S::V) {
         let (a, b) = halves(line);
         (simd.widen_f16(a), simd.widen_f16(b))
+    }
+}
+
+// SAFETY: an integer of one byte.
+unsafe impl Element for i8 {
+    fn to_f32(self) -> f32 {
+        self.into()
+    }
+
+    #[inline(always)]
+    fn widen<S: Simd>(simd: S, line: &[Self; PANEL]) -> (S::V, S::V) {
+        let (a, b) = halves(line);
+        (simd.widen_i8(a), simd.widen_i8(b))
     }
 }
 

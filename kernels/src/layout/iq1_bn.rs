@@ -79,14 +79,11 @@ impl Layout for Iq1Bn {
             let (d, row) = row.split_at(SCALE);
             let mut zero = true;
             for (i, &byte) in row.iter().enumerate() {
-                let trits = TRITS[byte as usize];
-                let (_, _, n) = codes(i % BYTES);
-                // The most significant digit comes first in the table.
-                let spare = &trits[..5 - n];
-                if DIGITS[byte as usize] > 5 || spare.iter().any(|&q| q != -1) {
+                let four = i % BYTES == BYTES - 1;
+                if DIGITS[byte as usize] > 5 || four && byte > encode(80) {
                     return Err(UnpackError::Code { offset: r * (len / rows) + SCALE + i, byte });
                 }
-                zero &= trits[5 - n..].iter().all(|&q| q == 0);
+                zero &= byte == encode(if four { 40 } else { 121 });
             }
             if !zero {
                 scale.state(f16::from_le_bytes([d[0], d[1]]).to_f32())?;

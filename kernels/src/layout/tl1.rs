@@ -56,17 +56,17 @@ impl Tl1 {
     }
 }
 
-/// Offset of the byte with columns `col..col + 4` of `row`.
-fn at(tile: Tile, cols: usize, row: usize, col: usize) -> usize {
+/// Offsets of the bytes of a row, from its first four columns to its last.
+fn offsets(tile: Tile, cols: usize, row: usize) -> impl Iterator<Item = usize> {
     let Tile { rows: bm_outer, cols: bk, inner_rows: bm } = tile;
     let by = 256 / bm;
-    let weights = row / bm_outer * bm_outer * cols
-        + col / bk * bm_outer * bk
-        + row % bm_outer / bm * bm * bk
-        + col % bk / by * bm * by
-        + row % bm / 16 * 16 * by
-        + col % by / 4 * 16 * 4;
-    weights / 4 + row % 16
+    let weights = row / bm_outer * bm_outer * cols + row % bm_outer / bm * bm * bk + row % bm / 16 * 16 * by;
+    let start = weights / 4 + row % 16;
+    // Four columns of 16 rows are 16 bytes, `by` columns of `bm` rows 64.
+    (0..cols / bk).flat_map(move |tile| {
+        let tile = start + tile * bm_outer * bk / 4;
+        (0..bk / by).flat_map(move |i| (0..by / 4).map(move |j| tile + 64 * i + 16 * j))
+    })
 }
 
 /// The pairs of trits that each byte stands for.
@@ -127,8 +127,8 @@ impl Layout for Tl1 {
         assert_eq!(out.len(), self.packed_len(rows, cols)?);
         let tile = self.tile(rows, cols);
         for row in 0..rows {
-            for (i, quad) in trits.row(row).chunks_exact(4).enumerate() {
-                out[at(tile, cols, row, 4 * i)] = encode(quad);
+            for (quad, at) in trits.row(row).chunks_exact(4).zip(offsets(tile, cols, row)) {
+                out[at] = encode(quad);
             }
         }
         write_tail(&mut out[rows * cols / 4..], scale);
@@ -145,8 +145,8 @@ impl Layout for Tl1 {
     fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]) {
         assert!(row < rows && out.len() == cols);
         let tile = self.tile(rows, cols);
-        for (i, quad) in out.chunks_exact_mut(4).enumerate() {
-            quad.copy_from_slice(&decode(bytes[at(tile, cols, row, 4 * i)]));
+        for (quad, at) in out.chunks_exact_mut(4).zip(offsets(tile, cols, row)) {
+            quad.copy_from_slice(&decode(bytes[at]));
         }
     }
 }

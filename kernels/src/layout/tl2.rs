@@ -88,31 +88,31 @@ fn slot(row: usize) -> usize {
 }
 
 impl Parts {
-    /// Offset, counted in weights, of the group of `width` columns from `col` on of 32 rows that
-    /// `row` is in, among `cols` columns in tiles of `tile_cols`.
-    fn group(&self, cols: usize, tile_cols: usize, width: usize, row: usize, col: usize) -> usize {
+    /// The weights before the 32 rows that `row` is in, in tile `j` of tiles of `tile_cols` of `cols`
+    /// columns.
+    fn before(&self, row: usize, j: usize, cols: usize, tile_cols: usize) -> usize {
         let bm = self.tile.rows;
-        row / bm * bm * cols
-            + col / tile_cols * bm * tile_cols
-            + row % bm / 32 * 32 * tile_cols
-            + col % tile_cols / width * 32 * width
+        row / bm * bm * cols + j * bm * tile_cols + row % bm / 32 * 32 * tile_cols
     }
 
-    /// Offset of the magnitudes of the triples at `col` and `col + 3`.
-    fn magnitudes(&self, row: usize, col: usize) -> usize {
-        self.group(self.triple_cols, self.tile.cols, 6, row, col) / 6 + slot(row)
+    /// For each 24 columns of the triples of a row: the offset of the first of four bytes of
+    /// magnitudes, [`STEP`] apart, and the offset of the word of signs.
+    fn triples(self, row: usize) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.triple_cols / self.tile.cols).flat_map(move |j| {
+            let before = self.before(row, j, self.triple_cols, self.tile.cols);
+            (0..self.tile.cols / 24).map(move |i| {
+                let magnitudes = before / 6 + i * 4 * STEP + slot(row);
+                (magnitudes, self.signs + before / 24 + i * STEP + 2 * (row % 16))
+            })
+        })
     }
 
-    /// Offset and bit of the sign of the triple at `col`.
-    fn sign(&self, row: usize, col: usize) -> (usize, u8) {
-        let group = self.group(self.triple_cols, self.tile.cols, 24, row, col) / 24;
-        let bit = 15 - (2 * (col % 24 / 3) + row % 32 / 16);
-        (self.signs + group + 2 * (row % 16) + bit / 8, 1 << (bit % 8))
-    }
-
-    /// Offset of the pairs of columns `triple_cols + col..` and the next three.
-    fn pair(&self, row: usize, col: usize) -> usize {
-        self.pairs + self.group(self.pair_cols, 32, 4, row, col) / 4 + slot(row)
+    /// Offsets of the bytes of the pairs of a row.
+    fn pairs(self, row: usize) -> impl Iterator<Item = usize> {
+        (0..self.pair_cols / 32).flat_map(move |j| {
+            let before = self.before(row, j, self.pair_cols, 32);
+            (0..8).map(move |i| self.pairs + before / 4 + i * STEP + slot(row))
+        })
     }
 
     /// End of the pairs.
@@ -121,10 +121,40 @@ impl Parts {
     }
 }
 
+/// Bytes of 32 rows in each of the parts.
+const STEP: usize = 32;
+
+/// The bit of triple `i` of a word of signs.
+fn sign(row: usize, i: usize) -> u16 {
+    0x8000 >> (2 * i + row % 32 / 16)
+}
+
 /// t of three weights.
 fn triple(w: &[i8]) -> i8 {
     9 * w[0] + 3 * w[1] + w[2]
 }
+
+/// The magnitude of triple `i` of those whose first byte is at `at`.
+fn magnitude(bytes: &[u8], at: usize, i: usize) -> u8 {
+    let byte = bytes[at + i / 2 * STEP];
+    if i.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
+}
+
+/// The word of signs at `at`.
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The weights of t + 13.
+static TRIPLES: [[i8; 3]; 27] = {
+    let mut table = [[0; 3]; 27];
+    let mut v = 0;
+    while v < 27 {
+        table[v] = [(v / 9) as i8 - 1, (v / 3 % 3) as i8 - 1, (v % 3) as i8 - 1];
+        v += 1;
+    }
+    table
+};
 
 impl Layout for Tl2 {
     fn name(&self) -> &'static str {
@@ -163,18 +193,17 @@ impl Layout for Tl2 {
         let parts = self.parts(rows, cols);
         for row in 0..rows {
             let (triples, pairs) = trits.row(row).split_at(parts.triple_cols);
-            for (i, w) in triples.chunks_exact(6).enumerate() {
-                let (first, second) = (triple(&w[..3]), triple(&w[3..]));
-                out[parts.magnitudes(row, 6 * i)] = first.unsigned_abs() << 4 | second.unsigned_abs();
-            }
-            for (i, w) in triples.chunks_exact(3).enumerate() {
-                if triple(w) < 0 {
-                    let (at, bit) = parts.sign(row, 3 * i);
-                    out[at] |= bit;
+            for (w, (magnitudes, signs)) in triples.chunks_exact(24).zip(parts.triples(row)) {
+                let mut word = word(out, signs);
+                for (i, w) in w.chunks_exact(3).enumerate() {
+                    let t = triple(w);
+                    out[magnitudes + i / 2 * STEP] |= t.unsigned_abs() << if i % 2 == 0 { 4 } else { 0 };
+                    word |= if t < 0 { sign(row, i) } else { 0 };
                 }
+                out[signs..signs + 2].copy_from_slice(&word.to_le_bytes());
             }
-            for (i, w) in pairs.chunks_exact(4).enumerate() {
-                out[parts.pair(row, 4 * i)] = encode(w);
+            for (w, at) in pairs.chunks_exact(4).zip(parts.pairs(row)) {
+                out[at] = encode(w);
             }
         }
         write_tail(tail, scale);
@@ -190,11 +219,9 @@ impl Layout for Tl2 {
         }
         // A negative zero is a triple that no writer makes.
         for row in 0..rows {
-            for col in (0..parts.triple_cols).step_by(3) {
-                let byte = bytes[parts.magnitudes(row, col - col % 6)];
-                let magnitude = if col % 6 == 0 { byte >> 4 } else { byte & 15 };
-                let (offset, bit) = parts.sign(row, col);
-                if magnitude == 0 && bytes[offset] & bit != 0 {
+            for (magnitudes, offset) in parts.triples(row) {
+                let signs = word(bytes, offset);
+                if (0..8).any(|i| magnitude(bytes, magnitudes, i) == 0 && signs & sign(row, i) != 0) {
                     return Err(UnpackError::Code { offset, byte: bytes[offset] });
                 }
             }
@@ -207,16 +234,17 @@ impl Layout for Tl2 {
         assert!(row < rows && out.len() == cols);
         let parts = self.parts(rows, cols);
         let (triples, pairs) = out.split_at_mut(parts.triple_cols);
-        for (i, w) in triples.chunks_exact_mut(3).enumerate() {
-            let byte = bytes[parts.magnitudes(row, 6 * (i / 2))];
-            let magnitude = if i % 2 == 0 { byte >> 4 } else { byte & 15 } as i8;
-            let (at, bit) = parts.sign(row, 3 * i);
-            // Digits of t + 13 are the three codes.
-            let v = 13 + if bytes[at] & bit == 0 { magnitude } else { -magnitude };
-            w.copy_from_slice(&[v / 9 - 1, v / 3 % 3 - 1, v % 3 - 1]);
+        for (w, (magnitudes, signs)) in triples.chunks_exact_mut(24).zip(parts.triples(row)) {
+            let signs = word(bytes, signs);
+            for (i, w) in w.chunks_exact_mut(3).enumerate() {
+                let magnitude = magnitude(bytes, magnitudes, i) as i8;
+                let t = if signs & sign(row, i) == 0 { magnitude } else { -magnitude };
+                // Out of bounds only for bytes that did not pass the check.
+                w.copy_from_slice(&TRIPLES[(t + 13).clamp(0, 26) as usize]);
+            }
         }
-        for (i, w) in pairs.chunks_exact_mut(4).enumerate() {
-            w.copy_from_slice(&decode(bytes[parts.pair(row, 4 * i)]));
+        for (w, at) in pairs.chunks_exact_mut(4).zip(parts.pairs(row)) {
+            w.copy_from_slice(&decode(bytes[at]));
         }
     }
 }

@@ -114,7 +114,7 @@ impl Layout for Tq1_0 {
                     if DIGITS[byte as usize] > per_byte as u8 {
                         return Err(UnpackError::Code { offset: i * BYTES + first + j, byte });
                     }
-                    zero &= TRITS[byte as usize][..per_byte].iter().all(|&q| q == 0);
+                    zero &= byte == encode(if per_byte == 4 { 3 * 40 } else { 121 });
                 }
             }
             if !zero {

@@ -60,6 +60,14 @@ const FLOATS: &[(u32, Form)] = &[
     (30, Form::Bf16),
 ];
 
+impl PartialEq for Form {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Form {}
+
 impl Form {
     /// The ggml id under which this form is written; `None` for layouts that no GGUF holds.
     pub fn id(self) -> Option<u32> {
@@ -126,7 +134,10 @@ pub struct Resolved {
 pub struct Resolution {
     /// One for each tensor.
     pub forms: Vec<Resolved>,
-    /// What had to be assumed, in full sentences.
+    /// Layouts of equal length that fit the same tensors, where the file leaves that open: the one
+    /// that is taken for want of better knowledge, then the others.
+    pub open: Vec<Vec<&'static dyn Layout>>,
+    /// What had to be assumed beside that, in full sentences.
     pub notes: Vec<String>,
 }
 
@@ -141,7 +152,7 @@ pub fn resolve(
     alignment: u64,
     dialect: Option<&str>,
 ) -> Result<Resolution, (String, String)> {
-    let mut notes = vec![];
+    let (mut open, mut notes) = (vec![], vec![]);
     let mut meaning: HashMap<u32, Form> = HashMap::new();
     for (id, names) in TERNARY {
         let of_id: Vec<&Tensor> = tensors.iter().filter(|t| t.kind == *id).collect();
@@ -158,10 +169,7 @@ pub fn resolve(
         }
         let taken_name = taken.name();
         if !others.is_empty() {
-            notes.push(format!(
-                "Nothing in the file proves the arrangement of its {taken_name} tensors: {taken_name} is assumed, {} would be equally long (--dialect).",
-                others.join(" or ")
-            ));
+            open.push(fits);
         }
         if stated.is_none() && taken_name.starts_with("tl") {
             notes.push(format!(
@@ -187,7 +195,7 @@ pub fn resolve(
         }
         Ok(Resolved { form, len })
     });
-    Ok(Resolution { forms: forms.collect::<Result<_, _>>()?, notes })
+    Ok(Resolution { forms: forms.collect::<Result<_, _>>()?, open, notes })
 }
 
 fn layout_len(layout: &dyn Layout, tensor: &Tensor) -> Option<usize> {

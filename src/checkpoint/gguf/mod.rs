@@ -1,17 +1,21 @@
 //! GGUF files of every dialect that ternary models come in.
 
+mod arrangement;
 pub mod form;
 pub mod names;
 pub mod quant;
 pub mod reader;
+pub mod runtime;
 mod settings;
 pub mod tokenizer;
 pub mod writer;
 
 use super::config::{LinearKind, ModelConfig};
 use super::role::{LayerRole, Linear, Role};
+use super::ternarise::{self, Floats, NotTernary};
 use super::{Checkpoint, Container, FloatData, FloatTensor, OpenOptions, Provenance, TensorInfo, Ternary};
 use crate::error::{Error, Result};
+use arrangement::Evidence;
 use form::{Form, Resolved};
 use half::{bf16, f16};
 use reader::Reader;
@@ -19,10 +23,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use tritmark_kernels::Trits;
-use tritmark_kernels::layout::ScaleForm;
+use tritmark_kernels::layout::{Layout, ScaleForm};
 
 /// Key under which we write the layout of the ternary tensors: it settles what ids leave open.
 pub const LAYOUT_KEY: &str = "tritmark.layout";
+
+/// Key under which we write where the weights come from.
+pub const ORIGIN_KEY: &str = "tritmark.origin";
 
 /// Opens a GGUF file; `options` state what it leaves open.
 ///
@@ -76,16 +83,22 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     if permuted {
         gguf.heads = Some((config.heads, config.kv_heads));
     }
+    for layouts in &resolution.open {
+        notes.push(gguf.arrange(layouts, &config)?);
+    }
     config.linear = gguf.linear_kind(&config)?;
     gguf.infos = gguf.infos();
     let tokenizer = tokenizer::to_json(&gguf.reader, &mut notes)?;
+    let origin =
+        gguf.reader.text(ORIGIN_KEY)?.and_then(|s| serde_json::from_str::<serde_json::Value>(s).ok());
+    let post_training = origin.is_some_and(|o| o["post_training"] == true);
     let provenance = Provenance {
         name: path.display().to_string(),
         files: vec![path],
         family: settings::family(&config).into(),
         dialect: gguf.dialect()?,
         scale_rule: gguf.scale_rule(),
-        post_training: false,
+        post_training,
         notes,
     };
     Ok(Checkpoint::new(config, provenance, tokenizer, Box::new(gguf)))
@@ -136,6 +149,44 @@ impl Gguf {
 
     fn error(&self, tensor: &reader::Tensor, message: impl ToString) -> Error {
         Error::tensor(self.reader.path(), &tensor.name, message.to_string())
+    }
+
+    /// Settles which of several layouts of equal length the tensors of the first one have; says how.
+    fn arrange(&mut self, layouts: &[&'static dyn Layout], config: &ModelConfig) -> Result<String> {
+        let mut evidence = vec![];
+        // Of the matrices with a norm right before them, the widest and the one that leads there.
+        for layer in 0..config.layers.min(4) {
+            for (linear, norm) in [
+                (Linear::Down, LayerRole::FfnSubNorm),
+                (Linear::Up, LayerRole::FfnNorm),
+                (Linear::Q, LayerRole::AttnNorm),
+            ] {
+                let (tensor, form, bytes) = self.find(Role::Layer(layer, LayerRole::Linear(linear)))?;
+                let norm = Role::Layer(layer, norm);
+                let same = matches!(form, Form::Packed(l) if l.name() == layouts[0].name());
+                if same && self.by_role.contains_key(&norm) {
+                    let (rows, cols) = form::matrix(tensor);
+                    evidence.push(Evidence { rows, cols, bytes, norm: self.float(norm)?.to_f32() });
+                }
+            }
+        }
+        let told = arrangement::tell(layouts, &evidence);
+        let (assumed, taken) = (layouts[0].name(), told.unwrap_or(layouts[0]));
+        for resolved in &mut self.forms {
+            if matches!(resolved.form, Form::Packed(l) if l.name() == assumed) {
+                resolved.form = Form::Packed(taken);
+            }
+        }
+        let others: Vec<_> = layouts.iter().map(|l| l.name()).filter(|name| *name != taken.name()).collect();
+        let (taken, others) = (taken.name(), others.join(" or "));
+        Ok(match told {
+            Some(_) => format!(
+                "The file does not state the arrangement of its ternary tensors; the weights themselves tell that it is {taken}, not {others} (--dialect overrides)."
+            ),
+            None => format!(
+                "The arrangement of the ternary tensors is ambiguous: {taken} is assumed, {others} would be equally long and nothing in the file tells them apart (--dialect)."
+            ),
+        })
     }
 
     /// Directory entry, form and bytes of a tensor.
@@ -226,10 +277,13 @@ impl Gguf {
         }
     }
 
-    /// Whether a scale can be meant; a matrix of zeros needs none.
-    fn sound_scale(&self, tensor: &reader::Tensor, scale: f32, zero: bool) -> Result<f32> {
-        if scale.is_finite() && (scale > 0.0 || zero) {
-            return Ok(scale);
+    /// The matrix, if its scale can be meant; a matrix of zeros needs none.
+    fn sound(&self, tensor: &reader::Tensor, trits: Trits, scale: f32) -> Result<Ternary> {
+        if scale.is_finite() && scale > 0.0 {
+            return Ok(Ternary { trits, scale });
+        }
+        if trits.as_slice().iter().all(|&t| t == 0) {
+            return Ok(Ternary { trits, scale: 1.0 });
         }
         Err(self
             .error(tensor, format!("its scale is {scale}, expected a positive number"))
@@ -254,27 +308,23 @@ impl Container for Gguf {
 
     fn ternary(&self, role: Role) -> Result<Ternary> {
         let (tensor, form, bytes) = self.find(role)?;
-        let Form::Packed(layout) = form else {
-            let float = self.float(role)?;
-            let (scale, trits) = dequantised(&float).map_err(|found| {
-                self.error(tensor, format!("expected ternary weights, but it has {found}"))
-            })?;
-            let (rows, cols) = form::matrix(tensor);
-            let trits = Trits::new(rows, cols, trits).map_err(|e| Error::Bug(e.to_string()))?;
-            return Ok(Ternary { trits, scale: scale * self.scale_beside(role)? });
-        };
         let (rows, cols) = form::matrix(tensor);
-        let stored = layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?;
-        let order = self.row_order(role, rows);
-        let mut data = vec![0; rows * cols];
-        for (row, out) in data.chunks_exact_mut(cols).enumerate() {
-            let row = order.as_ref().map_or(row, |order| order.in_file(row));
-            layout.unpack_row(rows, cols, bytes, row, out);
-        }
-        let trits = Trits::new(rows, cols, data).map_err(|e| self.error(tensor, e))?;
-        let scale = stored.unwrap_or(0.0) * self.scale_beside(role)?;
-        let zero = scale == 0.0 && trits.as_slice().iter().all(|&t| t == 0);
-        Ok(Ternary { scale: self.sound_scale(tensor, scale, zero)?, trits })
+        let (trits, scale) = match form {
+            Form::Packed(layout) => {
+                let scale = layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?;
+                let order = self.row_order(role, rows);
+                let mut data = vec![0; rows * cols];
+                for (row, out) in data.chunks_exact_mut(cols).enumerate() {
+                    let row = order.as_ref().map_or(row, |order| order.in_file(row));
+                    layout.unpack_row(rows, cols, bytes, row, out);
+                }
+                let trits = Trits::new(rows, cols, data).map_err(|e| self.error(tensor, e))?;
+                (trits, scale.unwrap_or(1.0))
+            }
+            _ => dequantised(&self.float(role)?)
+                .map_err(|found| self.error(tensor, format!("expected ternary weights, found {found}")))?,
+        };
+        self.sound(tensor, trits, scale * self.scale_beside(role)?)
     }
 
     fn float(&self, role: Role) -> Result<FloatTensor> {
@@ -347,30 +397,14 @@ fn decode(form: Form, bytes: &[u8]) -> Result<FloatData, String> {
     })
 }
 
-/// Takes values of the form {-s, 0, s} apart: the scale and the trits. A matrix of zeros has scale 0.
+/// Takes values of the form {-s, 0, s} apart.
 ///
 /// # Errors
 /// What else there is, in words.
-fn dequantised(float: &FloatTensor) -> Result<(f32, Vec<i8>), String> {
-    let (mut scale, mut trits) = (0f32, Vec::new());
-    let mut take = |x: f32| {
-        if x != 0.0 && scale == 0.0 {
-            scale = x.abs();
-        }
-        // Also refuses NaN, whose magnitude equals nothing.
-        if x != 0.0 && x.abs() != scale {
-            return Err(format!("values of different magnitude ({scale} and {})", x.abs()));
-        }
-        trits.push(if x == 0.0 { 0 } else { x.signum() as i8 });
-        Ok(())
-    };
-    match &float.data {
-        FloatData::F32(v) => v.iter().try_for_each(|&x| take(x))?,
-        FloatData::F16(v) => v.iter().try_for_each(|x| take(x.to_f32()))?,
-        FloatData::Bf16(v) => v.iter().try_for_each(|x| take(x.to_f32()))?,
-    }
-    if scale.is_infinite() {
-        return Err("infinite values".into());
-    }
-    Ok((scale, trits))
+fn dequantised(float: &FloatTensor) -> Result<(Trits, f32), String> {
+    let (rows, cols) = (float.shape[0], float.shape[1..].iter().product());
+    let result = ternarise::dequantised(rows, cols, Floats::Data(&float.data), None);
+    result.map_err(|NotTernary { at, value }| {
+        format!("the value {value} at row {}, column {}: another magnitude than before", at / cols, at % cols)
+    })
 }

@@ -1,9 +1,11 @@
-//! Byte-level BPE tokenizers: GGUF metadata to the `tokenizers` crate's JSON and back.
+//! Tokenizers: GGUF metadata to the `tokenizers` crate's JSON and back. Byte-level BPE is `gpt2` in GGUF,
+//! SentencePiece is `llama`.
 
 use super::reader::Reader;
 use super::writer::Meta;
+use crate::checkpoint::tokenizer::{Added, Piece, from_pieces};
 use crate::error::{Error, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Pre-tokenizers (how text is cut before merging): names in GGUF, the first being the one we write;
 /// what the `tokenizers` crate calls the same; whether whole words of the vocabulary need no merges.
@@ -93,6 +95,7 @@ pub fn to_json(reader: &Reader, notes: &mut Vec<String>) -> Result<Option<Vec<u8
     match reader.text("tokenizer.ggml.model")? {
         None => return Ok(None),
         Some("gpt2") => {}
+        Some("llama") => return sentencepiece(reader).map(Some),
         Some(other) => {
             notes.push(format!(
                 "Its tokenizer is of the kind '{other}', which is not read: only token ids can be used."
@@ -119,7 +122,7 @@ pub fn to_json(reader: &Reader, notes: &mut Vec<String>) -> Result<Option<Vec<u8
         Some(kinds) => kinds,
         None => vec![kind::NORMAL.into(); tokens.len()],
     };
-    let (mut vocab, mut added) = (serde_json::Map::new(), vec![]);
+    let (mut vocab, mut added) = (Map::new(), vec![]);
     for (id, (token, kind)) in tokens.iter().zip(kinds).enumerate() {
         let special = kind == kind::CONTROL.into();
         if special || kind == kind::USER.into() {
@@ -172,7 +175,94 @@ pub fn to_json(reader: &Reader, notes: &mut Vec<String>) -> Result<Option<Vec<u8
     Ok(Some(tokenizer.to_string().into_bytes()))
 }
 
-/// GGUF metadata of a tokenizer for a model of `vocab` embeddings.
+/// A SentencePiece tokenizer.
+fn sentencepiece(reader: &Reader) -> Result<Vec<u8>> {
+    let bad = |message: String| Error::input(reader.path(), message);
+    let missing = |key: &str| bad(format!("metadata key {key} is missing"));
+    let tokens = reader.texts("tokenizer.ggml.tokens")?.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
+    let scores = reader.floats("tokenizer.ggml.scores")?.ok_or_else(|| missing("tokenizer.ggml.scores"))?;
+    let kinds =
+        reader.ints("tokenizer.ggml.token_type")?.ok_or_else(|| missing("tokenizer.ggml.token_type"))?;
+    if scores.len() != tokens.len() || kinds.len() != tokens.len() {
+        let message =
+            format!("{} tokens, {} scores, {} token types", tokens.len(), scores.len(), kinds.len());
+        return Err(bad(message));
+    }
+    let pieces: Vec<Piece> = tokens
+        .iter()
+        .zip(scores)
+        .zip(&kinds)
+        .map(|((text, score), &kind)| Piece {
+            text: (*text).to_owned(),
+            score: score as f32,
+            kind: u64::try_from(kind).unwrap_or(0),
+        })
+        .collect();
+    let user: Map<String, Value> = pieces
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| p.kind == kind::USER as u64)
+        .map(|(id, p)| (p.text.clone(), id.into()))
+        .collect();
+    // llama.cpp puts a space before a text and behind special tokens, as transformers' newer form does.
+    let mut config = Map::from_iter([
+        ("legacy".to_owned(), false.into()),
+        ("add_bos_token".into(), adds_bos(reader).into()),
+    ]);
+    if let Some(bos) = reader.uint("tokenizer.ggml.bos_token_id")? {
+        let token =
+            tokens.get(bos).ok_or_else(|| bad(format!("the BOS token {bos} is not in the vocabulary")))?;
+        config.insert("bos_token".into(), (*token).into());
+    }
+    from_pieces(reader.path(), &pieces, &Added { config: Some(&config), tokens: Some(&user) })
+}
+
+/// GGUF metadata of a SentencePiece tokenizer: its pieces, and what `tokenizer.json` adds to them.
+///
+/// # Errors
+/// As [`to_metadata`].
+pub fn sentencepiece_metadata(
+    pieces: &[Piece],
+    tokenizer: &[u8],
+    vocab: usize,
+) -> Result<Vec<(&'static str, Meta)>, String> {
+    let tokenizer: Value =
+        serde_json::from_slice(tokenizer).map_err(|e| format!("tokenizer.json is no valid JSON: {e}"))?;
+    let mut all: Vec<(String, f32, i32)> =
+        pieces.iter().map(|p| (p.text.clone(), p.score, p.kind as i32)).collect();
+    if all.len() > vocab {
+        return Err(format!("it has {} pieces, more than the model's vocabulary of {vocab}", all.len()));
+    }
+    all.extend((all.len()..vocab).map(|id| (format!("[PAD{id}]"), ADDED_SCORE, kind::UNUSED)));
+    for added in tokenizer["added_tokens"].as_array().into_iter().flatten() {
+        let token = added["content"].as_str().ok_or("an added token has no content")?;
+        let id = added["id"].as_u64().map_or(usize::MAX, |id| id as usize);
+        let place =
+            all.get_mut(id).ok_or_else(|| format!("token {token:?} has an id beyond the vocabulary"))?;
+        if id >= pieces.len() {
+            *place = (
+                token.into(),
+                ADDED_SCORE,
+                if added["special"] == true { kind::CONTROL } else { kind::USER },
+            );
+        }
+    }
+    let (before, behind) = specials(&tokenizer["post_processor"]);
+    Ok(vec![
+        ("tokenizer.ggml.model", Meta::Text("llama".into())),
+        ("tokenizer.ggml.pre", Meta::Text("default".into())),
+        ("tokenizer.ggml.tokens", Meta::Texts(all.iter().map(|(text, ..)| text.clone()).collect())),
+        ("tokenizer.ggml.scores", Meta::Floats(all.iter().map(|(_, score, _)| *score).collect())),
+        ("tokenizer.ggml.token_type", Meta::Ints(all.iter().map(|(.., kind)| *kind).collect())),
+        ("tokenizer.ggml.add_bos_token", Meta::Flag(before)),
+        ("tokenizer.ggml.add_eos_token", Meta::Flag(behind)),
+    ])
+}
+
+/// The score of tokens that no merge makes, as llama.cpp's converter has it.
+const ADDED_SCORE: f32 = -1000.0;
+
+/// GGUF metadata of a byte-level BPE tokenizer for a model of `vocab` embeddings.
 ///
 /// # Errors
 /// In words: what of the tokenizer GGUF has no form for.

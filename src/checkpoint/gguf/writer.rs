@@ -28,6 +28,8 @@ pub enum Meta {
     Texts(Vec<String>),
     /// An array of i32.
     Ints(Vec<i32>),
+    /// An array of f32.
+    Floats(Vec<f32>),
     /// Type and value as they stood in another file.
     Raw(Vec<u8>),
 }
@@ -64,6 +66,10 @@ impl Meta {
             Meta::Ints(ints) => {
                 array(out, kind::I32, ints.len());
                 ints.iter().for_each(|n| out.extend(n.to_le_bytes()));
+            }
+            Meta::Floats(floats) => {
+                array(out, kind::F32, floats.len());
+                floats.iter().for_each(|x| out.extend(x.to_le_bytes()));
             }
             Meta::Raw(raw) => out.extend(raw),
         }

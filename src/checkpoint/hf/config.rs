@@ -462,6 +462,11 @@ impl Json {
         Ok(self.positive("rms_norm_eps")?.map(|eps| eps as f32))
     }
 
+    /// Whether we wrote the checkpoint from a model that was made ternary after training.
+    pub fn was_post_training(&self) -> bool {
+        self.get("tritmark").is_some_and(|origin| origin["post_training"] == true)
+    }
+
     /// The object itself.
     pub fn map(&self) -> &Map<String, Value> {
         &self.map

@@ -67,6 +67,7 @@ pub fn from_embedded(
         tokenizer_config: None,
         tokenizer: Some(tokenizer.to_vec()),
         archive,
+        notes: vec![],
     }
     .assemble(&OpenOptions::default())
 }
@@ -80,6 +81,7 @@ fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> 
         Error::input(dir, "config.json is missing").hint("It must stand beside the tensors.")
     })?;
     let tokenizer_config = json("tokenizer_config.json")?;
+    let mut notes = vec![];
     let tokenizer = match (find(dir, "tokenizer.json"), find(dir, "tokenizer.model")) {
         (Some(path), _) => Some(file::read(&path, TOKENIZER_LIMIT)?),
         (None, Some(path)) => {
@@ -88,7 +90,15 @@ fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> 
                 config: tokenizer_config.as_ref().map(Json::map),
                 tokens: tokens.as_ref().map(Json::map),
             };
-            Some(tokenizer::from_sentencepiece(&path, &file::read(&path, TOKENIZER_LIMIT)?, &added)?)
+            let json = tokenizer::from_sentencepiece(&path, &file::read(&path, TOKENIZER_LIMIT)?, &added)?;
+            if json.is_none() {
+                notes.push(
+                    "tokenizer.model is not byte-pair encoding and was left out: text cannot be read or \
+                     written. Convert it to tokenizer.json with transformers."
+                        .into(),
+                );
+            }
+            json
         }
         (None, None) => None,
     };
@@ -100,6 +110,7 @@ fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> 
         tokenizer_config,
         tokenizer,
         archive,
+        notes,
     }
     .assemble(options)
 }

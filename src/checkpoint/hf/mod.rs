@@ -29,6 +29,7 @@ struct Parts {
     tokenizer_config: Option<Json>,
     tokenizer: Option<Vec<u8>>,
     archive: Archive,
+    notes: Vec<String>,
 }
 
 /// What the matrices of a checkpoint are, and how they become trits.
@@ -93,8 +94,8 @@ impl Parts {
             family: family.name.into(),
             dialect: index.dialect(source).into(),
             scale_rule: source.scale_rule().into(),
-            post_training: matches!(source, Source::PostTraining(_)),
-            notes: notes(family, source),
+            post_training: matches!(source, Source::PostTraining(_)) || self.config.was_post_training(),
+            notes: self.notes.into_iter().chain(note(family, source)).collect(),
         };
         let tensors = Tensors::new(self.archive, index, family, source);
         Ok(Checkpoint::new(model, provenance, self.tokenizer, Box::new(tensors)))
@@ -182,7 +183,7 @@ impl Parts {
 }
 
 /// What a reader of any output must know about how the weights were read.
-fn notes(family: &Family, source: Source) -> Vec<String> {
+fn note(family: &Family, source: Source) -> Option<String> {
     let note = match source {
         Source::PostTraining(_) => {
             "POST-TRAINING ternarisation: this model was trained in full precision and made ternary \
@@ -201,9 +202,9 @@ fn notes(family: &Family, source: Source) -> Vec<String> {
             "That these are master weights of a ternary model was stated by the user; the files do \
              not say so."
         }
-        _ => return vec![],
+        _ => return None,
     };
-    vec![note.into()]
+    Some(note.into())
 }
 
 fn find(dir: &Path, name: &str) -> Option<std::path::PathBuf> {

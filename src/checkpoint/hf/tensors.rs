@@ -8,8 +8,8 @@ use crate::checkpoint::safetensors::{Archive, Dtype, Entry};
 use crate::checkpoint::ternarise::{self, Floats, NotTernary, Recipe};
 use crate::checkpoint::{Container, FloatData, FloatTensor, TensorInfo, Ternary};
 use crate::error::{Error, Result};
-use half::{bf16, f16};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use tritmark_kernels::Trits;
 use tritmark_kernels::layout::{self, UnpackError};
@@ -205,7 +205,8 @@ impl Catalog<'_> {
                 };
                 let bytes = self.archive.data(entry);
                 let len = (bytes.len() / size).min(SAMPLE);
-                match decode(entry.dtype, &bytes[..len * size], 1, len, Rule::Magnitude(None)) {
+                let sample = Floats::Bytes(entry.dtype, &bytes[..len * size]);
+                match ternarise::dequantised(1, len, sample, None) {
                     Ok((trits, _)) => any |= trits.as_slice().iter().any(|t| *t != 0),
                     Err(_) => return Ok(false),
                 }
@@ -241,29 +242,10 @@ enum Rule {
     Magnitude(Option<f32>),
 }
 
-fn decode(
-    dtype: Dtype,
-    bytes: &[u8],
-    rows: usize,
-    cols: usize,
-    rule: Rule,
-) -> Result<(Trits, f32), NotTernary> {
-    fn run(rows: usize, cols: usize, rule: Rule, weights: impl Floats) -> Result<(Trits, f32), NotTernary> {
-        match rule {
-            Rule::Master(recipe) => ternarise::master(recipe, rows, cols, weights),
-            Rule::Magnitude(scale) => ternarise::dequantised(rows, cols, weights, scale),
-        }
-    }
-    match dtype {
-        Dtype::F32 => run(rows, cols, rule, bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
-        Dtype::F16 => {
-            run(rows, cols, rule, bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()))
-        }
-        Dtype::BF16 => {
-            run(rows, cols, rule, bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()))
-        }
-        Dtype::I8 => run(rows, cols, rule, bytes.iter().map(|b| f32::from(*b as i8))),
-        other => unreachable!("{other:?} was refused when the checkpoint was opened"),
+fn decode(weights: Floats, rows: usize, cols: usize, rule: Rule) -> Result<(Trits, f32), NotTernary> {
+    match rule {
+        Rule::Master(recipe) => ternarise::master(recipe, rows, cols, weights),
+        Rule::Magnitude(scale) => ternarise::dequantised(rows, cols, weights, scale),
     }
 }
 
@@ -328,7 +310,7 @@ impl Container for Tensors {
         };
         let (rows, cols) = (info.shape[0], info.shape[1]);
         let floats = |rule| {
-            decode(entry.dtype, self.archive.data(entry), rows, cols, rule).map_err(
+            decode(Floats::Bytes(entry.dtype, self.archive.data(entry)), rows, cols, rule).map_err(
                 |NotTernary { at, value }| {
                     let (row, col) = (at / cols, at % cols);
                     let expected = match rule {
@@ -360,6 +342,23 @@ impl Container for Tensors {
             }
         };
         Ok(Ternary { trits, scale })
+    }
+
+    fn scale(&self, role: Role) -> Result<f32> {
+        match (self.source, role) {
+            (Source::Offline { inverse_scale }, Role::Layer(layer, LayerRole::Linear(linear))) => {
+                Tensors::scale(self, layer, linear, inverse_scale)
+            }
+            _ => Ok(self.ternary(role)?.scale),
+        }
+    }
+
+    fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
+        let (entry, _) = self.entry(role)?;
+        match entry.shape.len() {
+            2 => self.archive.float_rows(entry, rows),
+            _ => Ok(self.float(role)?.rows(rows)),
+        }
     }
 
     fn float(&self, role: Role) -> Result<FloatTensor> {

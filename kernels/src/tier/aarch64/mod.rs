@@ -1,8 +1,267 @@
 //! Kernels for aarch64.
+//!
+//! One kernel type serves every layout and tier, over the algorithms of [`strip`]: several tokens are
+//! multiplied with strips of the [`tm2`](crate::layout::TM2) form, into which other layouts are turned
+//! a strip at a time in cache; one token with strips, or straight from a layout's rows where its
+//! bytes allow it.
 
-use crate::kernel::New;
-use crate::layout::Layout;
+mod strip;
+mod vector;
+
+use crate::acts::Activations;
+use crate::kernel::{Kernel, New, Packed, check_call};
+use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
+use crate::layout::{
+    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM2, TQ1_0, TQ2_0,
+};
 use crate::tier::Tier;
+use crate::tier::source::{Chunks, Source, Space, planes, row_bytes};
+use std::cell::RefCell;
+use std::ops::Range;
+use strip::CHUNK_ROWS;
+use vector::{Neon, Sdot};
 
 /// Every kernel for this architecture.
-pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &[];
+pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] =
+    &kernels![HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2];
+
+/// The compiled algorithms of a tier.
+struct Ops {
+    tier: Tier,
+    /// [`strip::gemv`].
+    gemv: unsafe fn(*const u8, usize, *const i8, [usize; 4], &mut [i32; ROWS]),
+    /// [`strip::tile`] or [`strip::tile_mm`] for two to [`tile_tokens`](Self::tile_tokens) tokens.
+    tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile),
+    /// [`strip::chunks`].
+    chunks: unsafe fn(&[*const u8; CHUNK_ROWS], Chunks, usize, *const i8, &mut [i32; CHUNK_ROWS]),
+    /// Tokens in a full tile.
+    tile_tokens: usize,
+}
+
+/// The most tokens that the tiles of any tier take.
+const MAX_TILE: usize = 8;
+
+/// Sums of a tile: rows of a strip for each token.
+type Tile = [[i32; ROWS]; MAX_TILE];
+
+/// Compiles the algorithms for a tier, given how it multiplies a tile.
+macro_rules! ops {
+    ($name:ident, $tier:expr, $features:literal, $dot:ident, $largest:literal,
+     |$strip:ident, $groups:ident, $x:ident, $planes:ident, $out:ident| $tile:expr) => {
+        static $name: Ops = {
+            #[target_feature(enable = $features)]
+            unsafe fn gemv(
+                strip: *const u8,
+                groups: usize,
+                x: *const i8,
+                planes: [usize; 4],
+                out: &mut [i32; ROWS],
+            ) {
+                // SAFETY: passed on; the function is compiled for the tier.
+                unsafe { strip::gemv::<$dot>(strip, groups, x, planes, out) }
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn tile(
+                $strip: *const u8,
+                $groups: usize,
+                $x: &[*const i8],
+                $planes: [usize; 4],
+                $out: &mut Tile,
+            ) {
+                // SAFETY: passed on; the function is compiled for the tier.
+                unsafe { $tile }
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn chunks(
+                rows: &[*const u8; CHUNK_ROWS],
+                chunks: Chunks,
+                groups: usize,
+                x: *const i8,
+                out: &mut [i32; CHUNK_ROWS],
+            ) {
+                // SAFETY: passed on; the function is compiled for the tier.
+                unsafe { strip::chunks::<$dot>(rows, chunks, groups, x, out) }
+            }
+            Ops { tier: $tier, gemv, tile, chunks, tile_tokens: $largest }
+        };
+    };
+}
+
+/// Tiles of lanes, for as many tokens as there are.
+macro_rules! tile {
+    ($dot:ident, $registers:literal, [$($nt:literal)+], $strip:ident, $groups:ident, $x:ident, $planes:ident,
+     $out:ident) => {
+        match $x.len() {
+            $($nt => {
+                let x: &[_; $nt] = $x.try_into().expect("matched");
+                let out = $out.first_chunk_mut::<$nt>().expect("no tile is larger");
+                strip::tile::<$dot, $registers, $nt>($strip, $groups, x, $planes, out)
+            })+
+            n => unreachable!("a tile of {n} tokens"),
+        }
+    };
+}
+
+/// Tiles of pairs of tokens; an odd one is paired with itself.
+macro_rules! tile_mm {
+    ([$($np:literal)+], $strip:ident, $groups:ident, $x:ident, $planes:ident, $out:ident) => {
+        match $x.len().div_ceil(2) {
+            $($np => {
+                let last = $x.len() - 1;
+                let x: [_; $np] = std::array::from_fn(|i| [$x[2 * i], $x[(2 * i + 1).min(last)]]);
+                let (pairs, _) = $out.as_chunks_mut::<2>();
+                let out = pairs.first_chunk_mut::<$np>().expect("no tile is larger");
+                strip::tile_mm::<$np>($strip, $groups, &x, $planes, out)
+            })+
+            n => unreachable!("a tile of {n} pairs of tokens"),
+        }
+    };
+}
+
+ops!(NEON, Tier::Neon, "neon", Neon, 4, |strip, groups, x, planes, out| {
+    tile!(Neon, 2, [2 3 4], strip, groups, x, planes, out)
+});
+ops!(DOTPROD, Tier::NeonDotprod, "neon,dotprod", Sdot, 4, |strip, groups, x, planes, out| {
+    tile!(Sdot, 4, [2 3 4], strip, groups, x, planes, out)
+});
+ops!(I8MM, Tier::NeonI8mm, "neon,dotprod,i8mm", Sdot, 8, |strip, groups, x, planes, out| {
+    tile_mm!([1 2 3 4], strip, groups, x, planes, out)
+});
+
+/// Any layout on one tier.
+struct Aarch64 {
+    layout: &'static dyn Layout,
+    ops: &'static Ops,
+}
+
+thread_local! {
+    static SPACE: RefCell<Space> = RefCell::default();
+}
+
+impl Aarch64 {
+    /// The kernel, if this CPU has the tier.
+    fn boxed(layout: &'static dyn Layout, ops: &'static Ops) -> Option<Box<dyn Kernel>> {
+        ops.tier.is_available().then(|| Box::new(Aarch64 { layout, ops }) as _)
+    }
+}
+
+/// The kernels of some layouts.
+macro_rules! kernels {
+    ($($layout:ident),+) => {
+        [$(
+            (&$layout, Tier::Neon, || Aarch64::boxed(&$layout, &NEON)),
+            (&$layout, Tier::NeonDotprod, || Aarch64::boxed(&$layout, &DOTPROD)),
+            (&$layout, Tier::NeonI8mm, || Aarch64::boxed(&$layout, &I8MM)),
+        )+]
+    };
+}
+use kernels;
+
+/// Where sums go; see [`Kernel::run`].
+type Sink<'a> = &'a mut dyn FnMut(usize, usize, &[i32]);
+
+impl Kernel for Aarch64 {
+    fn layout(&self) -> &'static dyn Layout {
+        self.layout
+    }
+
+    fn tier(&self) -> Tier {
+        self.ops.tier
+    }
+
+    fn row_step(&self) -> usize {
+        ROWS
+    }
+
+    fn run(&self, weights: &Packed, x: &Activations, tokens: Range<usize>, rows: Range<usize>, sink: Sink) {
+        check_call(self, weights, x, &tokens, &rows);
+        match Source::of(weights) {
+            Source::Chunks(chunks) if tokens.len() == 1 => {
+                self.by_chunks(weights, chunks, x, tokens.start, rows, sink)
+            }
+            source => SPACE.with_borrow_mut(|space| {
+                for start in rows.clone().step_by(ROWS) {
+                    let rows = start..rows.end.min(start + ROWS);
+                    let strip = source.strip(weights, rows.clone(), space);
+                    self.by_tiles(strip, planes(source.reversed()), x, tokens.clone(), rows, sink);
+                }
+            }),
+        }
+    }
+}
+
+impl Aarch64 {
+    /// One strip, in tiles of tokens.
+    fn by_tiles(
+        &self,
+        strip: &[u8],
+        planes: [usize; 4],
+        x: &Activations,
+        tokens: Range<usize>,
+        rows: Range<usize>,
+        sink: Sink,
+    ) {
+        let groups = strip.len() / GROUP_BYTES;
+        // The activations' stride covers whole groups, so a token may be read up to the last one's end.
+        assert!(x.stride() >= groups * GROUP);
+        let mut sums = [[0; ROWS]; MAX_TILE];
+        let tiles = tokens.len().div_ceil(self.ops.tile_tokens);
+        for i in 0..tiles {
+            // As even as possible.
+            let cut = |i| tokens.start + i * tokens.len() / tiles;
+            let tile = cut(i)..cut(i + 1);
+            if tile.len() == 1 {
+                let x = x.row(tile.start).as_ptr();
+                // SAFETY: `boxed` has seen the tier; the strip holds `groups` groups, and the token as
+                // many columns, asserted above.
+                unsafe { (self.ops.gemv)(strip.as_ptr(), groups, x, planes, &mut sums[0]) };
+            } else {
+                let mut pointers = [std::ptr::null(); MAX_TILE];
+                for (pointer, t) in pointers.iter_mut().zip(tile.clone()) {
+                    *pointer = x.row(t).as_ptr();
+                }
+                let x = &pointers[..tile.len()];
+                // SAFETY: as above, for each token; a tile has at most `tile_tokens` tokens.
+                unsafe { (self.ops.tile)(strip.as_ptr(), groups, x, planes, &mut sums) };
+            }
+            for (sums, t) in sums.iter_mut().zip(tile) {
+                hand_over(sums, x, t, rows.clone(), sink);
+            }
+        }
+    }
+
+    /// One token, straight from the chunks.
+    fn by_chunks(
+        &self,
+        weights: &Packed,
+        chunks: Chunks,
+        x: &Activations,
+        token: usize,
+        rows: Range<usize>,
+        sink: Sink,
+    ) {
+        let groups = weights.cols() / GROUP;
+        assert!(x.stride() >= groups * GROUP);
+        let row_bytes = row_bytes(weights, chunks);
+        for start in rows.clone().step_by(CHUNK_ROWS) {
+            let rows = start..rows.end.min(start + CHUNK_ROWS);
+            // Behind the last row it is taken again.
+            let pointers = std::array::from_fn(|i| {
+                weights.bytes()[(start + i).min(rows.end - 1) * row_bytes..][..row_bytes].as_ptr()
+            });
+            let mut sums = [0; CHUNK_ROWS];
+            // SAFETY: `boxed` has seen the tier; each row's slice holds the chunks of `groups` groups,
+            // and the token as many columns, asserted above.
+            unsafe { (self.ops.chunks)(&pointers, chunks, groups, x.row(token).as_ptr(), &mut sums) };
+            hand_over(&mut sums, x, token, rows, sink);
+        }
+    }
+}
+
+/// Turns the sums over codes of these rows into sums over weights and hands them on.
+fn hand_over(sums: &mut [i32], x: &Activations, token: usize, rows: Range<usize>, sink: Sink) {
+    for sum in sums.iter_mut() {
+        *sum -= x.sum(token);
+    }
+    sink(token, rows.start, &sums[..rows.len()]);
+}

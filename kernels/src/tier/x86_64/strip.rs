@@ -11,18 +11,13 @@
 // Indices name registers.
 #![allow(clippy::needless_range_loop)]
 
+pub(super) use crate::tier::source::planes;
+
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 
-/// How far ahead of its reads [`gemv`] prefetches.
-const AHEAD: usize = 6144;
-
-/// Columns between the planes of a byte, lowest bits first: ascending for `tm2`, and descending for
-/// strips made from `i2_s`, whose first plane stands in the top bits.
-#[inline(always)]
-pub(super) fn planes(reversed: bool) -> [usize; 4] {
-    if reversed { [96, 64, 32, 0] } else { [0, 32, 64, 96] }
-}
+/// How far ahead of their reads kernels for one token prefetch.
+pub(super) const AHEAD: usize = 6144;
 
 /// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
 ///

@@ -1,0 +1,32 @@
+//! Many tokens by table lookup: what the two ways of it have in common.
+
+/// Multiplies a tile of tokens by rows that were decoded before; kept so that calls do not allocate.
+pub(super) trait Lookup: Default {
+    /// Tokens of a tile.
+    const TOKENS: usize;
+
+    /// Makes room for so many rows and columns.
+    fn resize(&mut self, rows: usize, cols: usize);
+
+    /// Takes strip number `at` of the rows, whose planes stand as in [`planes`](super::strip::planes).
+    ///
+    /// # Safety
+    /// The CPU must have the implementing type's tier.
+    unsafe fn decode(&mut self, at: usize, strip: &[u8], reversed: bool);
+
+    /// Takes the activations of token `t` of the tile: whole groups, zeros behind the last column.
+    fn set_token(&mut self, t: usize, x: &[i8]);
+
+    /// Multiplies the tokens by the rows; `reversed` as for all strips.
+    ///
+    /// # Safety
+    /// As for [`decode`](Self::decode).
+    unsafe fn multiply(&mut self, reversed: bool);
+
+    /// Hands out the sums in runs of consecutive rows: token, first row, sums. Runs may reach behind the
+    /// last row.
+    ///
+    /// # Safety
+    /// As for [`decode`](Self::decode).
+    unsafe fn each_sum(&self, f: impl FnMut(usize, usize, &[i32]));
+}

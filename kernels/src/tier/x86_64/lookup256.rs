@@ -1,0 +1,296 @@
+//! Many tokens by table lookup on AVX2: faster than multiplying.
+//!
+//! The weights of a row at four columns are one of 81 combinations. The lanes of a register are 16
+//! tokens, and a table has a register for each combination: the sums of the four products for all
+//! tokens. So a lookup is a load that feeds an addition, 64 multiply-adds for two instructions, and
+//! no lane ever moves.
+//!
+//! ```text
+//! quad       the four columns of a byte of a tm2 strip: k, k+32, k+64, k+96
+//! entry      a + 3b + 9d + 27e for codes a, b, d, e; its place in the table is a byte offset
+//! chunk      8 quads (blocks j and j+1): their tables (21 KB) stay in the first-level cache
+//! ```
+//!
+//! A sum of four products is at most 4 · 128 = 512, so 56 quads (7 chunks), at most 28672, fit 16
+//! bits; then they are added to 32-bit sums. Weights are turned into offsets once a call
+//! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them.
+
+use super::lookup::Lookup;
+use super::strip::planes;
+use crate::buffer::Buffer;
+use crate::layout::tm2::{GROUP, ROWS};
+use std::arch::x86_64::*;
+
+/// Lanes.
+const TOKENS: usize = 16;
+/// Quads of a chunk.
+const CHUNK: usize = 8;
+/// Chunks of a group.
+const CHUNKS: usize = 4;
+/// Chunks until 16-bit sums are widened.
+const FOLD: usize = 7;
+/// Entries of a table.
+const ENTRIES: usize = 81;
+/// Entry numbers that four 2-bit codes can make: 0 to 3 · (1 + 3 + 9 + 27).
+const CODES: usize = 121;
+/// Bytes of an entry.
+const ENTRY: usize = 2 * TOKENS;
+
+/// Sums of the tokens of a tile for one row.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(32))]
+struct Row<T>([T; TOKENS]);
+
+/// What a call needs; kept so that calls do not allocate.
+pub(super) struct Quads {
+    /// `[chunk][row][quad]` offsets of 16 bits.
+    offsets: Buffer,
+    rows: usize,
+    chunks: usize,
+    /// Activations `[token][column]`.
+    x: Vec<i8>,
+    width: usize,
+    /// `[quad of the chunk][entry][token]`.
+    tables: Buffer,
+    narrow: Vec<Row<i16>>,
+    wide: Vec<Row<i32>>,
+}
+
+impl Default for Quads {
+    fn default() -> Self {
+        Self {
+            offsets: Buffer::new(0),
+            rows: 0,
+            chunks: 0,
+            x: Vec::new(),
+            width: 0,
+            tables: Buffer::new(((CHUNK - 1) * ENTRIES + CODES) * ENTRY),
+            narrow: Vec::new(),
+            wide: Vec::new(),
+        }
+    }
+}
+
+impl Lookup for Quads {
+    const TOKENS: usize = TOKENS;
+
+    fn resize(&mut self, rows: usize, cols: usize) {
+        self.rows = rows.next_multiple_of(ROWS);
+        self.chunks = cols.div_ceil(GROUP) * CHUNKS;
+        let bytes = self.chunks * self.rows * CHUNK * 2;
+        if bytes > self.offsets.len() {
+            self.offsets = Buffer::new(bytes);
+        }
+        self.width = self.chunks / CHUNKS * GROUP;
+        self.x.resize(TOKENS * self.width, 0);
+        self.narrow.resize(self.rows, Row::default());
+        self.wide.resize(self.rows, Row::default());
+    }
+
+    // Planes in another order are met by tables of other columns.
+    #[target_feature(enable = "avx2")]
+    unsafe fn decode(&mut self, at: usize, strip: &[u8], _reversed: bool) {
+        let rows = self.rows;
+        let offsets = self.offsets.bytes_mut();
+        // Entry numbers of four quads of four rows, as offsets.
+        let entries = |bytes: &[u8; 16]| {
+            // SAFETY: the array is the 16 bytes of a register.
+            let bytes = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+            let code = |shifted| _mm256_and_si256(shifted, _mm256_set1_epi16(3));
+            let times = |v, n| _mm256_mullo_epi16(v, _mm256_set1_epi16(n * ENTRY as i16));
+            let low = _mm256_add_epi16(times(code(bytes), 1), times(code(_mm256_srli_epi16::<2>(bytes)), 3));
+            let high = _mm256_add_epi16(
+                times(code(_mm256_srli_epi16::<4>(bytes)), 9),
+                times(code(_mm256_srli_epi16::<6>(bytes)), 27),
+            );
+            _mm256_add_epi16(low, high)
+        };
+        for (chunk, blocks) in strip.chunks_exact(2 * 4 * ROWS).enumerate() {
+            let (first, second) = blocks.split_at(4 * ROWS);
+            let start = (chunk * rows + at * ROWS) * CHUNK * 2;
+            let out = offsets[start..][..ROWS * CHUNK * 2].as_chunks_mut::<64>().0;
+            for ((a, b), out) in first.as_chunks().0.iter().zip(second.as_chunks().0).zip(out) {
+                let (a, b) = (entries(a), entries(b));
+                // Rows 0 and 2, and rows 1 and 3.
+                let (even, odd) = (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+                // SAFETY: the chunk is the 64 bytes of two registers.
+                unsafe {
+                    let out = out.as_mut_ptr().cast::<__m256i>();
+                    _mm256_storeu_si256(out, _mm256_permute2x128_si256::<0x20>(even, odd));
+                    _mm256_storeu_si256(out.add(1), _mm256_permute2x128_si256::<0x31>(even, odd));
+                }
+            }
+        }
+    }
+
+    fn set_token(&mut self, t: usize, x: &[i8]) {
+        self.x[t * self.width..][..self.width].copy_from_slice(&x[..self.width]);
+    }
+
+    #[target_feature(enable = "avx2")]
+    unsafe fn each_sum(&self, mut f: impl FnMut(usize, usize, &[i32])) {
+        for (i, rows) in self.wide.as_chunks::<ROWS>().0.iter().enumerate() {
+            let mut tokens = [[0; ROWS]; TOKENS];
+            for (r, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
+                for half in 0..2 {
+                    let lanes = transpose(std::array::from_fn(|r| {
+                        let row = rows[r].0[8 * half..].first_chunk::<8>().expect("half a row");
+                        // SAFETY: the array is the 32 bytes of a register.
+                        unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
+                    }));
+                    for (token, lane) in tokens[8 * half..].iter_mut().zip(lanes) {
+                        let out = token[8 * r..].first_chunk_mut::<8>().expect("a run has 32 rows");
+                        // SAFETY: as above.
+                        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), lane) };
+                    }
+                }
+            }
+            for (t, sums) in tokens.iter().enumerate() {
+                f(t, i * ROWS, sums);
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    unsafe fn multiply(&mut self, reversed: bool) {
+        self.wide.fill(Row::default());
+        for chunk in 0..self.chunks {
+            self.tabulate(chunk, planes(reversed));
+            // Sums begin and end in the loop that adds to them.
+            let (first, last) = (chunk % FOLD == 0, chunk % FOLD == FOLD - 1 || chunk + 1 == self.chunks);
+            match (first, last) {
+                (false, false) => self.look_up::<false, false>(chunk),
+                (false, true) => self.look_up::<false, true>(chunk),
+                (true, false) => self.look_up::<true, false>(chunk),
+                (true, true) => self.look_up::<true, true>(chunk),
+            }
+        }
+    }
+}
+
+impl Quads {
+    /// Fills the tables of a chunk.
+    #[target_feature(enable = "avx2")]
+    fn tabulate(&mut self, chunk: usize, planes: [usize; 4]) {
+        let k = chunk / CHUNKS * GROUP + chunk % CHUNKS * CHUNK;
+        let columns = planes.map(|p| self.columns(k + p));
+        let tables = self.tables.bytes_mut().as_chunks_mut::<{ ENTRIES * ENTRY }>().0;
+        let zero = _mm256_setzero_si256();
+        // Sums for the nine combinations of two weights.
+        let nine = |x: __m256i, y: __m256i| {
+            let signed = |v| [_mm256_sub_epi16(zero, v), zero, v];
+            let (x, y) = (signed(x), signed(y));
+            std::array::from_fn::<_, 9, _>(|i| _mm256_add_epi16(x[i % 3], y[i / 3]))
+        };
+        for (quad, table) in tables.iter_mut().enumerate() {
+            let x = columns.each_ref().map(|c| c[quad]);
+            let low = nine(x[0], x[1]);
+            let high = nine(x[2], x[3]);
+            for (high, out) in high.iter().zip(table.as_chunks_mut::<{ 9 * ENTRY }>().0) {
+                for (low, out) in low.iter().zip(out.as_chunks_mut::<ENTRY>().0) {
+                    // SAFETY: an entry is the 32 bytes of a register.
+                    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_add_epi16(*low, *high)) };
+                }
+            }
+        }
+    }
+
+    /// Eight columns from `k` on, a lane for each token.
+    #[target_feature(enable = "avx2")]
+    fn columns(&self, k: usize) -> [__m256i; CHUNK] {
+        let mut v: [__m128i; CHUNK] = std::array::from_fn(|i| {
+            let token = |t: usize| {
+                let x: &[i8; 8] = self.x[t * self.width + k..].first_chunk().expect("whole groups");
+                // SAFETY: the array is the eight bytes that are read.
+                unsafe { _mm_loadl_epi64(x.as_ptr().cast()) }
+            };
+            _mm_unpacklo_epi8(token(i), token(i + 8))
+        });
+        // Each round interleaves the first half of the sequence with the second: four of them, the one
+        // above included, transpose 16 rows.
+        for _ in 0..3 {
+            v = std::array::from_fn(|i| {
+                let (a, b) = (v[i / 2], v[i / 2 + 4]);
+                if i % 2 == 0 { _mm_unpacklo_epi8(a, b) } else { _mm_unpackhi_epi8(a, b) }
+            });
+        }
+        v.map(|c| _mm256_cvtepi8_epi16(c))
+    }
+
+    /// Adds the looked-up sums of a chunk: to nothing in the `FIRST` of several chunks, to narrow sums
+    /// otherwise, and these to the wide ones in the `LAST`.
+    #[target_feature(enable = "avx2")]
+    fn look_up<const FIRST: bool, const LAST: bool>(&mut self, chunk: usize) {
+        let start = chunk * self.rows * CHUNK * 2;
+        let offsets = self.offsets.bytes()[start..][..self.rows * CHUNK * 2].as_chunks::<{ CHUNK * 2 }>().0;
+        let tables = self.tables.bytes().as_ptr();
+        for ((narrow, wide), offsets) in self.narrow.iter_mut().zip(&mut self.wide).zip(offsets) {
+            let (words, _) = offsets.as_chunks::<8>();
+            let words = [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])];
+            // SAFETY: a row is the 32 bytes of a register, or of two. Offsets are zero or written by `decode`, so
+            // they are those of entries below `CODES`, and the buffer holds as many behind the start
+            // of the last table.
+            unsafe {
+                let narrow = narrow.0.as_mut_ptr().cast();
+                let mut sums = if FIRST { _mm256_setzero_si256() } else { _mm256_loadu_si256(narrow) };
+                for quad in 0..CHUNK {
+                    let offset = (words[quad / 4] >> (quad % 4 * 16)) as u16 as usize;
+                    let entry = tables.add(quad * ENTRIES * ENTRY + offset);
+                    sums = _mm256_add_epi16(sums, _mm256_loadu_si256(entry.cast()));
+                }
+                if !LAST {
+                    _mm256_storeu_si256(narrow, sums);
+                    continue;
+                }
+                let halves = [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)];
+                for (i, half) in halves.into_iter().enumerate() {
+                    let wide = wide.0.as_mut_ptr().cast::<__m256i>().add(i);
+                    let sums = _mm256_add_epi32(_mm256_loadu_si256(wide), _mm256_cvtepi16_epi32(half));
+                    _mm256_storeu_si256(wide, sums);
+                }
+            }
+        }
+    }
+}
+
+/// Lane `i` of register `j` becomes lane `j` of register `i`.
+#[target_feature(enable = "avx2")]
+fn transpose(v: [__m256i; 8]) -> [__m256i; 8] {
+    // Each round interleaves the first half of the sequence with the second, within 128-bit halves; two
+    // of them transpose four lanes, and the halves change places at the end.
+    let round = |v: [__m256i; 8]| -> [__m256i; 8] {
+        let pair = |a, b| [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)];
+        let [p, q] = [pair(v[0], v[2]), pair(v[1], v[3])];
+        let [s, t] = [pair(v[4], v[6]), pair(v[5], v[7])];
+        [p[0], p[1], q[0], q[1], s[0], s[1], t[0], t[1]]
+    };
+    let v = round(round(v));
+    std::array::from_fn(|i| {
+        let (a, b) = (v[i % 4], v[i % 4 + 4]);
+        if i < 4 { _mm256_permute2x128_si256::<0x20>(a, b) } else { _mm256_permute2x128_si256::<0x31>(a, b) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes() {
+        if !crate::Tier::Avx2.is_available() {
+            return println!("skipped: this CPU lacks AVX2");
+        }
+        #[target_feature(enable = "avx2")]
+        fn through(m: [[i32; 8]; 8]) -> [[i32; 8]; 8] {
+            // SAFETY: an array of eight `i32` is the 32 bytes of a register, both ways.
+            unsafe {
+                let v = transpose(std::mem::transmute::<[[i32; 8]; 8], [__m256i; 8]>(m));
+                std::mem::transmute::<[__m256i; 8], [[i32; 8]; 8]>(v)
+            }
+        }
+        let m: [[i32; 8]; 8] = std::array::from_fn(|i| std::array::from_fn(|j| (8 * i + j) as i32));
+        // SAFETY: the CPU has AVX2, see above.
+        let transposed = unsafe { through(m) };
+        assert_eq!(transposed, std::array::from_fn(|i| std::array::from_fn(|j| m[j][i])));
+    }
+}

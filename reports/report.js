@@ -1,0 +1,92 @@
+"use strict";
+(() => {
+  // Colour scheme: the system's until the reader chooses.
+  const scheme = document.getElementById("scheme");
+  const schemes = ["system", "light", "dark"];
+  let current = 0;
+  scheme.hidden = false;
+  scheme.addEventListener("click", () => {
+    current = (current + 1) % schemes.length;
+    document.documentElement.dataset.scheme = schemes[current];
+    scheme.textContent = "Scheme: " + schemes[current];
+  });
+
+  // Sorting: a heading becomes a button. Cells without a figure stay at the end either way.
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.v === undefined ? null : Number(cell.dataset.v);
+  };
+  const order = (column, numeric, sign) => (a, b) => {
+    if (!numeric) return sign * a.cells[column].textContent.localeCompare(b.cells[column].textContent, "en", { numeric: true });
+    const [x, y] = [key(a, column), key(b, column)];
+    if (x === null || y === null) return (x === null) - (y === null);
+    return sign * (x - y);
+  };
+  const sortable = (table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = head.textContent;
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const numeric = head.classList.contains("n");
+        const first = numeric ? "descending" : "ascending";
+        const second = numeric ? "ascending" : "descending";
+        const direction = head.getAttribute("aria-sort") === first ? second : first;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", direction);
+        const body = table.tBodies[0];
+        body.append(...[...body.rows].sort(order(column, numeric, direction === "ascending" ? 1 : -1)));
+      });
+    });
+  };
+
+  // Filtering: every word must occur somewhere in the row.
+  const filterable = (box) => {
+    const tools = box.querySelector(".tools");
+    const rows = [...box.querySelector("tbody").rows].map((row) => [row, row.textContent.toLowerCase()]);
+    const status = tools.querySelector("[role=status]");
+    const input = tools.querySelector("input");
+    const apply = () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      for (const [row, text] of rows) {
+        row.hidden = !words.every((word) => text.includes(word));
+        shown += !row.hidden;
+      }
+      status.textContent = shown + " of " + rows.length + " arms";
+    };
+    input.addEventListener("input", apply);
+    tools.hidden = false;
+    apply();
+  };
+  for (const box of document.querySelectorAll(".interactive")) {
+    sortable(box.querySelector("table"));
+    filterable(box);
+  }
+
+  // Downloads of the data inside of this page.
+  const raw = document.getElementById("raw").textContent;
+  const csv = () => {
+    const { rows } = JSON.parse(raw);
+    const names = rows.length ? Object.keys(rows[0]) : [];
+    const field = (value) => {
+      const text = value === null ? "" : String(value);
+      return /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+    };
+    return [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(field).join(",")).join("\n") + "\n";
+  };
+  for (const button of document.querySelectorAll(".downloads button")) {
+    button.addEventListener("click", () => {
+      const kind = button.dataset.as;
+      const blob = new Blob([kind === "csv" ? csv() : raw], { type: kind === "csv" ? "text/csv" : "application/json" });
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(blob);
+      link.download = "report." + kind;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    });
+  }
+  document.querySelector(".downloads").hidden = false;
+})();

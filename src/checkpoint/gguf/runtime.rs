@@ -1,0 +1,190 @@
+//! What other programs do with a GGUF file: which load it, and which compute the right thing from it.
+//!
+//! The tables say what was seen when each program ran; what was not tried is not claimed.
+
+use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
+use crate::checkpoint::role::Linear;
+use serde::Serialize;
+use std::fmt;
+
+/// A program that runs GGUF files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+pub enum Runtime {
+    /// microsoft/BitNet.
+    #[value(name = "bitnet.cpp")]
+    #[serde(rename = "bitnet.cpp")]
+    BitnetCpp,
+    /// ggml-org/llama.cpp.
+    #[value(name = "llama.cpp")]
+    #[serde(rename = "llama.cpp")]
+    LlamaCpp,
+    /// ikawrakow/ik_llama.cpp.
+    #[value(name = "ik_llama", alias = "ik_llama.cpp")]
+    #[serde(rename = "ik_llama")]
+    IkLlama,
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Runtime::BitnetCpp => "bitnet.cpp",
+            Runtime::LlamaCpp => "llama.cpp",
+            Runtime::IkLlama => "ik_llama",
+        })
+    }
+}
+
+/// What a program does with a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", content = "reason", rename_all = "snake_case")]
+pub enum Verdict {
+    /// It loads the file and computes what the model is.
+    Right,
+    /// It loads the file and computes something else.
+    Wrong(String),
+    /// It refuses the file or crashes.
+    Refused(String),
+    /// Nobody tried.
+    Unknown(String),
+}
+
+impl Verdict {
+    /// As a sentence about `runtime`.
+    pub fn sentence(&self, runtime: impl fmt::Display) -> String {
+        match self {
+            Verdict::Right => format!("{runtime} runs it rightly"),
+            Verdict::Wrong(reason) => format!("{runtime} loads it but computes something else: it {reason}"),
+            Verdict::Refused(reason) => format!("{runtime} does not load it: it {reason}"),
+            Verdict::Unknown(reason) => format!("{runtime} is not known to run it: {reason}"),
+        }
+    }
+}
+
+impl Runtime {
+    /// All of them, in the order in which a target is looked for.
+    pub const ALL: [Runtime; 3] = [Runtime::BitnetCpp, Runtime::LlamaCpp, Runtime::IkLlama];
+}
+
+use Activation::{Relu2, Silu};
+use Runtime::{BitnetCpp, IkLlama, LlamaCpp};
+
+/// Architectures: who loads each, and the activation function that it then computes.
+const ARCHITECTURES: &[(&str, &[Runtime], Activation)] = &[
+    ("bitnet-b1.58", &[BitnetCpp, IkLlama], Relu2),
+    ("bitnet-25", &[BitnetCpp, IkLlama], Relu2),
+    ("bitnet", &[BitnetCpp, LlamaCpp, IkLlama], Silu),
+    ("llama", &[BitnetCpp, LlamaCpp, IkLlama], Silu),
+    ("qwen3", &[LlamaCpp], Silu),
+];
+
+/// Layouts (and `f16` for dequantised weights): what each program does with them.
+const LAYOUTS: &[(&str, Runtime, Result<(), &str>)] = &[
+    ("f16", BitnetCpp, Ok(())),
+    ("f16", LlamaCpp, Ok(())),
+    ("f16", IkLlama, Ok(())),
+    ("i2_s", BitnetCpp, Ok(())),
+    ("i2_s", LlamaCpp, Err("does not know I2_S")),
+    (
+        "i2_s",
+        IkLlama,
+        Err("reads I2_S as garbage or aborts; requantise a float file with its llama-quantize"),
+    ),
+    ("i2_s_arm", BitnetCpp, Ok(())),
+    ("i2_s_arm", LlamaCpp, Err("does not know I2_S")),
+    ("i2_s_arm", IkLlama, Err("reads I2_S as garbage or aborts")),
+    ("i2_s_4row", LlamaCpp, Err("does not know I2_S")),
+    ("i2_s_4row", IkLlama, Err("reads I2_S as garbage or aborts")),
+    ("tl1", BitnetCpp, Ok(())),
+    ("tl1", LlamaCpp, Err("does not know TL1")),
+    ("tl1", IkLlama, Err("does not know TL1")),
+    ("tl2", BitnetCpp, Ok(())),
+    ("tl2", LlamaCpp, Err("does not know TL2")),
+    ("tl2", IkLlama, Err("does not know TL2")),
+    ("tq1_0", BitnetCpp, Ok(())),
+    ("tq1_0", LlamaCpp, Ok(())),
+    ("tq1_0", IkLlama, Err("crashes on TQ1_0")),
+    ("tq2_0", BitnetCpp, Ok(())),
+    ("tq2_0", LlamaCpp, Ok(())),
+    ("tq2_0", IkLlama, Err("crashes on TQ2_0")),
+    ("q2_0", BitnetCpp, Err("fails an assertion on Q2_0")),
+    ("q2_0", LlamaCpp, Ok(())),
+    ("q2_0", IkLlama, Err("crashes on Q2_0")),
+    ("q2_0_g128", BitnetCpp, Err("fails an assertion on Q2_0")),
+    ("q2_0_g128", LlamaCpp, Err("takes the type for groups of 64, and the sizes do not fit")),
+    ("q2_0_g128", IkLlama, Err("crashes on Q2_0")),
+    ("iq1_bn", BitnetCpp, Err("does not know IQ1_BN")),
+    ("iq1_bn", LlamaCpp, Err("does not know IQ1_BN")),
+    ("iq1_bn", IkLlama, Ok(())),
+    ("iq2_bn", BitnetCpp, Err("does not know IQ2_BN")),
+    ("iq2_bn", LlamaCpp, Err("does not know IQ2_BN")),
+    ("iq2_bn", IkLlama, Ok(())),
+];
+
+/// Whether `runtime` has what it needs for a layout, whatever the model.
+pub fn runs(runtime: Runtime, layout: &str) -> bool {
+    LAYOUTS.iter().any(|(name, r, known)| *name == family(layout) && *r == runtime && known.is_ok())
+}
+
+/// `tl1` of `tl1_BM64_BK64_bm32`.
+fn family(layout: &str) -> &str {
+    layout.split_once("_BM").map_or(layout, |(family, _)| family)
+}
+
+/// The architecture string under which `runtime` is to find a model.
+///
+/// # Errors
+/// What of the model no architecture of GGUF has, in words.
+pub fn architecture(config: &ModelConfig, runtime: Runtime) -> Result<&'static str, String> {
+    if config.inner_norm_eps.is_some() {
+        return Err("no GGUF architecture has norms inside the linear layers".into());
+    }
+    if config.gemma.is_some() {
+        return Err("no GGUF architecture for ternary Gemma 3 is known".into());
+    }
+    match (config.sub_norms, config.qk_norm, config.activation) {
+        (true, false, Relu2) if runtime != LlamaCpp => Ok("bitnet-b1.58"),
+        (true, false, Relu2 | Silu) => Ok("bitnet"),
+        (false, true, Silu) => Ok("qwen3"),
+        (false, false, Silu) => Ok("llama"),
+        _ => Err(format!(
+            "no GGUF architecture has {} with {:?}",
+            if config.sub_norms { "sub-norms" } else { "a plain block" },
+            config.activation
+        )),
+    }
+}
+
+/// What `runtime` does with a model of this configuration under `architecture`, its matrices in
+/// `layout` (`f16` and the like for floats).
+pub fn verdict(runtime: Runtime, architecture: &str, layout: &str, config: &ModelConfig) -> Verdict {
+    let ternary = config.linear == LinearKind::Ternary;
+    let Some((_, loads, computes)) = ARCHITECTURES.iter().find(|(name, ..)| *name == architecture) else {
+        return Verdict::Unknown(format!("nobody tried the architecture {architecture}"));
+    };
+    if !loads.contains(&runtime) {
+        return match architecture {
+            "qwen3" => Verdict::Unknown("nobody tried qwen3".into()),
+            _ => Verdict::Refused(format!("does not know the architecture {architecture}")),
+        };
+    }
+    match LAYOUTS.iter().find(|(name, r, _)| *name == family(layout) && *r == runtime) {
+        Some((.., Err(reason))) => return Verdict::Refused((*reason).into()),
+        None if ternary => return Verdict::Unknown(format!("nobody tried {layout}")),
+        _ => {}
+    }
+    if *computes != config.activation {
+        return Verdict::Wrong(format!(
+            "computes {computes:?} for the architecture {architecture}, but the model has {:?}",
+            config.activation
+        ));
+    }
+    let narrow = |columns: usize| Linear::ALL.iter().any(|&l| config.linear_shape(l).1 < columns);
+    let uneven = |columns: usize| Linear::ALL.iter().any(|&l| config.linear_shape(l).1 % columns != 0);
+    match family(layout) {
+        "i2_s" | "i2_s_arm" if uneven(128) => {
+            Verdict::Wrong("drops the last columns of rows that are no multiple of 128 wide".into())
+        }
+        "iq1_bn" | "iq2_bn" if narrow(512) => Verdict::Refused("needs at least 512 columns".into()),
+        _ => Verdict::Right,
+    }
+}

@@ -1,0 +1,265 @@
+//! The plan of a Hugging Face directory that transformers loads.
+
+use super::archive::{self, Stored};
+use super::encode::{exact, rounded};
+use super::{Action, Item, Origin, Plan, side, source_form};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
+use crate::checkpoint::families::{self, Family};
+use crate::checkpoint::gguf::form::Form;
+use crate::checkpoint::role::{LayerRole, Role};
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+use tritmark_kernels::layout;
+
+/// What to write.
+pub struct Options {
+    /// Whether trits are packed four to a byte, or stand as bf16 values.
+    pub packed: bool,
+    /// Form of embedding and head; `None` takes the source's own, or bf16 where that is exact.
+    pub embedding: Option<Form>,
+    /// Bytes that a file may have, unless a single tensor is larger.
+    pub shard_size: u64,
+}
+
+/// How `weight_scale` is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ScaleForm {
+    form: Form,
+    inverse: bool,
+}
+
+/// Plans a directory.
+///
+/// # Errors
+/// If transformers has no class for the model, or its packed form cannot hold a matrix.
+pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
+    let config = &checkpoint.config;
+    let (family, architecture) = class(config)?;
+    if config.linear == LinearKind::Float && options.packed {
+        return Err(Error::Usage(format!(
+            "{} is a full-precision model: hf holds ternary weights only\n  --ptq absmean makes it ternary, which changes the model; --to bf16 keeps it as it is",
+            checkpoint.provenance.name
+        )));
+    }
+    let scale = match config.linear {
+        LinearKind::Ternary => Some(scale_form(checkpoint)?),
+        LinearKind::Float => None,
+    };
+    let mut stored = vec![];
+    for role in config.roles() {
+        stored.push(tensor(checkpoint, family, role, options)?);
+        if let (Role::Layer(layer, LayerRole::Linear(linear)), Some(ScaleForm { form, inverse })) =
+            (role, scale)
+        {
+            let role = Role::Layer(layer, LayerRole::Scale(linear));
+            let len = form.len(1, 1).map_err(Error::Bug)? as u64;
+            let item =
+                named(checkpoint, family, role, vec![1], len, form.name(), Action::Scale { form, inverse })?;
+            stored.push(Stored { item, dtype: archive::dtype(form), shape: vec![1] });
+        }
+    }
+    let unhashed = Origin::unhashed(checkpoint);
+    let (files, index) = shards(stored, options.shard_size, &unhashed);
+    let json = config_json(config, family, architecture, scale);
+    let config_file = move |origin: &Origin| {
+        let mut json = json.clone();
+        json["tritmark"] = serde_json::to_value(origin).expect("strings have a JSON form");
+        format!("{json:#}\n").into_bytes()
+    };
+    let mut side: Vec<(String, super::Stating)> = vec![("config.json".into(), Box::new(config_file))];
+    for (name, content) in side::files(checkpoint)? {
+        side.push((name, Box::new(move |_| content.clone())));
+    }
+    if let Some(index) = index {
+        let text = format!("{index:#}\n").into_bytes();
+        side.push(("model.safetensors.index.json".into(), Box::new(move |_| text.clone())));
+    }
+    let mut warnings = vec![];
+    if scale.is_some_and(|s| s.form == Form::F32) {
+        warnings.push("No scale form of Hugging Face checkpoints in bf16 is exact for this model, so weight_scale is f32: load it with dtype=float32.".into());
+    }
+    if !side.iter().any(|(name, _)| name.starts_with("tokenizer.")) {
+        warnings.push("The source has no tokenizer, so the output has none.".into());
+    }
+    let target =
+        format!("Hugging Face {architecture}, {}", if options.packed { "packed" } else { "unpacked bf16" });
+    Ok(Plan { target, directory: true, files, side, warnings })
+}
+
+/// The class of transformers and the family that names its tensors.
+fn class(config: &ModelConfig) -> Result<(&'static Family, &'static str)> {
+    let (family, class) = match (config.gemma.is_some(), config.sub_norms, config.qk_norm) {
+        (false, true, false) => ("bitnet", "BitNetForCausalLM"),
+        (false, false, true) => ("qwen3", "Qwen3ForCausalLM"),
+        (false, false, false) => ("llama", "LlamaForCausalLM"),
+        _ => {
+            return Err(Error::Usage(
+                "transformers has no class for this model with BitLinear layers; convert to one of our own layouts (.safetensors) instead".into(),
+            ));
+        }
+    };
+    let family = families::by_name(family).ok_or_else(|| Error::Bug(format!("no family {family}")))?;
+    Ok((family, class))
+}
+
+/// The form that holds every scale exactly, bf16 first; f32 always does.
+fn scale_form(checkpoint: &Checkpoint) -> Result<ScaleForm> {
+    let scales: Vec<f32> =
+        checkpoint.config.linear_roles().map(|role| checkpoint.scale(role)).collect::<Result<_>>()?;
+    for inverse in [false, true] {
+        let turn = |x: f32| if inverse { 1.0 / x } else { x };
+        let exact = |&s: &f32| rounded(turn(s), Form::Bf16).is_ok_and(|stored| turn(stored) == s);
+        if scales.iter().all(exact) {
+            return Ok(ScaleForm { form: Form::Bf16, inverse });
+        }
+    }
+    Ok(ScaleForm { form: Form::F32, inverse: false })
+}
+
+fn tensor(checkpoint: &Checkpoint, family: &Family, role: Role, options: &Options) -> Result<Stored> {
+    let shape = checkpoint.config.shape(role);
+    let linear = matches!(role, Role::Layer(_, LayerRole::Linear(_)));
+    let (form, action, in_file) = if linear && checkpoint.config.linear == LinearKind::Ternary {
+        if options.packed {
+            let layout = layout::by_name("hf").ok_or_else(|| Error::Bug("no layout hf".into()))?;
+            let packed = vec![shape[0] / 4, shape[1]];
+            (Form::Packed(layout), Action::Pack { layout, interleave: None, unit: false }, packed)
+        } else {
+            let form = Form::Bf16;
+            (form, Action::Spread { form, interleave: None, scaled: false }, shape.clone())
+        }
+    } else {
+        let asked = options.embedding.filter(|_| matches!(role, Role::TokenEmbedding | Role::Head));
+        let form = match asked {
+            Some(form) => form,
+            None => float_form(checkpoint, role)?,
+        };
+        (form, Action::Float { form, interleave: None }, shape.clone())
+    };
+    let (rows, cols) = super::matrix(&shape);
+    let len = form.len(rows, cols).map_err(|message| Error::Usage(format!("{role:?}: {message}")))?;
+    let item = named(checkpoint, family, role, shape, len as u64, form.name(), action)?;
+    Ok(Stored { item, dtype: archive::dtype(form), shape: in_file })
+}
+
+/// The form in which a Hugging Face source holds a tensor; from other containers, which widen, bf16
+/// where that is exact.
+fn float_form(checkpoint: &Checkpoint, role: Role) -> Result<Form> {
+    let from = source_form(checkpoint, role);
+    if checkpoint.provenance.dialect.starts_with("hf")
+        && let Some(form @ (Form::F32 | Form::F16 | Form::Bf16)) = Form::float(&from)
+        && exact(checkpoint, role, form)?
+    {
+        return Ok(form);
+    }
+    for form in [Form::Bf16, Form::F16] {
+        if exact(checkpoint, role, form)? {
+            return Ok(form);
+        }
+    }
+    Ok(Form::F32)
+}
+
+fn named(
+    checkpoint: &Checkpoint,
+    family: &Family,
+    role: Role,
+    shape: Vec<usize>,
+    len: u64,
+    to: String,
+    action: Action,
+) -> Result<Item> {
+    let name = family
+        .tensor_name(role, Some("rms_norm"))
+        .ok_or_else(|| Error::Bug(format!("{} has no name for {role:?}", family.name)))?;
+    let name = if role == Role::Head { name } else { format!("model.{name}") };
+    let from = source_form(checkpoint, role);
+    Ok(Item { name, role: Some(role), shape, from, to, start: 0, len, action })
+}
+
+/// Deals tensors out to files, in order; with more than one, also the index.
+fn shards(stored: Vec<Stored>, size: u64, unhashed: &Origin) -> (Vec<super::FilePlan>, Option<Value>) {
+    let total: u64 = stored.iter().map(|s| s.item.len).sum();
+    let mut groups: Vec<Vec<Stored>> = vec![vec![]];
+    let mut filled = 0;
+    for tensor in stored {
+        if filled > 0 && filled + tensor.item.len > size {
+            groups.push(vec![]);
+            filled = 0;
+        }
+        filled += tensor.item.len;
+        groups.last_mut().expect("there is one").push(tensor);
+    }
+    let count = groups.len();
+    let name = |i: usize| match count {
+        1 => "model.safetensors".to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
+    };
+    let files = groups
+        .into_iter()
+        .enumerate()
+        .map(|(i, group)| archive::plan(name(i), group, |_| json!({ "format": "pt" }), unhashed));
+    let files: Vec<_> = files.collect();
+    let index = (count > 1).then(|| {
+        let mut map = serde_json::Map::new();
+        for file in &files {
+            map.extend(file.tensors.iter().map(|t| (t.name.clone(), file.name.clone().into())));
+        }
+        json!({ "metadata": { "total_size": total }, "weight_map": map })
+    });
+    (files, index)
+}
+
+fn config_json(c: &ModelConfig, family: &Family, architecture: &str, scale: Option<ScaleForm>) -> Value {
+    let dtype = if scale.is_some_and(|s| s.form == Form::F32) { "float32" } else { "bfloat16" };
+    let mut json = json!({
+        "architectures": [architecture],
+        "model_type": family.model_type,
+        "vocab_size": c.vocab,
+        "hidden_size": c.hidden,
+        "intermediate_size": c.ffn,
+        "num_hidden_layers": c.layers,
+        "num_attention_heads": c.heads,
+        "num_key_value_heads": c.kv_heads,
+        "head_dim": c.head_dim,
+        "hidden_act": match c.activation {
+            Activation::Relu2 => "relu2",
+            Activation::Silu => "silu",
+            Activation::GeluTanh => "gelu_pytorch_tanh",
+        },
+        "max_position_embeddings": c.context,
+        "rms_norm_eps": decimal(c.norm_eps),
+        "rope_theta": c.rope_theta,
+        "tie_word_embeddings": c.tied,
+        "attention_bias": false,
+        "attention_dropout": 0.0,
+        "torch_dtype": dtype,
+        "use_cache": true,
+    });
+    if let Some(bos) = c.bos {
+        json["bos_token_id"] = bos.into();
+    }
+    match c.eos.as_slice() {
+        [] => {}
+        [one] => json["eos_token_id"] = (*one).into(),
+        many => json["eos_token_id"] = many.into(),
+    }
+    if let Some(scale) = scale {
+        json["quantization_config"] = json!({
+            "quant_method": "bitnet",
+            "linear_class": if scale.inverse { "bitlinear" } else { "autobitlinear" },
+            "quantization_mode": "offline",
+        });
+        if let Some(eps) = c.inner_norm_eps {
+            json["quantization_config"]["use_rms_norm"] = true.into();
+            json["quantization_config"]["rms_norm_eps"] = decimal(eps);
+        }
+    }
+    json
+}
+
+/// The shortest decimal that gives this f32, not the long one of its f64.
+fn decimal(x: f32) -> Value {
+    x.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}

@@ -1,0 +1,136 @@
+//! The plan of a single safetensors file that holds a model in any layout, with everything that is
+//! needed to run it: configuration, scales in f32, floats as they were, tokenizer.
+//!
+//! The metadata (all strings): `format` is `tritmark`; `version` is `1`; `layout` names the layout;
+//! `config` is the configuration as JSON; `origin` tells where the weights come from. Tensors have
+//! the names of [`name`]; a packed matrix is `U8 [bytes]`, its scale `F32 [1]` under the same name
+//! with `.scale`. `tokenizer.json` and `tokenizer_config.json` are `U8` tensors.
+
+use super::archive::{self, Stored};
+use super::{Action, Item, Origin, Plan, matrix, side, source_form};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::LinearKind;
+use crate::checkpoint::gguf::form::Form;
+use crate::checkpoint::role::{LayerRole, Linear, Role};
+use crate::error::{Error, Result};
+use serde_json::json;
+use tritmark_kernels::layout::Layout;
+
+/// The name of a tensor.
+pub fn name(role: Role) -> String {
+    let linear = |l: Linear| match l {
+        Linear::Q => "q",
+        Linear::K => "k",
+        Linear::V => "v",
+        Linear::O => "o",
+        Linear::Gate => "gate",
+        Linear::Up => "up",
+        Linear::Down => "down",
+    };
+    let (layer, part) = match role {
+        Role::TokenEmbedding => return "token_embedding".into(),
+        Role::OutputNorm => return "output_norm".into(),
+        Role::Head => return "head".into(),
+        Role::Layer(layer, part) => (layer, part),
+    };
+    let part = match part {
+        LayerRole::AttnNorm => "attn_norm".into(),
+        LayerRole::AttnSubNorm => "attn_sub_norm".into(),
+        LayerRole::FfnNorm => "ffn_norm".into(),
+        LayerRole::FfnSubNorm => "ffn_sub_norm".into(),
+        LayerRole::QNorm => "q_norm".into(),
+        LayerRole::KNorm => "k_norm".into(),
+        LayerRole::PostAttnNorm => "post_attn_norm".into(),
+        LayerRole::PostFfnNorm => "post_ffn_norm".into(),
+        LayerRole::Linear(l) => linear(l).into(),
+        LayerRole::InnerNorm(l) => format!("{}.norm", linear(l)),
+        LayerRole::Scale(l) => format!("{}.scale", linear(l)),
+    };
+    format!("layers.{layer}.{part}")
+}
+
+/// Plans a file.
+///
+/// # Errors
+/// If the layout cannot hold a matrix, or the model is not ternary.
+pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Option<Form>) -> Result<Plan> {
+    let config = &checkpoint.config;
+    if config.linear == LinearKind::Float {
+        return Err(Error::Usage(format!(
+            "{} is a full-precision model: {} holds ternary weights only\n  --ptq absmean makes it ternary, which changes the model",
+            checkpoint.provenance.name,
+            layout.name()
+        )));
+    }
+    let mut stored = vec![];
+    let mut push = |role: Role, shape: Vec<usize>, form: Form, action: Action| -> Result<()> {
+        let (rows, cols) = matrix(&shape);
+        let len = form
+            .len(rows, cols)
+            .map_err(|message| Error::Usage(format!("tensor {}: {message}", name(role))))?;
+        let item = Item {
+            name: name(role),
+            role: Some(role),
+            from: source_form(checkpoint, role),
+            to: form.name(),
+            start: 0,
+            len: len as u64,
+            action,
+            shape: shape.clone(),
+        };
+        let in_file = if matches!(form, Form::Packed(_)) { vec![len] } else { shape };
+        stored.push(Stored { item, dtype: archive::dtype(form), shape: in_file });
+        Ok(())
+    };
+    for role in config.roles() {
+        let shape = config.shape(role);
+        if let Role::Layer(layer, LayerRole::Linear(linear)) = role {
+            push(role, shape, Form::Packed(layout), Action::Pack { layout, interleave: None, unit: false })?;
+            let scale = Role::Layer(layer, LayerRole::Scale(linear));
+            push(scale, vec![1], Form::F32, Action::Scale { form: Form::F32, inverse: false })?;
+            continue;
+        }
+        let asked = embedding.filter(|_| matches!(role, Role::TokenEmbedding | Role::Head));
+        let own = Form::float(&source_form(checkpoint, role)).filter(|f| !matches!(f, Form::Quant(_)));
+        // Norms may be stored less one in the source; f32 holds them as they are used.
+        let own = if config.gemma.is_some() && role != Role::TokenEmbedding {
+            Form::F32
+        } else {
+            own.unwrap_or(Form::F32)
+        };
+        let form = asked.unwrap_or(own);
+        push(role, shape, form, Action::Float { form, interleave: None })?;
+    }
+    for (name, content) in side::files(checkpoint)? {
+        if matches!(name.as_str(), "tokenizer.json" | "tokenizer_config.json") {
+            let len = content.len();
+            let item = Item {
+                name,
+                role: None,
+                shape: vec![len],
+                from: "json".into(),
+                to: "json".into(),
+                start: 0,
+                len: len as u64,
+                action: Action::Bytes(content),
+            };
+            stored.push(Stored { item, dtype: "U8", shape: vec![len] });
+        }
+    }
+    let config = serde_json::to_string(config).map_err(|e| Error::Bug(e.to_string()))?;
+    let layout_name = layout.name();
+    let metadata = move |origin: &Origin| {
+        json!({
+            "format": FORMAT, "version": VERSION, "layout": layout_name,
+            "config": config, "origin": origin.json(),
+        })
+    };
+    let file = archive::plan("model.safetensors".into(), stored, metadata, &Origin::unhashed(checkpoint));
+    let target = format!("tritmark safetensors, {layout_name}");
+    Ok(Plan { target, directory: false, files: vec![file], side: vec![], warnings: vec![] })
+}
+
+/// The value of `format` in the metadata.
+pub const FORMAT: &str = "tritmark";
+/// The value of `version` in the metadata.
+pub const VERSION: &str = "1";

@@ -1,0 +1,37 @@
+//! Writing files so that nobody ever sees half of one.
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// Writes a file under a temporary name in its folder and renames it once `write` is through.
+///
+/// # Errors
+/// If the folder cannot be written to, or `write` fails; there is no new file then.
+pub fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> std::io::Result<()>,
+) -> Result<()> {
+    let io = |e| Error::io(path, e);
+    let mut file = temporary(path)?;
+    let mut buffered = BufWriter::new(file.as_file_mut());
+    write(&mut buffered).and_then(|()| buffered.flush()).map_err(io)?;
+    drop(buffered);
+    file.persist(path).map_err(|e| Error::io(path, e.error))?;
+    Ok(())
+}
+
+/// A file under a temporary name in the folder of `path`, to be persisted there; readable by whom the
+/// user's mask allows, unlike temporary files that stay private.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub fn temporary(path: &Path) -> Result<NamedTempFile> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder).map_err(|e| Error::io(path, e))
+}

@@ -1,0 +1,182 @@
+//! Accuracy: perplexity, whether kernels agree, and how far subjects lie from their references.
+
+use super::super::document::{Block, Cell, Section, Table};
+use super::super::number::{count, percent, signed, significant};
+use super::super::plot::{Columns, Plot};
+use super::super::row::{subject_name, test_name};
+use super::verdict::identical_groups;
+use super::{dedup, model, plot_prefix, record_heading, slug};
+use crate::record::{Accuracy, Arm, Divergence, Record, Test};
+
+/// Perplexities, agreement of kernels, divergences.
+pub fn section(records: &[Record]) -> Section {
+    let mut blocks = Vec::new();
+    for (i, record) in records.iter().enumerate() {
+        if !record.arms.iter().any(|a| a.accuracy.is_some()) {
+            continue;
+        }
+        blocks.extend(record_heading(records, i));
+        blocks.extend(agreement(record));
+        blocks.push(Block::Table(perplexities(record)));
+        blocks.extend(divergences(record, &plot_prefix(records, i)));
+    }
+    if blocks.is_empty() {
+        blocks.push(Block::text("Not measured: these records hold no test of accuracy."));
+    }
+    Section { id: "accuracy", title: "Accuracy", blocks }
+}
+
+/// Whether our kernels gave the same bits, test by test.
+fn agreement(record: &Record) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for group in identical_groups(record).iter().filter(|g| g.len() > 1) {
+        let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
+        dedup(&mut bits);
+        let name = test_name(&group[0].0.test);
+        if bits.len() == 1 {
+            blocks.push(Block::text(format!(
+                "All {} combinations of layout, instruction set and threads gave the same negative log-likelihood, bit for bit ({}), in {name}.",
+                group.len(),
+                bits[0]
+            )));
+        } else {
+            let of = |b: &str| {
+                let names: Vec<String> = group
+                    .iter()
+                    .filter(|(_, a)| a.nll_bits == b)
+                    .map(|(arm, _)| format!("{} on {}", subject_name(arm), arm.subject.threads))
+                    .collect();
+                format!("{b}: {}", names.join(", "))
+            };
+            let results: Vec<String> = bits.iter().map(|b| of(b)).collect();
+            blocks.push(Block::warning(format!("Kernels disagree in {name}: {}.", results.join("; "))));
+        }
+    }
+    blocks
+}
+
+/// What arms of one line have in common.
+type Key<'a> = (&'a str, &'a Test, &'a str, Option<&'a str>, &'a str);
+
+fn key<'a>(arm: &'a Arm, accuracy: &'a Accuracy) -> Key<'a> {
+    let s = &arm.subject;
+    (&s.model, &arm.test, &s.engine, s.variant.as_deref(), &accuracy.nll_bits)
+}
+
+/// One line for each result; arms that agree bit for bit share one.
+fn perplexities(record: &Record) -> Table {
+    let headings =
+        ["Subject", "Test", "Perplexity#", "Nats a token#", "Bits per byte#", "Tokens scored#", "Seconds#"];
+    let mut table = Table::new("Perplexity, with its standard error", &headings);
+    let scored: Vec<(&Arm, &Accuracy)> =
+        record.arms.iter().filter_map(|a| Some((a, a.accuracy.as_ref()?))).collect();
+    let mut keys: Vec<Key> = scored.iter().map(|(arm, a)| key(arm, a)).collect();
+    dedup(&mut keys);
+    for wanted in keys {
+        let group: Vec<_> = scored.iter().filter(|(arm, a)| key(arm, a) == wanted).collect();
+        let (arm, a) = group[0];
+        let name = match group.len() {
+            1 => subject_name(arm),
+            n => format!(
+                "{} ({n} combinations, equal)",
+                arm.subject
+                    .variant
+                    .as_ref()
+                    .map_or(arm.subject.engine.clone(), |v| format!("{}, {v}", arm.subject.engine))
+            ),
+        };
+        let model = model(record, &arm.subject.model).filter(|_| record.models.len() > 1);
+        table.row(vec![
+            Cell::text(name).detail(model.map_or("", |m| m.name.as_str())),
+            Cell::text(arm.test.to_string().trim_start_matches("ppl ")),
+            Cell::figure(a.ppl, significant(a.ppl, 5)).detail(format!("± {}", significant(a.ppl_stderr, 2))),
+            Cell::figure(a.nll, significant(a.nll, 6)),
+            a.bits_per_byte
+                .map_or(Cell::not_measured("bytes not known"), |b| Cell::figure(b, significant(b, 4))),
+            Cell::figure(a.scored as f64, count(a.scored)).detail(format!("{} windows", count(a.windows))),
+            Cell::figure(a.seconds, significant(a.seconds, 3)),
+        ]);
+    }
+    table
+}
+
+/// Subjects against their references: table, histograms, worst tokens.
+fn divergences(record: &Record, prefix: &str) -> Vec<Block> {
+    let all: Vec<(&Arm, &Divergence)> =
+        record.arms.iter().filter_map(|a| Some((a, a.accuracy.as_ref()?.against.as_ref()?))).collect();
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let mut blocks = vec![Block::heading("Against a reference")];
+    let headings = [
+        "Subject",
+        "Reference",
+        "Δ nats a token#",
+        "KL mean#",
+        "KL 99 %#",
+        "KL max#",
+        "First choice#",
+        "First five#",
+        "Max |Δ logit|#",
+    ];
+    let mut table =
+        Table::new("Distance of the predicted distributions; KL divergence in nats a token", &headings);
+    for (arm, d) in &all {
+        let p99 = d.kl_percentiles.iter().find(|p| p.0 == 99.0);
+        table.row(vec![
+            Cell::text(subject_name(arm)).detail(&arm.subject.model),
+            Cell::text(&d.reference),
+            Cell::figure(d.delta_nll, signed(d.delta_nll, 2))
+                .detail(format!("± {}", significant(d.delta_nll_stderr, 2))),
+            Cell::figure(d.kl_mean, significant(d.kl_mean, 3)),
+            p99.map_or(Cell::none(), |p| Cell::figure(p.1, significant(p.1, 3))),
+            Cell::figure(d.kl_max, significant(d.kl_max, 3)),
+            Cell::figure(d.top1, percent(d.top1)),
+            Cell::figure(d.top5, percent(d.top5)),
+            Cell::figure(d.logit_max, significant(d.logit_max, 3)),
+        ]);
+    }
+    blocks.push(Block::Table(table));
+    for (i, (arm, d)) in all.iter().enumerate() {
+        if !d.kl_histogram.is_empty() {
+            blocks.push(Block::Figure(histogram(
+                &format!("{prefix}kl-{}-{}", i + 1, slug(&subject_name(arm))),
+                arm,
+                d,
+            )));
+        }
+        if !d.worst.is_empty() && d.kl_max > 0.0 {
+            blocks.push(Block::Table(worst(arm, d)));
+        }
+    }
+    blocks
+}
+
+fn histogram(name: &str, arm: &Arm, d: &Divergence) -> Plot {
+    let bins = d.kl_histogram.iter().map(|(edge, n)| (significant(*edge, 1), *n as f64)).collect();
+    let chart = Columns { x: "KL divergence up to, nats".into(), y: "positions".into(), bins };
+    let title = format!("KL divergence of {} from {}", subject_name(arm), d.reference);
+    let alt = format!(
+        "Histogram over {} positions: mean {}, maximum {} nats.",
+        count(d.positions),
+        significant(d.kl_mean, 3),
+        significant(d.kl_max, 3)
+    );
+    Plot::new(name.into(), title, "Positions of the text by the distance of the two predicted distributions; two columns for each factor of ten.".into(), alt, &chart)
+}
+
+fn worst(arm: &Arm, d: &Divergence) -> Table {
+    let caption = format!("Where {} and {} differ most", subject_name(arm), d.reference);
+    let mut table =
+        Table::new(caption, &["Text so far", "Next token", "KL#", "Nats, subject#", "Nats, reference#"]);
+    for w in &d.worst {
+        table.row(vec![
+            Cell::text(format!("…{}", w.context.replace('\n', "↵"))),
+            Cell::text(w.token.replace('\n', "↵")),
+            Cell::figure(w.kl, significant(w.kl, 3)),
+            Cell::figure(w.nll, significant(w.nll, 3)),
+            Cell::figure(w.reference_nll, significant(w.reference_nll, 3)),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,92 @@
+//! Energy: measured and modelled, apart from each other.
+
+use super::super::document::{Block, Cell, Section, Table};
+use super::super::number::{joules, significant};
+use super::super::row::subject_name;
+use super::{dedup, model, record_heading};
+use crate::record::{Outcome, Record};
+
+/// What meters said, and what a model of the arithmetic says.
+pub fn section(records: &[Record]) -> Section {
+    let mut blocks = Vec::new();
+    for (i, record) in records.iter().enumerate() {
+        blocks.extend(record_heading(records, i));
+        blocks.push(Block::heading("Measured"));
+        blocks.extend(measured(record));
+        blocks.push(Block::heading("Modelled: arithmetic only"));
+        blocks.extend(modelled(record));
+    }
+    Section { id: "energy", title: "Energy", blocks }
+}
+
+fn measured(record: &Record) -> Vec<Block> {
+    let headings =
+        ["Subject", "Test", "Threads#", "Gross a token#", "Net a token#", "Idle power#", "Window#", "Meter"];
+    let mut table = Table::new("Energy read from a meter while the test ran", &headings);
+    let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
+    for arm in &record.arms {
+        match &arm.energy_measured {
+            Some(Outcome::Measured(e)) => {
+                let net = e.net_joules.map(|n| n / e.tokens as f64);
+                table.row(vec![
+                    Cell::text(subject_name(arm)),
+                    Cell::text(arm.test.to_string()),
+                    Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
+                    Cell::figure(e.joules_per_token, joules(e.joules_per_token)),
+                    net.map_or(Cell::not_measured("no idle baseline"), |n| Cell::figure(n, joules(n))),
+                    e.idle_watts.map_or(Cell::not_measured("no idle baseline"), |w| {
+                        Cell::figure(w, format!("{} W", significant(w, 3)))
+                    }),
+                    Cell::figure(e.seconds, format!("{} s", significant(e.seconds, 3))),
+                    Cell::text(&e.domain).detail(&e.source),
+                ]);
+                warnings
+                    .extend(e.warnings.iter().map(|w| format!("{} {}: {w}", arm.test, subject_name(arm))));
+            }
+            Some(Outcome::NotMeasured(reason)) => reasons.push(reason.clone()),
+            None => {}
+        }
+    }
+    let count = reasons.len();
+    dedup(&mut reasons);
+    let mut blocks = Vec::new();
+    if !table.rows.is_empty() {
+        blocks.push(Block::Table(table));
+    }
+    blocks.extend(reasons.iter().map(|r| Block::text(format!("Not measured: {r}"))));
+    if blocks.is_empty() && count == 0 {
+        blocks.push(Block::text("Not measured: this record holds no test of speed with energy."));
+    }
+    blocks.extend(warnings.into_iter().map(Block::warning));
+    blocks
+}
+
+fn modelled(record: &Record) -> Vec<Block> {
+    let headings = ["Model", "Test", "At 7 nm, a token#", "At 45 nm, a token#"];
+    let mut table = Table::new(
+        "Operations counted, times published energies of an operation; no memory, no leakage, no measurement",
+        &headings,
+    );
+    let mut seen = Vec::new();
+    let mut how = Vec::new();
+    for arm in &record.arms {
+        let Some(e) = &arm.energy_modelled else { continue };
+        let key = (&arm.subject.model, &arm.test, e.joules_per_token_7nm.to_bits());
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        table.row(vec![
+            Cell::text(model(record, &arm.subject.model).map_or("", |m| m.name.as_str())),
+            Cell::text(arm.test.to_string()),
+            Cell::figure(e.joules_per_token_7nm, joules(e.joules_per_token_7nm)),
+            Cell::figure(e.joules_per_token_45nm, joules(e.joules_per_token_45nm)),
+        ]);
+        how.push(e.how.clone());
+    }
+    if table.rows.is_empty() {
+        return vec![Block::text("Not computed for this record.")];
+    }
+    dedup(&mut how);
+    vec![Block::Table(table), Block::List { items: how }]
+}

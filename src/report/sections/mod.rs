@@ -1,0 +1,215 @@
+//! What a report says: each section made from the records, and nothing but the records.
+
+mod accuracy;
+mod energy;
+mod machine;
+mod many;
+mod overview;
+mod scaling;
+mod size;
+mod speed;
+mod table;
+mod verdict;
+
+use super::document::{Block, Document, Section};
+use super::number;
+use crate::record::{Arm, Model, Record, Test};
+
+/// Everything that some records have to say.
+pub fn document(records: &[Record]) -> Document {
+    let mut sections = vec![overview::section(records)];
+    if records.len() > 1 {
+        sections.extend(many::section(records));
+    }
+    sections.push(speed::section(records));
+    sections.push(accuracy::section(records));
+    sections.push(energy::section(records));
+    sections.push(size::section(records));
+    sections.extend(scaling::trade_off(records));
+    sections.extend(scaling::threads(records));
+    sections.extend(scaling::roofline(records));
+    sections.push(table::section(records));
+    sections.push(machine::environment(records));
+    sections.push(machine::method(records));
+    sections.push(machine::reproduce(records));
+    Document {
+        title: title(records),
+        subtitle: subtitle(records),
+        facts: verdict::facts(records),
+        verdict: verdict::sentences(records),
+        sections,
+    }
+}
+
+fn title(records: &[Record]) -> String {
+    let mut names: Vec<&str> =
+        records.iter().flat_map(|r| r.models.iter().map(|m| m.name.as_str())).collect();
+    dedup(&mut names);
+    match names.as_slice() {
+        [] => "A record without a model".into(),
+        [one] => format!("{one}: ternary inference on CPUs"),
+        [first, second] => format!("{first} and {second}: ternary inference on CPUs"),
+        [first, rest @ ..] => format!("{first} and {} more models: ternary inference on CPUs", rest.len()),
+    }
+}
+
+fn subtitle(records: &[Record]) -> String {
+    match records {
+        [record] => {
+            let suite = record.suite.as_ref().map(|s| format!("suite {s}, ")).unwrap_or_default();
+            let quick = if record.protocol.quick {
+                ", a short look rather than a measurement to publish"
+            } else {
+                ""
+            };
+            let resumed = if record.resumed { ", resumed after an interruption" } else { "" };
+            format!(
+                "{suite}{} on {}, {} {}{quick}{resumed}",
+                record.started,
+                cpu(record),
+                record.tool.name,
+                record.tool.version
+            )
+        }
+        _ => {
+            let mut cpus: Vec<&str> = records.iter().map(cpu).collect();
+            dedup(&mut cpus);
+            format!("{} records from {} kinds of CPU: {}", records.len(), cpus.len(), cpus.join("; "))
+        }
+    }
+}
+
+/// The record's CPU, or that it is not known.
+fn cpu(record: &Record) -> &str {
+    if record.environment.cpu.is_empty() { "an unknown CPU" } else { &record.environment.cpu }
+}
+
+/// Removes values that occurred before; keeps the order.
+fn dedup<T: PartialEq + Clone>(values: &mut Vec<T>) {
+    let mut seen = Vec::with_capacity(values.len());
+    values.retain(|v| {
+        let new = !seen.contains(v);
+        if new {
+            seen.push(v.clone());
+        }
+        new
+    });
+}
+
+/// A model of a record by its id; every arm of a valid record has one.
+fn model<'a>(record: &'a Record, id: &str) -> Option<&'a Model> {
+    record.models.iter().find(|m| m.id == id)
+}
+
+/// Heading of a part of a section that is repeated for each record, where there are several.
+fn record_heading(records: &[Record], index: usize) -> Option<Block> {
+    (records.len() > 1).then(|| {
+        let record = &records[index];
+        Block::heading(format!("Record {}: {}, {}", index + 1, cpu(record), record.started))
+    })
+}
+
+/// Start of file and figure names of a record's plots.
+fn plot_prefix(records: &[Record], index: usize) -> String {
+    if records.len() > 1 { format!("record{}-", index + 1) } else { String::new() }
+}
+
+/// A file name of letters, digits and hyphens.
+fn slug(text: &str) -> String {
+    let mut out: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    while out.contains("--") {
+        out = out.replace("--", "-");
+    }
+    out.trim_matches('-').chars().take(60).collect()
+}
+
+/// A subject apart from its tier and threads: what has one bar.
+#[derive(Debug, Clone, PartialEq)]
+struct Family<'a> {
+    engine: &'a str,
+    layout: Option<&'a str>,
+    variant: Option<&'a str>,
+}
+
+impl<'a> Family<'a> {
+    fn of(arm: &'a Arm) -> Self {
+        let s = &arm.subject;
+        Self { engine: &s.engine, layout: s.layout.as_deref(), variant: s.variant.as_deref() }
+    }
+
+    fn name(&self) -> String {
+        let name = match self.layout {
+            Some(layout) if self.engine == "tritmark" => layout.to_owned(),
+            Some(layout) => format!("{} {layout}", self.engine),
+            None => self.engine.to_owned(),
+        };
+        self.variant.map_or(name.clone(), |v| format!("{name}, {v}"))
+    }
+}
+
+/// The arms of one family under one test at its greatest number of threads, fastest first.
+struct Ranked<'a> {
+    family: Family<'a>,
+    arms: Vec<&'a Arm>,
+}
+
+impl<'a> Ranked<'a> {
+    fn best(&self) -> &'a Arm {
+        self.arms[0]
+    }
+}
+
+/// All families under one test, the fastest first.
+fn ranking<'a>(record: &'a Record, model: &str, test: &Test) -> Vec<Ranked<'a>> {
+    let of_test =
+        || record.arms.iter().filter(|a| a.speed.is_some() && a.subject.model == model && a.test == *test);
+    let mut families: Vec<Family> = of_test().map(Family::of).collect();
+    dedup(&mut families);
+    let mut ranking: Vec<Ranked> = families
+        .into_iter()
+        .map(|family| {
+            let mine = || of_test().filter(|a| Family::of(a) == family);
+            let threads = mine().map(|a| a.subject.threads).max().unwrap_or(0);
+            let mut arms: Vec<&Arm> = mine().filter(|a| a.subject.threads == threads).collect();
+            arms.sort_by(|a, b| median(b).total_cmp(&median(a)));
+            Ranked { family, arms }
+        })
+        .collect();
+    ranking.sort_by(|a, b| median(b.best()).total_cmp(&median(a.best())));
+    ranking
+}
+
+/// Median speed, 0 for arms without.
+fn median(arm: &Arm) -> f64 {
+    arm.speed.as_ref().map_or(0.0, |s| s.median)
+}
+
+/// Model and test of every test of speed, in the record's order.
+fn speed_tests(record: &Record) -> Vec<(&Model, &Test)> {
+    let mut tests: Vec<(&str, &Test)> = record
+        .arms
+        .iter()
+        .filter(|a| a.speed.is_some())
+        .map(|a| (a.subject.model.as_str(), &a.test))
+        .collect();
+    dedup(&mut tests);
+    tests.into_iter().filter_map(|(id, test)| Some((model(record, id)?, test))).collect()
+}
+
+/// `2 threads`.
+fn threads(n: u32) -> String {
+    if n == 1 { "1 thread".into() } else { format!("{n} threads") }
+}
+
+/// A speed with its unit.
+fn speed_text(arm: &Arm) -> String {
+    arm.speed
+        .as_ref()
+        .map_or_else(|| "not measured".into(), |s| format!("{} {}", number::significant(s.median, 3), s.unit))
+}
+
+/// A section that has something to say.
+fn section(id: &'static str, title: &'static str, blocks: Vec<Block>) -> Option<Section> {
+    (!blocks.is_empty()).then_some(Section { id, title, blocks })
+}

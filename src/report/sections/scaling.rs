@@ -1,0 +1,360 @@
+//! Pictures over two quantities: size against speed against perplexity, threads, roofline.
+
+use super::super::document::{Block, Section};
+use super::super::number::{bytes, significant};
+use super::super::plot::{Axis, Plot, Series, Xy};
+use super::super::row::subject_name;
+use super::{Family, dedup, median, plot_prefix, ranking, record_heading, section, slug, speed_tests};
+use crate::machine::Limits;
+use crate::record::{Arm, Model, Outcome, Record, Test};
+use crate::speed::stats;
+
+/// Bytes of a model's ternary weights in a layout.
+fn weight_bytes(record: &Record, model: &str, layout: &str) -> Option<u64> {
+    let proof =
+        record.proofs.iter().find(|p| p.model == model && p.layout == layout && p.failure.is_none())?;
+    Some(proof.bytes)
+}
+
+/// Size against decoding speed for each layout, size against perplexity for several models.
+pub fn trade_off(records: &[Record]) -> Option<Section> {
+    let mut blocks = Vec::new();
+    for (i, record) in records.iter().enumerate() {
+        let prefix = plot_prefix(records, i);
+        let figures: Vec<Block> = size_and_speed(record, &prefix)
+            .into_iter()
+            .chain(size_and_perplexity(record, &prefix))
+            .map(Block::Figure)
+            .collect();
+        if !figures.is_empty() {
+            blocks.extend(record_heading(records, i));
+            blocks.extend(figures);
+        }
+    }
+    section("trade-off", "Size, speed, perplexity", blocks)
+}
+
+fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
+    let (_, test) =
+        speed_tests(record).into_iter().find(|(_, t)| matches!(t, Test::Model { prompt: 0, .. }))?;
+    let mut series = Vec::new();
+    for (index, model) in record.models.iter().enumerate() {
+        let mut found = Vec::new();
+        for ranked in ranking(record, &model.id, test) {
+            let Some(size) = ranked.family.layout.and_then(|l| weight_bytes(record, &model.id, l)) else {
+                continue;
+            };
+            let bits = 8.0 * size as f64 / model.linear_params.max(1) as f64;
+            found.push((bits, median(ranked.best()), ranked.family.name(), ranked.best()));
+        }
+        if found.is_empty() {
+            continue;
+        }
+        let perplexity = record
+            .arms
+            .iter()
+            .filter(|a| a.subject.model == model.id)
+            .filter_map(|a| a.accuracy.as_ref())
+            .max_by_key(|a| a.scored);
+        let perplexity = perplexity
+            .map_or("perplexity not measured".into(), |a| format!("perplexity {}", significant(a.ppl, 4)));
+        series.push(Series {
+            name: format!("{}, {perplexity}", model.name),
+            style: Some(index),
+            points: found.iter().map(|f| (f.0, f.1)).collect(),
+            intervals: found.iter().map(|f| f.3.speed.as_ref().map_or([f.1; 2], |s| s.interval)).collect(),
+            labels: found.iter().map(|f| f.2.clone()).collect(),
+            ..Series::default()
+        });
+    }
+    let count: usize = series.iter().map(|s| s.points.len()).sum();
+    if count < 2 {
+        return None;
+    }
+    let best = frontier(series.iter().flat_map(|s| s.points.iter().copied()).collect());
+    if best.len() > 1 {
+        let name = "no layout is both smaller and faster".into();
+        series.insert(
+            0,
+            Series { name, style: Some(7), line: true, guide: true, points: best, ..Series::default() },
+        );
+    }
+    let unit = "decode, tokens/s";
+    let chart = Xy {
+        x: Axis { label: "bits a ternary weight".into(), close: true, ..Axis::default() },
+        y: Axis { label: unit.into(), ..Axis::default() },
+        series,
+    };
+    let title = format!("Size against speed of decoding ({test})");
+    let alt = format!(
+        "Scatter plot of {count} layouts: bits a weight against tokens a second; both stand in the tables above."
+    );
+    Some(Plot::new(format!("{prefix}size-speed"), title, "Each point is a layout at its fastest instruction set and greatest number of threads. Left is smaller, up is faster. A model's perplexity does not depend on the layout.".into(), alt, &chart))
+}
+
+/// Points that no other beats in both, from left to right.
+fn frontier(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    let mut best = f64::MIN;
+    points.retain(|p| {
+        let keeps = p.1 > best;
+        best = best.max(p.1);
+        keeps
+    });
+    points
+}
+
+fn size_and_perplexity(record: &Record, prefix: &str) -> Option<Plot> {
+    let mut tests: Vec<&Test> =
+        record.arms.iter().filter(|a| a.accuracy.is_some()).map(|a| &a.test).collect();
+    dedup(&mut tests);
+    let per_test = |test: &&Test| -> Vec<(&Model, &Arm)> {
+        record
+            .models
+            .iter()
+            .filter_map(|m| {
+                let mine = |a: &&Arm| a.subject.model == m.id && a.test == **test && a.accuracy.is_some();
+                let arm = record.arms.iter().filter(mine).max_by_key(|a| a.subject.engine == "tritmark")?;
+                Some((m, arm))
+            })
+            .collect()
+    };
+    let models = tests.iter().map(per_test).max_by_key(Vec::len).filter(|m| m.len() > 1)?;
+    let mut series = Vec::new();
+    for (index, (model, arm)) in models.iter().enumerate() {
+        let a = arm.accuracy.as_ref()?;
+        let smallest = record
+            .proofs
+            .iter()
+            .filter(|p| p.model == model.id && p.failure.is_none())
+            .map(|p| p.bytes)
+            .min();
+        let size = smallest.unwrap_or(model.linear_params * 2);
+        series.push(Series {
+            name: String::new(),
+            style: Some(index),
+            points: vec![(size as f64 / 1e6, a.ppl)],
+            intervals: vec![[a.ppl - 1.96 * a.ppl_stderr, a.ppl + 1.96 * a.ppl_stderr]],
+            labels: vec![format!("{} ({})", model.name, bytes(size))],
+            ..Series::default()
+        });
+    }
+    let chart = Xy {
+        x: Axis {
+            label: "MB of the blocks' weights in the smallest layout; 16 bits a weight in full precision"
+                .into(),
+            log: true,
+            ..Axis::default()
+        },
+        y: Axis { label: "perplexity (lower is better)".into(), ..Axis::default() },
+        series,
+    };
+    let test = &models[0].1.test;
+    let alt = format!(
+        "Scatter plot of {} models: size against perplexity; both stand in the tables above.",
+        models.len()
+    );
+    Some(Plot::new(
+        format!("{prefix}size-perplexity"),
+        format!("Size against accuracy ({test})"),
+        "Whiskers: 95 % interval of the perplexity. Left is smaller, down is better.".into(),
+        alt,
+        &chart,
+    ))
+}
+
+/// Speed by number of threads for the fastest instruction set of each layout.
+pub fn threads(records: &[Record]) -> Option<Section> {
+    let mut blocks = Vec::new();
+    for (i, record) in records.iter().enumerate() {
+        let mut figures = Vec::new();
+        for (model, test) in speed_tests(record) {
+            figures.extend(sweep(record, model, test, &plot_prefix(records, i)));
+        }
+        if !figures.is_empty() {
+            blocks.extend(record_heading(records, i));
+            blocks.extend(figures);
+        }
+    }
+    section("threads", "Thread scaling", blocks)
+}
+
+fn sweep(record: &Record, model: &Model, test: &Test, prefix: &str) -> Vec<Block> {
+    let mut series = Vec::new();
+    let mut knees = Vec::new();
+    for (index, ranked) in ranking(record, &model.id, test).iter().enumerate() {
+        let tier = &ranked.best().subject.tier;
+        let mine = |a: &&Arm| {
+            a.subject.model == model.id
+                && a.test == *test
+                && Family::of(a) == ranked.family
+                && a.subject.tier == *tier
+                && a.speed.is_some()
+        };
+        let mut arms: Vec<&Arm> = record.arms.iter().filter(mine).collect();
+        arms.sort_by_key(|a| a.subject.threads);
+        if arms.len() < 2 {
+            continue;
+        }
+        let points: Vec<(u32, f64)> = arms.iter().map(|a| (a.subject.threads, median(a))).collect();
+        let last = points[points.len() - 1];
+        let gain = format!(
+            "{} times from {} to {}",
+            significant(last.1 / points[0].1, 3),
+            points[0].0,
+            super::threads(last.0)
+        );
+        let knee = stats::knee(&points)
+            .filter(|k| k.0 < last.0)
+            .map_or(String::new(), |k| format!("; {} give 95 % of the best", super::threads(k.0)));
+        knees.push(format!("{}: {gain}{knee}.", subject_name(ranked.best())));
+        series.push(Series {
+            name: subject_name(ranked.best()),
+            style: Some(index),
+            line: true,
+            points: points.iter().map(|p| (f64::from(p.0), p.1)).collect(),
+            intervals: arms.iter().map(|a| a.speed.as_ref().map_or([0.0; 2], |s| s.interval)).collect(),
+            ..Series::default()
+        });
+    }
+    if series.is_empty() {
+        return Vec::new();
+    }
+    let mut counts: Vec<f64> = series.iter().flat_map(|s| s.points.iter().map(|p| p.0)).collect();
+    counts.sort_by(f64::total_cmp);
+    counts.dedup();
+    let first = series[0].points[0];
+    let ideal = counts.iter().map(|&n| (n, first.1 / first.0 * n)).collect();
+    series.insert(
+        0,
+        Series {
+            name: "proportional to threads".into(),
+            style: Some(7),
+            line: true,
+            guide: true,
+            points: ideal,
+            ..Series::default()
+        },
+    );
+    let unit = series_unit(record, test);
+    let chart = Xy {
+        x: Axis {
+            label: "threads".into(),
+            ticks: counts.iter().map(|n| (*n, format!("{n}"))).collect(),
+            ..Axis::default()
+        },
+        y: Axis { label: unit, ..Axis::default() },
+        series,
+    };
+    let name = if record.models.len() > 1 { format!("{} of {}", test, model.name) } else { test.to_string() };
+    let alt = format!("Line chart of speed by threads for {} subjects. {}", knees.len(), knees[0]);
+    let file = format!("{prefix}threads-{}-{}", slug(&model.id), slug(&test.to_string()));
+    let plot = Plot::new(
+        file,
+        format!("Speed by threads: {name}"),
+        "Whiskers: bootstrap 95 % interval.".into(),
+        alt,
+        &chart,
+    );
+    vec![Block::Figure(plot), Block::List { items: knees }]
+}
+
+fn series_unit(record: &Record, test: &Test) -> String {
+    record
+        .arms
+        .iter()
+        .find(|a| a.test == *test)
+        .and_then(|a| a.speed.as_ref())
+        .map_or_else(String::new, |s| s.unit.clone())
+}
+
+/// Work done a second against work for each byte of weights, below the machine's measured limits.
+pub fn roofline(records: &[Record]) -> Option<Section> {
+    let mut blocks = Vec::new();
+    for (i, record) in records.iter().enumerate() {
+        blocks.extend(match &record.limits {
+            Outcome::Measured(limits) => roof(record, limits, &plot_prefix(records, i)).map(Block::Figure),
+            Outcome::NotMeasured(reason) => Some(Block::text(format!("Not measured: {reason}"))),
+        });
+    }
+    section("roofline", "Roofline", blocks)
+}
+
+fn roof(record: &Record, limits: &Limits, prefix: &str) -> Option<Plot> {
+    let mut points: Vec<Series> = Vec::new();
+    let mut most = 1;
+    for (index, (model, test)) in speed_tests(record).into_iter().enumerate() {
+        let Test::Model { prompt, generate, .. } = test else { continue };
+        let batch = match (prompt, generate) {
+            (p, 0) => *p,
+            (0, _) => 1,
+            _ => continue,
+        };
+        let mut series = Series {
+            name: if record.models.len() > 1 {
+                format!("{test} of {}", model.name)
+            } else {
+                test.to_string()
+            },
+            style: Some(index),
+            ..Series::default()
+        };
+        for ranked in ranking(record, &model.id, test) {
+            let Some(size) = ranked.family.layout.and_then(|l| weight_bytes(record, &model.id, l)) else {
+                continue;
+            };
+            let macs = model.linear_params as f64;
+            most = most.max(ranked.best().subject.threads);
+            series.points.push((macs * f64::from(batch) / size as f64, median(ranked.best()) * macs / 1e9));
+            series.labels.push(ranked.family.name());
+        }
+        if !series.points.is_empty() {
+            points.push(series);
+        }
+    }
+    let xs = || points.iter().flat_map(|s| s.points.iter().map(|p| p.0));
+    let (low, high) = (xs().reduce(f64::min)? / 2.0, xs().reduce(f64::max)? * 2.0);
+    // The limits for as many threads as the points had, or the nearest below.
+    let at = |n: u32| n <= most;
+    let peak =
+        limits.int8.iter().filter(|l| at(l.threads)).max_by(|a, b| a.gmac_per_s.total_cmp(&b.gmac_per_s))?;
+    let mut series = vec![Series {
+        name: format!("int8 peak, {}, {}", peak.tier, super::threads(peak.threads)),
+        line: true,
+        guide: true,
+        points: vec![(low, peak.gmac_per_s), (high, peak.gmac_per_s)],
+        ..Series::default()
+    }];
+    let mut levels: Vec<&str> = limits.read.iter().map(|l| l.level.as_str()).collect();
+    dedup(&mut levels);
+    for (i, level) in levels.iter().enumerate() {
+        let read = limits
+            .read
+            .iter()
+            .filter(|l| l.level == *level && at(l.threads))
+            .max_by(|a, b| a.gb_per_s.total_cmp(&b.gb_per_s));
+        let Some(read) = read else { continue };
+        // Up to where it meets the peak.
+        let end = (peak.gmac_per_s / read.gb_per_s).clamp(low * 1.01, high);
+        series.push(Series {
+            name: format!("{level}, {} GB/s", significant(read.gb_per_s, 3)),
+            style: Some([7, 5, 4, 3][i % 4]),
+            line: true,
+            guide: true,
+            points: vec![(low, low * read.gb_per_s), (end, end * read.gb_per_s)],
+            ..Series::default()
+        });
+    }
+    series.extend(points);
+    let chart = Xy {
+        x: Axis {
+            label: "multiply-accumulates for each byte of weights".into(),
+            log: true,
+            ..Axis::default()
+        },
+        y: Axis { label: "10⁹ multiply-accumulates a second".into(), log: true, ..Axis::default() },
+        series,
+    };
+    let caption = "Points: the fastest instruction set of each layout. Counted are the ternary matrices alone; time is that of the whole model, so attention, norms and head lower a point. Lines: what reading the weights once a batch allows from each level of memory, and the arithmetic peak, both measured on this machine.";
+    Some(Plot::new(format!("{prefix}roofline"), "Roofline".into(), caption.into(), "Log-log chart of work against work for each byte, below the measured limits of memory and arithmetic; the figures stand in the tables of speed and of limits.".into(), &chart))
+}

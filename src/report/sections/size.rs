@@ -1,0 +1,65 @@
+//! Size, and the proofs that nothing was lost on the way to it.
+
+use super::super::document::{Block, Cell, Section, Table};
+use super::super::number::{bytes, count, significant};
+use super::{model, record_heading};
+use crate::record::{Proof, Record};
+
+/// Bytes of every layout and whether the conversion was proven.
+pub fn section(records: &[Record]) -> Section {
+    let mut blocks = Vec::new();
+    for (i, record) in records.iter().enumerate() {
+        if record.proofs.is_empty() {
+            continue;
+        }
+        blocks.extend(record_heading(records, i));
+        blocks.push(Block::Table(table(record)));
+        let failures =
+            record.proofs.iter().filter_map(|p| Some(format!("{}: {}", p.layout, p.failure.as_ref()?)));
+        blocks.extend(failures.map(Block::warning));
+    }
+    if blocks.is_empty() {
+        blocks.push(Block::text("Not measured: no conversion was proven in these records."));
+    }
+    Section { id: "size", title: "Size and proofs", blocks }
+}
+
+fn table(record: &Record) -> Table {
+    let headings =
+        ["Layout", "Bits a weight#", "All ternary weights#", "Weights", "Scale in a file", "Matrices#"];
+    let mut table = Table::new("Every layout, unpacked again and compared weight by weight", &headings);
+    let most = record.proofs.iter().map(|p| p.bits_per_weight).fold(0.0, f64::max);
+    let mut proofs: Vec<&Proof> = record.proofs.iter().collect();
+    let key = |p: &&Proof| (p.model.clone(), p.failure.is_some());
+    proofs.sort_by(|a, b| key(a).cmp(&key(b)).then(a.bits_per_weight.total_cmp(&b.bits_per_weight)));
+    let several = proofs.iter().any(|p| p.model != proofs[0].model);
+    for p in proofs {
+        let name = if several { model(record, &p.model).map_or("", |m| m.name.as_str()) } else { "" };
+        let layout = Cell::text(&p.layout).detail(name);
+        if p.failure.is_some() {
+            table.row(vec![
+                layout,
+                Cell::none(),
+                Cell::none(),
+                Cell { text: "cannot hold this model, see below".into(), missing: true, ..Cell::default() },
+                Cell::none(),
+                Cell::none(),
+            ]);
+            continue;
+        }
+        let scale = if p.scale_error == 0.0 {
+            Cell::text("exact")
+        } else {
+            Cell::figure(p.scale_error, format!("within {}", significant(p.scale_error, 2)))
+        };
+        table.row(vec![
+            layout,
+            Cell::figure(p.bits_per_weight, significant(p.bits_per_weight, 3)).bar(p.bits_per_weight / most),
+            Cell::figure(p.bytes as f64, bytes(p.bytes)),
+            Cell::text(if p.trits_equal { "all equal" } else { "CHANGED" }),
+            scale,
+            Cell::figure(p.tensors as f64, count(p.tensors)),
+        ]);
+    }
+    table
+}

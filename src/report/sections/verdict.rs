@@ -1,0 +1,300 @@
+//! The verdict: a sentence each on exactness, speed and cost, generated from the figures; and the
+//! headline figures. What the figures do not allow to say is said as such.
+
+use super::super::document::Fact;
+use super::super::number::{joules, percent, signed, significant};
+use super::super::row::subject_name;
+use super::{Ranked, dedup, median, model, ranking, speed_tests, speed_text, threads};
+use crate::record::{Accuracy, Arm, Divergence, Outcome, Record, Test};
+use crate::speed::stats;
+
+/// Two-sided 95 % of a normal distribution.
+const Z: f64 = 1.96;
+
+/// The verdict, of the first record in detail.
+pub fn sentences(records: &[Record]) -> Vec<String> {
+    let Some(record) = records.first() else { return vec!["Cannot tell: there is no record.".into()] };
+    let mut sentences = vec![exactness(records), speed(record), cost(record)];
+    if records.len() > 1 {
+        sentences[1] =
+            format!("In the first record, {}{}", sentences[1][..1].to_lowercase(), &sentences[1][1..]);
+    }
+    sentences
+}
+
+/// Whether the conversions kept the model and the kernels agree.
+fn exactness(records: &[Record]) -> String {
+    let proofs: Vec<_> = records.iter().flat_map(|r| &r.proofs).filter(|p| p.failure.is_none()).collect();
+    let broken: Vec<_> = proofs.iter().filter(|p| !p.trits_equal).map(|p| p.layout.as_str()).collect();
+    let layouts = if !broken.is_empty() {
+        format!("Conversion to {} changed weights", broken.join(", "))
+    } else if proofs.is_empty() {
+        "Cannot tell whether conversions keep the model: none was proven".into()
+    } else {
+        let mut names: Vec<&str> = proofs.iter().map(|p| p.layout.as_str()).collect();
+        dedup(&mut names);
+        let lossy = proofs.iter().filter(|p| p.scale_error > 0.0).map(|p| p.scale_error).fold(0.0, f64::max);
+        let scales = if lossy > 0.0 {
+            format!(" (a file's scale may differ by up to {} of its value)", significant(lossy, 2))
+        } else {
+            String::new()
+        };
+        match names.as_slice() {
+            [one] => format!("Conversion to {one} kept every ternary weight{scales}"),
+            all => {
+                format!("Conversion to each of the {} layouts kept every ternary weight{scales}", all.len())
+            }
+        }
+    };
+    let kernels = match identity(records) {
+        (_, 0 | 1) => "whether kernels agree was not measured".to_owned(),
+        (1, arms) => {
+            format!("perplexity is equal bit for bit over {arms} combinations of kernel and threads")
+        }
+        (results, arms) => format!(
+            "perplexity is not equal: {results} results over {arms} combinations of kernel and threads"
+        ),
+    };
+    format!("{layouts}, and {kernels}.")
+}
+
+/// The greatest number of different results that kernels of one machine gave under one test, and the
+/// number of arms that were compared over all tests.
+fn identity(records: &[Record]) -> (usize, usize) {
+    let (mut worst, mut compared) = (0, 0);
+    for record in records {
+        for group in identical_groups(record) {
+            let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
+            compared += if bits.len() > 1 { bits.len() } else { 0 };
+            dedup(&mut bits);
+            worst = worst.max(bits.len());
+        }
+    }
+    (worst, compared)
+}
+
+/// Arms of our kernels that must agree: same model, same test, nothing else that distinguishes them.
+pub fn identical_groups(record: &Record) -> Vec<Vec<(&Arm, &Accuracy)>> {
+    let ours = |a: &&Arm| {
+        a.subject.engine == "tritmark"
+            && a.subject.layout.is_some()
+            && a.subject.variant.is_none()
+            && a.imported.is_none()
+    };
+    let arms: Vec<_> =
+        record.arms.iter().filter(ours).filter_map(|a| Some((a, a.accuracy.as_ref()?))).collect();
+    let mut keys: Vec<(&str, &Test)> =
+        arms.iter().map(|(a, _)| (a.subject.model.as_str(), &a.test)).collect();
+    dedup(&mut keys);
+    let of = |key: &(&str, &Test)| {
+        arms.iter().copied().filter(|(a, _)| (a.subject.model.as_str(), &a.test) == *key).collect()
+    };
+    keys.iter().map(of).collect()
+}
+
+/// The fastest kernel for decoding, or for whatever was measured, beside its limit and the reference.
+fn speed(record: &Record) -> String {
+    let tests = speed_tests(record);
+    let decode = tests.iter().find(|(_, t)| matches!(t, Test::Model { prompt: 0, .. })).or(tests.first());
+    let Some((model, test)) = decode else {
+        return "Cannot tell how fast it is: speed was not measured.".into();
+    };
+    let ranking = ranking(record, &model.id, test);
+    let best = ranking[0].best();
+    let speed = best.speed.as_ref().expect("ranked arms have a speed");
+    let what = match test {
+        Test::Model { prompt: 0, .. } => "decode",
+        Test::Model { generate: 0, .. } => "prefill",
+        _ => "run",
+    };
+    let limit = speed.bound.as_ref().map_or_else(
+        || ", its limit not measured".into(),
+        |b| format!(", {} of the measured limit", percent(speed.median / b.value)),
+    );
+    let first = format!(
+        "{} is the fastest to {what} ({test}) at {} [{}–{}] on {}{limit}",
+        subject_name(best),
+        speed_text(best),
+        significant(speed.interval[0], 3),
+        significant(speed.interval[1], 3),
+        threads(best.subject.threads)
+    );
+    let tied: Vec<String> =
+        ranking[1..].iter().filter(|r| !slower(record, r.best(), best)).map(|r| r.family.name()).collect();
+    let tie =
+        if tied.is_empty() { String::new() } else { format!("; cannot tell it from {}", tied.join(", ")) };
+    let candle =
+        ranking.iter().find(|r: &&Ranked| r.family.engine == "candle" && r.best().subject != best.subject);
+    let against = candle.map_or_else(String::new, |c| {
+        let other = c.best();
+        let [low, high] = ratio(record, other, best);
+        let ratio = significant(median(best) / median(other), 3);
+        format!(
+            "; {ratio} times [{}–{}] the candle reference on {}",
+            significant(low, 3),
+            significant(high, 3),
+            threads(other.subject.threads)
+        )
+    });
+    format!("{first}{tie}{against}.")
+}
+
+fn ratio(record: &Record, base: &Arm, other: &Arm) -> [f64; 2] {
+    let samples = |arm: &Arm| arm.speed.as_ref().map(|s| s.samples.clone()).unwrap_or_default();
+    stats::ratio_interval(&samples(base), &samples(other), record.protocol.seed)
+}
+
+/// Whether `arm` is slower than `best` beyond doubt: the interval of their ratio is below 1.
+fn slower(record: &Record, arm: &Arm, best: &Arm) -> bool {
+    ratio(record, best, arm)[1] < 1.0
+}
+
+/// What quantising activations costs, how models differ, and energy.
+fn cost(record: &Record) -> String {
+    let mut parts = Vec::new();
+    let divergences = || record.arms.iter().filter_map(|a| Some((a, a.accuracy.as_ref()?.against.as_ref()?)));
+    if let Some((arm, d)) = divergences().max_by(|a, b| a.1.kl_mean.total_cmp(&b.1.kl_mean)) {
+        parts.push(format!("against {}, {} has {}", d.reference, subject_name(arm), change(d)));
+    }
+    let perplexities = by_model(record);
+    if perplexities.len() > 1 {
+        let list: Vec<String> = perplexities
+            .iter()
+            .map(|(name, a)| format!("{name} {} ± {}", significant(a.ppl, 4), significant(a.ppl_stderr, 2)))
+            .collect();
+        parts.push(format!("by model, perplexity is {}", list.join(", ")));
+    }
+    if parts.is_empty() {
+        parts.push("cannot tell what accuracy it costs: nothing was compared with a reference".into());
+    }
+    parts.push(match energy(record) {
+        Some(Ok((arm, measured))) => {
+            format!(
+                "measured energy is {} a token in {} of {} ({})",
+                joules(measured.joules_per_token),
+                arm.test,
+                subject_name(arm),
+                measured.domain
+            )
+        }
+        Some(Err(reason)) => format!("energy was not measured: {reason}"),
+        None => "energy was not measured".into(),
+    });
+    let text = parts.join("; ");
+    let mut chars = text.chars();
+    let first: String = chars.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str().trim_end_matches('.'))
+}
+
+/// A difference in log-likelihood, or that there is none to be seen.
+fn change(d: &Divergence) -> String {
+    let factor = 100.0 * (d.delta_nll.exp() - 1.0);
+    if d.delta_nll.abs() > Z * d.delta_nll_stderr {
+        let worse = if d.delta_nll > 0.0 { "higher" } else { "lower" };
+        format!(
+            "a perplexity {} % {worse} ({} ± {} nats a token) and the first choice equal at {} of positions",
+            significant(factor.abs(), 2),
+            signed(d.delta_nll, 2),
+            significant(d.delta_nll_stderr, 2),
+            percent(d.top1)
+        )
+    } else {
+        format!(
+            "a perplexity that one cannot tell from it ({} ± {} nats a token) and the first choice equal at {} of positions",
+            signed(d.delta_nll, 2),
+            significant(d.delta_nll_stderr, 2),
+            percent(d.top1)
+        )
+    }
+}
+
+/// The main perplexity of each model: that over most tokens, of our own engine where it ran.
+fn by_model(record: &Record) -> Vec<(String, &Accuracy)> {
+    let mut ids: Vec<&str> =
+        record.arms.iter().filter(|a| a.accuracy.is_some()).map(|a| a.subject.model.as_str()).collect();
+    dedup(&mut ids);
+    ids.iter()
+        .filter_map(|id| {
+            let arms = record.arms.iter().filter(|a| a.subject.model == *id);
+            let all = arms.filter_map(|a| Some((a.subject.engine == "tritmark", a.accuracy.as_ref()?)));
+            let (_, accuracy) = all.max_by_key(|(ours, a)| (a.scored, *ours))?;
+            Some((model(record, id)?.name.clone(), accuracy))
+        })
+        .collect()
+}
+
+type Energy<'a> = Result<(&'a Arm, &'a crate::record::MeasuredEnergy), &'a str>;
+
+/// The lowest measured energy of decoding, or the reason why there is none.
+fn energy(record: &Record) -> Option<Energy<'_>> {
+    let outcomes = || record.arms.iter().filter_map(|a| Some((a, a.energy_measured.as_ref()?)));
+    let measured = outcomes().filter_map(|(a, e)| match e {
+        Outcome::Measured(e) => Some((a, e)),
+        Outcome::NotMeasured(_) => None,
+    });
+    let decode = |a: &Arm| matches!(a.test, Test::Model { prompt: 0, .. });
+    let best = measured.min_by(|a, b| {
+        (!decode(a.0)).cmp(&!decode(b.0)).then(a.1.joules_per_token.total_cmp(&b.1.joules_per_token))
+    });
+    best.map(Ok).or_else(|| {
+        outcomes().find_map(|(_, e)| match e {
+            Outcome::NotMeasured(reason) => Some(Err(reason.as_str())),
+            Outcome::Measured(_) => None,
+        })
+    })
+}
+
+/// Headline figures of the first record.
+pub fn facts(records: &[Record]) -> Vec<Fact> {
+    let Some(record) = records.first() else { return Vec::new() };
+    let mut facts = Vec::new();
+    let mut fact =
+        |label: &str, value: String, detail: String| facts.push(Fact { label: label.into(), value, detail });
+    for (label, decode) in [("Decode", true), ("Prefill", false)] {
+        let tests = speed_tests(record);
+        let wanted = |t: &Test| matches!(t, Test::Model { prompt, generate, .. } if (*prompt == 0) == decode && (*generate == 0) != decode);
+        match tests.iter().find(|(_, t)| wanted(t)) {
+            Some((model, test)) => {
+                let ranking = ranking(record, &model.id, test);
+                let best = ranking[0].best();
+                fact(
+                    label,
+                    speed_text(best),
+                    format!("{}, {}", subject_name(best), threads(best.subject.threads)),
+                );
+            }
+            None => fact(label, "not measured".into(), "no such test in this record".into()),
+        }
+    }
+    match by_model(record).first() {
+        Some((name, a)) => fact(
+            "Perplexity",
+            format!("{} ± {}", significant(a.ppl, 4), significant(a.ppl_stderr, 2)),
+            format!("{name}, {} tokens scored", super::number::count(a.scored)),
+        ),
+        None => fact("Perplexity", "not measured".into(), "no text was scored".into()),
+    }
+    match energy(record) {
+        Some(Ok((arm, e))) => fact(
+            "Energy a token",
+            joules(e.joules_per_token),
+            format!("measured, {}, {}", e.domain, arm.test),
+        ),
+        Some(Err(reason)) => fact("Energy a token", "not measured".into(), reason.into()),
+        None => fact("Energy a token", "not measured".into(), "no test of speed in this record".into()),
+    }
+    let smallest = record
+        .proofs
+        .iter()
+        .filter(|p| p.failure.is_none())
+        .min_by(|a, b| a.bits_per_weight.total_cmp(&b.bits_per_weight));
+    match smallest {
+        Some(p) => fact(
+            "Smallest layout",
+            format!("{} bits", significant(p.bits_per_weight, 3)),
+            format!("a ternary weight, {}", p.layout),
+        ),
+        None => fact("Smallest layout", "not measured".into(), "no conversion was proven".into()),
+    }
+    facts
+}

@@ -1,0 +1,280 @@
+//! The program converts, and what it writes is what others write and what went in.
+
+#[allow(dead_code)] // each test program uses its part
+mod common;
+
+use assert_cmd::Command;
+use common::Fixture;
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tritmark::checkpoint::Checkpoint;
+use tritmark::checkpoint::gguf::reader::Reader;
+
+fn tritmark(args: &[&str]) -> assert_cmd::assert::Assert {
+    Command::cargo_bin("tritmark").unwrap().args(args).assert()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Every tensor of a Hugging Face directory: dtype, shape and bytes.
+fn hf_tensors(dir: &Path) -> BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if !(name.starts_with("model") && name.ends_with(".safetensors")) {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            let tensor = (format!("{:?}", view.dtype()), view.shape().to_vec(), view.data().to_vec());
+            assert!(all.insert(name, tensor).is_none());
+        }
+    }
+    all
+}
+
+fn assert_same_tensors(a: &Path, b: &Path) {
+    let (a, b) = (hf_tensors(a), hf_tensors(b));
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    for (name, tensor) in &a {
+        assert_eq!((&tensor.0, &tensor.1), (&b[name].0, &b[name].1), "{name}: dtype and shape");
+        assert!(tensor.2 == b[name].2, "{name}: bytes");
+    }
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    architecture: String,
+    source: String,
+    weight_type: u32,
+    tensors: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+    #[serde(rename = "type")]
+    kind: u32,
+    nbytes: usize,
+}
+
+#[test]
+fn gguf_tensors_are_those_of_other_writers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = 0;
+    for folder in common::folders() {
+        let Ok(index) = std::fs::read_to_string(folder.join("gguf/index.json")) else { continue };
+        let index: BTreeMap<String, Entry> = serde_json::from_str(&index).unwrap();
+        for (name, entry) in index {
+            let to = match entry.weight_type {
+                1 => "f16",
+                34 => "tq1_0",
+                35 => "tq2_0",
+                36 => "i2_s",
+                42 => "q2_0",
+                other => panic!("{name}: no form for type {other}"),
+            };
+            let runtime = if entry.architecture == "bitnet" { "llama.cpp" } else { "bitnet.cpp" };
+            let (source, out) = (folder.join(&entry.source), dir.path().join(&name));
+            let mut args = vec![
+                "convert",
+                text(&source),
+                text(&out),
+                "--to",
+                to,
+                "--for",
+                runtime,
+                "--embedding",
+                "f16",
+                "--force",
+            ];
+            if entry.tensors.iter().any(|t| t.name.ends_with(".scale")) {
+                args.push("--scale-tensors");
+            }
+            tritmark(&args).success();
+            let (ours, theirs) =
+                (Reader::open(&out).unwrap(), Reader::open(folder.join("gguf").join(&name)).unwrap());
+            assert_eq!(ours.tensors().len(), entry.tensors.len(), "{name}");
+            for listed in &entry.tensors {
+                let find = |reader: &Reader| {
+                    let tensor = reader.tensors().iter().find(|t| t.name == listed.name).unwrap();
+                    assert_eq!(tensor.kind, listed.kind, "{name}: {}", listed.name);
+                    // The last 28 bytes behind I2_S mean nothing.
+                    let len = if tensor.kind == 36 { listed.nbytes - 28 } else { listed.nbytes };
+                    (tensor.ne.clone(), reader.bytes()[tensor.start..tensor.start + len].to_vec())
+                };
+                assert!(find(&ours) == find(&theirs), "{name}: {} differs", listed.name);
+            }
+            files += 1;
+        }
+    }
+    assert!(files > 0);
+}
+
+#[test]
+fn every_layout_comes_back_to_the_same_bytes() {
+    let layouts: Vec<&str> = tritmark_kernels::layout::ALL.iter().map(|l| l.name()).collect();
+    for fixture in Fixture::all() {
+        if common::open(&fixture).provenance.dialect != "hf-packed" {
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut trips = 0;
+        for (i, layout) in layouts.iter().enumerate() {
+            for extension in ["safetensors", "gguf"] {
+                let packed = dir.path().join(format!("{i}.{extension}"));
+                let convert = ["convert", text(fixture.path()), text(&packed), "--to", layout];
+                let output =
+                    Command::cargo_bin("tritmark").unwrap().args(convert).arg("--json").output().unwrap();
+                if !output.status.success() {
+                    // A shape or a model that the layout, the container or every runtime lacks.
+                    let message = String::from_utf8_lossy(&output.stderr);
+                    assert_eq!(output.status.code(), Some(2), "{fixture} to {layout}: {message}");
+                    continue;
+                }
+                let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+                if report["inexact_scales"].as_array().is_some_and(|s| !s.is_empty()) {
+                    // Said to be lossy; only the trits come back.
+                    tritmark(&["verify", text(fixture.path()), text(&packed), "--no-probe"]).success();
+                    continue;
+                }
+                let back = dir.path().join(format!("{i}-{extension}"));
+                tritmark(&["convert", text(&packed), text(&back)]).success();
+                assert_same_tensors(fixture.path(), &back);
+                trips += 1;
+            }
+        }
+        assert!(trips >= 2, "{fixture}: only {trips} round trips");
+    }
+}
+
+fn packed() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bitnet2b-packed")
+}
+
+#[test]
+fn what_a_runtime_gets_wrong_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.gguf");
+    let refused = |args: &[&str], reason: &str| {
+        let source = packed();
+        let args = [&["convert", text(&source), text(&out)], args].concat();
+        let error = String::from_utf8(tritmark(&args).code(2).get_output().stderr.clone()).unwrap();
+        assert!(error.contains(reason), "{error}");
+        assert!(!out.exists());
+    };
+    refused(&["--to", "tq2_0", "--for", "llama.cpp"], "computes Silu");
+    refused(&["--to", "i2_s", "--for", "ik_llama"], "garbage");
+    refused(&["--to", "iq2_bn", "--for", "ik_llama"], "512 columns");
+    refused(&["--to", "tm2"], "cannot hold 'tm2'");
+    refused(&["--to", "nonsense"], "expected one of");
+    refused(&["--embedding", "q9"], "unknown embedding form");
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_lists_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.gguf");
+    let output = tritmark(&["convert", text(&packed()), text(&out), "--dry-run", "--json"]).success();
+    let plan: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(plan["files"][0]["tensors"].as_array().unwrap().len(), 2 + 3 * 11);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_failure_leaves_the_old_file_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, out) = (dir.path().join("source"), dir.path().join("x.gguf"));
+    std::fs::create_dir(&source).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(packed().join(name), source.join(name)).unwrap();
+    }
+    // The last byte of the data is packed weights: code 3 is no trit.
+    let model = source.join("model.safetensors");
+    let mut bytes = std::fs::read(&model).unwrap();
+    *bytes.last_mut().unwrap() = 0xff;
+    std::fs::write(&model, bytes).unwrap();
+    std::fs::write(&out, "old").unwrap();
+    let output = tritmark(&["convert", text(&source), text(&out)]).code(5);
+    let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(error.contains("code 3"), "{error}");
+    assert_eq!(std::fs::read(&out).unwrap(), b"old");
+    let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["source", "x.gguf"]);
+}
+
+#[test]
+fn shards_hold_everything_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("sharded");
+    tritmark(&["convert", text(&packed()), text(&out), "--shard-size", "200KB"]).success();
+    assert!(out.join("model.safetensors.index.json").is_file());
+    assert!(!out.join("model.safetensors").exists());
+    assert_same_tensors(&packed(), &out);
+    tritmark(&["verify", text(&packed()), text(&out)]).success();
+}
+
+#[test]
+fn quantised_embeddings_are_as_close_as_their_form_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    for form in ["f32", "f16", "bf16", "q8_0", "q6_k", "q4_0"] {
+        let out = dir.path().join(format!("{form}.gguf"));
+        tritmark(&["convert", text(&packed()), text(&out), "--embedding", form]).success();
+        let output = tritmark(&["verify", text(&packed()), text(&out), "--json"]).success();
+        let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+        let error = report["comparison"]["float_error"].as_f64().unwrap();
+        // The fixture's embedding is bf16 and within the range of f16.
+        assert_eq!(error == 0.0, matches!(form, "f32" | "f16" | "bf16"), "{form}: {error}");
+    }
+}
+
+#[test]
+fn every_family_survives_gguf_and_unpacked_forms() {
+    for fixture in Fixture::all() {
+        let checkpoint = common::open(&fixture);
+        let dir = tempfile::tempdir().unwrap();
+        let inner_norm = checkpoint.config.inner_norm_eps.is_some();
+        let mut family = vec![];
+        if !checkpoint.provenance.notes.is_empty() {
+            family = vec!["--family", checkpoint.provenance.family.as_str()];
+        }
+        for name in ["x.gguf", "x-bf16", "x-hf", "x.safetensors"] {
+            let out = dir.path().join(name);
+            let form = match name {
+                "x.gguf" => "f32",
+                "x-bf16" => "bf16",
+                "x-hf" => "hf",
+                _ => "tm2",
+            };
+            let args =
+                [&["convert", text(fixture.path()), text(&out), "--to", form], family.as_slice()].concat();
+            let run = Command::cargo_bin("tritmark").unwrap().args(args).output().unwrap();
+            let message = String::from_utf8_lossy(&run.stderr);
+            if !run.status.success() {
+                // GGUF has no norms inside linears and no name for every tokenizer; transformers has no
+                // class for a ternary Gemma.
+                let expected = name == "x.gguf" && (inner_norm || message.contains("tokenizer"))
+                    || checkpoint.config.gemma.is_some();
+                assert!(expected && run.status.code() == Some(2), "{fixture} to {name}: {message}");
+                continue;
+            }
+            let back = Checkpoint::open(text(&out)).unwrap_or_else(|e| panic!("{fixture} to {name}: {e}"));
+            let comparison = tritmark::verify::compare(&checkpoint, &back, &|| {}).unwrap();
+            assert_eq!(comparison.differences, [] as [String; 0], "{fixture} to {name}");
+            assert_eq!(comparison.scale_error, 0.0, "{fixture} to {name}");
+            let tokenizer =
+                |c: &Checkpoint| c.tokenizer.clone().map(|t| tokenizers::Tokenizer::from_bytes(t).unwrap());
+            let (Some(before), Some(after)) = (tokenizer(&checkpoint), tokenizer(&back)) else { continue };
+            for sample in ["Hello, world! It's 12345 o'clock.", "naïve 東京 🙂", "a  b\n\nc"] {
+                let [x, y] = [&before, &after].map(|t| t.encode(sample, true).unwrap().get_ids().to_vec());
+                assert_eq!(x, y, "{fixture} to {name}: {sample:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Bad input gives one clear error and the documented exit code.
+
+use assert_cmd::Command;
+use std::fs;
+
+fn tritmark(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::cargo_bin("tritmark").expect("built").args(args).output().expect("runs");
+    assert!(output.stdout.is_empty(), "{args:?} wrote to standard output");
+    (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+}
+
+#[track_caller]
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let (found, stderr) = tritmark(args);
+    assert_eq!(found, Some(code), "{args:?}: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{args:?} should say '{word}': {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    assert_eq!(stderr.matches("error:").count(), 1, "{args:?}: {stderr}");
+}
+
+#[test]
+fn usage_errors_are_2() {
+    fails(&["frobnicate"], 2, &["frobnicate"]);
+    fails(&["run", "quik"], 2, &["quik", "quick"]);
+    fails(&["generate", "demo", "-p", "x", "--kernel", "i3_s"], 2, &["i3_s", "i2_s", "doctor"]);
+    fails(&["generate", "demo", "-p", "x", "--kernel", "i2_s/sse9"], 2, &["sse9", "avx2"]);
+    fails(&["generate", "demo", "-p", "x", "--threads", "0"], 2, &["threads"]);
+    fails(&["synth", "9b", "-o", "nowhere"], 2, &["9b", "2b4t"]);
+}
+
+#[test]
+fn a_kernel_that_this_cpu_lacks_is_a_usage_error() {
+    let lacking = if cfg!(target_arch = "x86_64") { "i2_s/neon" } else { "i2_s/avx2" };
+    fails(&["generate", "demo", "-p", "x", "--kernel", lacking], 2, &[lacking.split_once('/').unwrap().1]);
+}
+
+#[test]
+fn bad_files_are_5() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    fails(&["inspect", &path("missing")], 5, &["missing"]);
+
+    let truncated = path("truncated.safetensors");
+    fs::write(&truncated, [0xff; 6]).expect("written");
+    fails(&["inspect", &truncated], 5, &["truncated.safetensors"]);
+
+    let empty = path("empty");
+    fs::create_dir(&empty).expect("made");
+    fails(&["inspect", &empty], 5, &["config.json"]);
+
+    let text = path("notes.txt");
+    fs::write(&text, "hello").expect("written");
+    fails(&["inspect", &text], 5, &["notes.txt", "gguf"]);
+}
+
+#[test]
+fn a_shape_that_a_layout_cannot_hold_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = dir.path().join("odd").to_str().expect("UTF-8").to_owned();
+    let made = Command::cargo_bin("tritmark")
+        .expect("built")
+        .args(["synth", "tiny", "--ffn", "324", "--hidden", "192", "--head-dim", "32", "-o", &model])
+        .status();
+    assert!(made.expect("runs").success());
+    let (code, stderr) =
+        tritmark(&["logits", &model, "--ids", "1,2", "--kernel", "tq2_0", "-o", "never.safetensors"]);
+    assert!(matches!(code, Some(2 | 5)), "{code:?} {stderr}");
+    assert!(stderr.contains("256") && stderr.contains("tq2_0"), "{stderr}");
+}

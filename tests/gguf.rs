@@ -1,0 +1,150 @@
+//! GGUF files of others, read.
+//!
+//! Runs over every `gguf` folder in `tests/fixtures` and in each folder that the environment variable
+//! `TRITMARK_FIXTURES` names (colon-separated).
+
+#[allow(dead_code)] // each test program uses its part
+mod common;
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tritmark::checkpoint::role::{LayerRole, Linear, Role};
+use tritmark::checkpoint::{Checkpoint, OpenOptions};
+use tritmark::convert;
+use tritmark::verify::{hex, model_hash, trits_sha256};
+
+#[derive(Deserialize)]
+struct Expected {
+    sha256_ternary_i8_rowmajor: String,
+    scale: f64,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    source: String,
+}
+
+/// Every GGUF file with the directory of the checkpoint that it was made from.
+fn files() -> Vec<(PathBuf, PathBuf)> {
+    let mut files = vec![];
+    for folder in common::folders() {
+        let Ok(text) = std::fs::read_to_string(folder.join("gguf/index.json")) else { continue };
+        let index: BTreeMap<String, Entry> = serde_json::from_str(&text).unwrap();
+        files.extend(index.iter().map(|(name, e)| (folder.join("gguf").join(name), folder.join(&e.source))));
+    }
+    assert!(!files.is_empty());
+    files
+}
+
+fn open(path: &Path) -> Checkpoint {
+    Checkpoint::open(path.to_str().unwrap()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The name of a matrix in Hugging Face files.
+fn hf_name(layer: usize, linear: Linear) -> String {
+    let name = match linear {
+        Linear::Q => "self_attn.q_proj",
+        Linear::K => "self_attn.k_proj",
+        Linear::V => "self_attn.v_proj",
+        Linear::O => "self_attn.o_proj",
+        Linear::Gate => "mlp.gate_proj",
+        Linear::Up => "mlp.up_proj",
+        Linear::Down => "mlp.down_proj",
+    };
+    format!("model.layers.{layer}.{name}.weight")
+}
+
+#[test]
+fn trits_and_scales_are_those_of_the_source() {
+    for (file, source) in files() {
+        let at = file.display();
+        let text = std::fs::read_to_string(source.join("expected_ternary.json")).unwrap();
+        let expected: BTreeMap<String, Expected> = serde_json::from_str(&text).unwrap();
+        let checkpoint = open(&file);
+        assert_eq!(checkpoint.config.linear_roles().count(), expected.len(), "{at}");
+        for role in checkpoint.config.linear_roles() {
+            let Role::Layer(layer, LayerRole::Linear(linear)) = role else { unreachable!() };
+            let expected = &expected[&hf_name(layer, linear)];
+            let found = checkpoint.ternary(role).unwrap_or_else(|e| panic!("{e}"));
+            let hash = hex(&trits_sha256(&found.trits));
+            assert_eq!(hash, expected.sha256_ternary_i8_rowmajor, "{at}: {role:?}: trits");
+            // Some files hold the scale as f16.
+            let error = (f64::from(found.scale) / expected.scale - 1.0).abs();
+            assert!(error <= 4.9e-4, "{at}: {role:?}: scale {} for {}", found.scale, expected.scale);
+        }
+    }
+}
+
+#[test]
+fn everything_else_is_as_in_the_source() {
+    for (file, source) in files() {
+        let at = file.display();
+        let (mut found, expected) = (open(&file), open(&source));
+        // A GGUF of others names the EOS of the configuration, not those added for generating.
+        assert!(found.config.eos.iter().all(|id| expected.config.eos.contains(id)), "{at}");
+        found.config.eos.clone_from(&expected.config.eos);
+        assert_eq!(found.config, expected.config, "{at}");
+        for role in expected.config.roles() {
+            if matches!(role, Role::Layer(_, LayerRole::Linear(_))) {
+                continue;
+            }
+            let (a, b) = (found.float(role).unwrap().to_f32(), expected.float(role).unwrap().to_f32());
+            assert_eq!(a.len(), b.len(), "{at}: {role:?}");
+            let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let scale = b.iter().fold(0f32, |m, x| m.max(x.abs()));
+            assert!(worst <= scale * 2f32.powi(-11), "{at}: {role:?}: off by {worst} of {scale}");
+        }
+    }
+}
+
+#[test]
+fn tokenizer_gives_the_ids_of_the_source() {
+    for (file, source) in files() {
+        let (found, expected) = (open(&file).tokenizer.unwrap(), open(&source).tokenizer.unwrap());
+        let [found, expected] =
+            [found, expected].map(|json| tokenizers::Tokenizer::from_bytes(json).unwrap());
+        for text in ["", "Hello, world! It's 12345 o'clock.\n\n  ", "naïve 東京 🙂", "<|eot_id|>x"] {
+            let [a, b] = [&found, &expected].map(|t| t.encode(text, true).unwrap().get_ids().to_vec());
+            assert_eq!(a, b, "{}: {text:?}", file.display());
+        }
+    }
+}
+
+/// The demo model as another program writes it: without our keys.
+fn foreign(dir: &Path, layout: &str) -> PathBuf {
+    let path = dir.join(format!("{layout}.gguf"));
+    let options = convert::Options { to: Some(layout.into()), force: true, ..Default::default() };
+    let demo = Checkpoint::open("demo").unwrap();
+    convert::plan(&demo, &path, &options).unwrap().write(&demo, &path, &|_| {}).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let key = b"tritmark.layout";
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap();
+    bytes[at..at + 8].copy_from_slice(b"no-such.");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn trained_weights_tell_the_arrangement_of_i2_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = model_hash(&Checkpoint::open("demo").unwrap()).unwrap();
+    for layout in ["i2_s", "i2_s_arm", "i2_s_4row"] {
+        let checkpoint = open(&foreign(dir.path(), layout));
+        let notes = checkpoint.provenance.notes.join(" ");
+        assert!(notes.contains(&format!("tell that it is {layout}, not")), "{layout}: {notes}");
+        assert_eq!(model_hash(&checkpoint).unwrap(), demo, "{layout}");
+    }
+}
+
+#[test]
+fn untrained_weights_leave_it_open() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf/bitnet2b.bitnet-b1.58.i2_s.gguf");
+    let notes = open(&path).provenance.notes.join(" ");
+    assert!(notes.contains("ambiguous: i2_s is assumed, i2_s_arm or i2_s_4row"), "{notes}");
+    let options = OpenOptions { dialect: Some("i2_s_arm".into()), ..Default::default() };
+    let stated = Checkpoint::open_with(path.to_str().unwrap(), &options).unwrap();
+    assert_eq!(stated.provenance.notes, [] as [String; 0]);
+    assert_ne!(model_hash(&stated).unwrap(), model_hash(&open(&path)).unwrap());
+}

@@ -1,0 +1,399 @@
+//! Reports on records that are made up here, with names that try to break out of the page.
+
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tritmark::machine::{Environment, Limits};
+use tritmark::record::Record;
+use tritmark::report;
+
+const HOSTILE: &str =
+    "<script>alert('x')</script>\"><img src=x onerror=alert(1)> | `code` {{ 7*7 }} </script>";
+
+/// Samples around a value: a fixed pattern, so that every run of the test sees the same.
+fn samples(value: f64) -> Vec<f64> {
+    [0.99, 1.0, 1.012, 0.985, 1.004].iter().map(|f| f * value).collect()
+}
+
+fn speed(value: f64, limit: Option<f64>, decode: bool) -> Value {
+    let samples = samples(value);
+    json!({
+        "unit": "tokens/s", "seconds": vec![0.5; samples.len()], "samples": samples,
+        "median": value, "mad": 0.01 * value, "interval": [0.985 * value, 1.012 * value], "outliers": [],
+        "bound": limit.map(|v| json!({"value": v, "how": "measured read bandwidth divided by the bytes that a token reads"})),
+        "latency_ms": decode.then_some([1e3 / value, 1.1e3 / value, 1.4e3 / value]),
+        "first_token_ms": null, "warnings": [],
+    })
+}
+
+fn arm(model: &str, layout: Option<&str>, tier: Option<&str>, threads: u32, test: Value) -> Value {
+    json!({
+        "subject": {
+            "model": model, "engine": if layout.is_some() { "tritmark" } else { "candle" },
+            "layout": layout, "tier": tier, "variant": null, "threads": threads,
+        },
+        "test": test, "speed": null, "accuracy": null, "energy_measured": null, "energy_modelled": null,
+    })
+}
+
+fn accuracy(nll: f64) -> Value {
+    json!({
+        "nll": nll, "ppl": nll.exp(), "ppl_stderr": 0.0144 * nll.exp(), "scored": 36322, "windows": 286,
+        "bits_per_byte": nll / 3.03, "nll_bits": format!("{:016x}", nll.to_bits()), "seconds": 9.4, "against": null,
+    })
+}
+
+fn against(reference: &str, kl: f64) -> Value {
+    json!({
+        "reference": reference, "kl_mean": kl, "kl_percentiles": [[50.0, 0.5 * kl], [99.0, 6.0 * kl]], "kl_max": 40.0 * kl,
+        "kl_histogram": [[1e-4, 310], [3.16e-4, 1502], [1e-3, 9100], [3.16e-3, 17021], [1e-2, 7300], [3.16e-2, 1020], [0.1, 69]],
+        "logit_max": 0.71, "logit_mean": 0.021, "top1": 0.9912, "top5": 0.984, "delta_nll": 0.0123,
+        "delta_nll_stderr": 0.0011, "positions": 36322,
+        "worst": [{"context": format!("the Government of {HOSTILE}"), "token": " Japan", "kl": 40.0 * kl, "nll": 3.1, "reference_nll": 2.4}],
+    })
+}
+
+fn model(id: &str, name: &str, post_training: bool) -> Value {
+    json!({
+        "id": id, "name": name, "family": "bitnet, autobitlinear", "dialect": "hf-packed", "hash": format!("{id:a>40}"),
+        "config": {
+            "vocab": 4096, "hidden": 256, "ffn": 768, "layers": 6, "heads": 4, "kv_heads": 2, "head_dim": 64,
+            "context": 2048, "rope_theta": 500000.0, "norm_eps": 1e-5, "activation": "relu2", "tied": true,
+            "linear": "ternary", "sub_norms": true, "inner_norm_eps": null, "qk_norm": false, "bos": 0, "eos": [1],
+        },
+        "params": 5_767_168, "linear_params": 4_718_592, "file_bytes": 3_307_216, "post_training": post_training,
+    })
+}
+
+/// A record of a suite: two models, five layouts, three tiers, three thread counts.
+fn record(cpu: &str, started: &str, factor: f64) -> Record {
+    let mut environment = serde_json::to_value(Environment::default()).unwrap();
+    let known = json!({
+        "cpu": cpu, "arch": "x86_64", "threads": 4, "cores": 4, "features": ["avx2", "avx512f", HOSTILE],
+        "caches": [["L1d", 49152], ["L2", 1048576]], "os": "Linux", "memory": 16_000_000_000u64, "mhz": [3700.0, 3650.0],
+    });
+    environment.as_object_mut().unwrap().extend(known.as_object().unwrap().clone());
+    let layouts = [
+        ("i2_s", 2.0, 120.0),
+        ("tq2_0", 2.0625, 104.0),
+        ("tq1_0", 1.6875, 71.0),
+        ("tm2", 2.0, 151.0),
+        ("tm16", 1.6, 163.0),
+    ];
+    let tiers = [("scalar", 0.05), ("avx2", 0.7), ("avx512vnni", 1.0)];
+    let (prefill, decode) = (
+        json!({"kind": "model", "prompt": 512, "generate": 0, "depth": 0}),
+        json!({"kind": "model", "prompt": 0, "generate": 128, "depth": 0}),
+    );
+    let text = json!({"kind": "perplexity", "convention": "llama.cpp", "n_ctx": 256, "text": "test.txt"});
+    let (mut arms, mut proofs) = (Vec::new(), Vec::new());
+    for (layout, bits, base) in layouts {
+        proofs.push(json!({
+            "model": "ternary", "layout": layout, "trits_equal": true, "scale_error": if layout.starts_with("tq") { 2.4e-4 } else { 0.0 },
+            "tensors": 42, "bytes": (bits * 4_718_592.0 / 8.0) as u64, "bits_per_weight": bits, "failure": null,
+        }));
+        for (tier, share) in tiers {
+            for threads in [1u32, 2, 4] {
+                let rate = factor * base * share * f64::from(threads).powf(0.85);
+                let mut pp = arm("ternary", Some(layout), Some(tier), threads, prefill.clone());
+                pp["speed"] = speed(9.0 * rate, Some(9.0 * factor * 700.0), false);
+                pp["energy_modelled"] = json!({"joules_per_token_7nm": 3.3e-8, "joules_per_token_45nm": 1.4e-7, "how": "4.72 M additions of int8 a token, and attention in FP16"});
+                pp["energy_measured"] =
+                    json!({"not_measured": "no meter: /sys/class/powercap has no zone on this machine"});
+                let mut tg = arm("ternary", Some(layout), Some(tier), threads, decode.clone());
+                tg["speed"] = speed(rate, Some(factor * 2.0 / bits * 620.0), true);
+                tg["energy_measured"] = pp["energy_measured"].clone();
+                let mut ppl = arm("ternary", Some(layout), Some(tier), threads, text.clone());
+                ppl["accuracy"] = accuracy(3.910165);
+                if (layout, tier, threads) == ("tm16", "avx512vnni", 4) {
+                    ppl["accuracy"]["against"] = against("candle, int8 activations", 4.1e-3);
+                    tg["speed"]["warnings"] =
+                        json!(["The first round was slow; the machine was warming up. Use --rounds 20."]);
+                }
+                arms.extend([pp, tg, ppl]);
+            }
+        }
+    }
+    proofs.push(json!({"model": "ternary", "layout": "tl2", "trits_equal": false, "scale_error": 0.0, "tensors": 0, "bytes": 0, "bits_per_weight": 0.0, "failure": "768 columns are no multiple of 96"}));
+    let mut candle = arm("ternary", None, None, 4, decode.clone());
+    candle["speed"] = speed(11.0 * factor, None, true);
+    let mut ptq = arm("ptq", Some("tm16"), Some("avx512vnni"), 4, text);
+    ptq["accuracy"] = accuracy(6.21);
+    arms.extend([candle, ptq]);
+    let limits = Limits {
+        read: vec![
+            tritmark::machine::ReadLimit {
+                level: "RAM".into(),
+                bytes: 1 << 30,
+                threads: 4,
+                gb_per_s: 48.0 * factor,
+            },
+            tritmark::machine::ReadLimit {
+                level: "L2".into(),
+                bytes: 1 << 19,
+                threads: 4,
+                gb_per_s: 411.0 * factor,
+            },
+        ],
+        int8: vec![tritmark::machine::ComputeLimit {
+            tier: "avx512vnni".into(),
+            threads: 4,
+            gmac_per_s: 968.0 * factor,
+        }],
+        f32: Vec::new(),
+        method: vec!["Limits: best of three passes.".into()],
+    };
+    let record = json!({
+        "schema": 1,
+        "tool": {"name": "tritmark", "version": "0.1.0", "git_revision": "0123abcd", "git_dirty": false, "rustc": "rustc 1.95.0", "target": "x86_64-unknown-linux-gnu", "profile": "release"},
+        "started": started, "finished": started, "command": format!("tritmark run quick # {HOSTILE}"), "suite": "quick", "resumed": false,
+        "environment": environment, "limits": {"measured": limits},
+        "protocol": {"seed": 7, "rounds": 5, "min_time_s": 0.5, "method": ["Arms were interleaved in randomised rounds."]},
+        "models": [model("ternary", HOSTILE, false), model("ptq", "demo, made ternary after training", true)],
+        "proofs": proofs, "arms": arms, "notes": [format!("A remark with a name: {HOSTILE}")],
+    });
+    let record: Record = serde_json::from_value(record).unwrap();
+    tritmark::record::check(&record).unwrap();
+    record
+}
+
+fn one() -> Vec<Record> {
+    vec![record("Example 9000 4-Core", "2026-01-02T03:04:05Z", 1.0)]
+}
+
+fn several() -> Vec<Record> {
+    vec![
+        record("Example 9000 4-Core", "2026-01-02T03:04:05Z", 1.0),
+        record("Example 9000 4-Core", "2026-02-03T03:04:05Z", 1.06),
+        record(&format!("Other {HOSTILE}"), "2026-02-03T05:04:05Z", 0.6),
+    ]
+}
+
+/// Reports on `records`, in a folder of the test's own; kept under `TRITMARK_REPORT_DIR` for looking
+/// at them and for the browser test.
+fn written(name: &str, records: &[Record]) -> (PathBuf, Option<tempfile::TempDir>) {
+    match std::env::var_os("TRITMARK_REPORT_DIR") {
+        Some(dir) => {
+            let dir = Path::new(&dir).join(name);
+            report::write_all(records, &dir).unwrap();
+            (dir, None)
+        }
+        None => {
+            let dir = tempfile::tempdir().unwrap();
+            report::write_all(records, dir.path()).unwrap();
+            (dir.path().into(), Some(dir))
+        }
+    }
+}
+
+fn read(dir: &Path, name: &str) -> String {
+    fs::read_to_string(dir.join(name)).unwrap()
+}
+
+#[test]
+fn the_page_is_whole_and_hostile_names_are_harmless() {
+    let (dir, _keep) = written("one", &one());
+    let page = read(&dir, "report.html");
+    assert!(page.len() < 2_000_000, "{} bytes", page.len());
+    assert_eq!(page.matches("<script").count(), 2, "the data and the page's own");
+    assert!(!page.contains("<img"), "a name became an element");
+    assert!(page.contains("{{ 7*7 }}"), "a name is text, not a template");
+    for outside in ["http://", "https://", "url(", "@import", "<link", " src="] {
+        // An XML namespace is a name; the rest are names of ours made harmless.
+        let found = page
+            .replace("http://www.w3.org/2000/svg", "")
+            .replace("&lt;img src=x", "")
+            .replace("\\u003cimg src=x", "");
+        assert!(!found.contains(outside), "{outside}");
+    }
+    for id in [
+        "verdict",
+        "compared",
+        "speed",
+        "accuracy",
+        "energy",
+        "size",
+        "trade-off",
+        "threads",
+        "roofline",
+        "arms",
+        "environment",
+        "method",
+        "reproduce",
+        "data",
+    ] {
+        assert!(page.contains(&format!("id=\"{id}\"")), "section {id}");
+    }
+    let plots = fs::read_dir(dir.join("plots")).unwrap().count();
+    assert!(plots >= 7, "{plots} plots");
+    for plot in fs::read_dir(dir.join("plots")).unwrap() {
+        let svg = fs::read_to_string(plot.unwrap().path()).unwrap();
+        assert!(
+            svg.starts_with("<svg")
+                && !svg.contains("<script")
+                && !svg.contains("NaN")
+                && !svg.contains("inf")
+        );
+    }
+}
+
+/// All exact values of the page's cells.
+fn page_values(page: &str) -> Vec<f64> {
+    page.split("data-v=\"").skip(1).map(|s| s.split('"').next().unwrap().parse().unwrap()).collect()
+}
+
+fn numbers(value: &Value, into: &mut HashSet<u64>) {
+    match value {
+        Value::Number(n) => drop(into.insert(n.as_f64().unwrap().to_bits())),
+        Value::Array(all) => all.iter().for_each(|v| numbers(v, into)),
+        Value::Object(all) => all.values().for_each(|v| numbers(v, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_figure_of_the_page_is_in_the_json() {
+    let (dir, _keep) = written("one", &one());
+    let page = read(&dir, "report.html");
+    let data: Value = serde_json::from_str(&read(&dir, "report.json")).unwrap();
+    let mut known = HashSet::new();
+    numbers(&data, &mut known);
+    let values = page_values(&page);
+    assert!(values.len() > 500);
+    // Lengths of lists are counted, not stored.
+    let counted: HashSet<u64> = [5.0f64].map(f64::to_bits).into();
+    let missing: Vec<&f64> =
+        values.iter().filter(|v| !known.contains(&v.to_bits()) && !counted.contains(&v.to_bits())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+
+    let embedded = page.split("id=\"raw\">").nth(1).unwrap().split("</script>").next().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(embedded).unwrap(), data, "the page holds the same data");
+}
+
+#[test]
+fn rows_have_the_same_columns_everywhere() {
+    let (dir, _keep) = written("one", &one());
+    let data: Value = serde_json::from_str(&read(&dir, "report.json")).unwrap();
+    let rows = data["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), one()[0].arms.len());
+    let mut csv = csv::Reader::from_path(dir.join("report.csv")).unwrap();
+    let names: Vec<String> = csv.headers().unwrap().iter().map(str::to_owned).collect();
+    let keys: Vec<&String> = rows[0].as_object().unwrap().keys().collect();
+    assert_eq!(names.iter().collect::<Vec<_>>(), keys);
+    for (line, row) in csv.records().zip(rows) {
+        let line = line.unwrap();
+        for (field, name) in line.iter().zip(&names) {
+            match &row[name] {
+                Value::Null => assert_eq!(field, "", "{name}"),
+                Value::String(text) => assert_eq!(field, text),
+                Value::Number(n) => assert_eq!(field.parse::<f64>().unwrap(), n.as_f64().unwrap()),
+                other => assert_eq!(field, other.to_string()),
+            }
+        }
+    }
+}
+
+#[test]
+fn missing_figures_are_reasons_and_never_zero() {
+    let (dir, _keep) = written("one", &one());
+    let page = read(&dir, "report.html");
+    assert!(page.contains("not measured: /sys") || page.contains("no meter: /sys"));
+    assert!(page.contains("this system does not tell"));
+    let data: Value = serde_json::from_str(&read(&dir, "report.json")).unwrap();
+    for row in data["rows"].as_array().unwrap() {
+        assert_eq!(row["measured_j_per_token"], Value::Null);
+        assert!(
+            row["speed"].is_null() || row["energy_not_measured"].is_string() || row["engine"] == "candle"
+        );
+        assert!(row["speed"].as_f64().is_none_or(|v| v > 0.0));
+    }
+}
+
+#[test]
+fn the_verdict_follows_from_the_figures() {
+    let verdict = |records: &[Record]| {
+        let (dir, _keep) = written("verdict", records);
+        let data: Value = serde_json::from_str(&read(&dir, "report.json")).unwrap();
+        let sentences: Vec<String> = serde_json::from_value(data["verdict"].clone()).unwrap();
+        assert_eq!(sentences.len(), 3);
+        sentences
+    };
+    let got = verdict(&one());
+    assert!(
+        got[0].contains("each of the 5 layouts kept every ternary weight")
+            && got[0].contains("equal bit for bit over 45"),
+        "{}",
+        got[0]
+    );
+    assert!(
+        got[1].starts_with("tm16/avx512vnni is the fastest to decode (tg128)")
+            && got[1].contains("the candle reference"),
+        "{}",
+        got[1]
+    );
+    assert!(
+        got[2].starts_with("Against candle, int8 activations, tm16/avx512vnni has a perplexity 1.2 % higher")
+            && got[2].contains("energy was not measured: no meter"),
+        "{}",
+        got[2]
+    );
+
+    let mut broken = one();
+    let arm = broken[0].arms.iter_mut().find(|a| a.accuracy.is_some()).unwrap();
+    let accuracy = arm.accuracy.as_mut().unwrap();
+    accuracy.nll += 1e-9;
+    accuracy.nll_bits = format!("{:016x}", accuracy.nll.to_bits());
+    assert!(verdict(&broken)[0].contains("not equal: 2 results"));
+
+    let mut tied = one();
+    for arm in &mut tied[0].arms {
+        if let Some(speed) = arm.speed.as_mut().filter(|_| arm.subject.layout.as_deref() == Some("tm2")) {
+            speed.samples.iter_mut().for_each(|s| *s *= 1.078);
+            speed.median *= 1.078;
+        }
+    }
+    assert!(verdict(&tied)[1].contains("cannot tell it from tm2"), "{}", verdict(&tied)[1]);
+
+    let mut empty = one();
+    empty[0].arms.clear();
+    empty[0].proofs.clear();
+    let got = verdict(&empty);
+    assert!(got.iter().all(|s| s.to_lowercase().contains("cannot tell")), "{got:?}");
+}
+
+#[test]
+fn several_records_give_a_matrix_and_a_trend() {
+    let (dir, _keep) = written("several", &several());
+    let page = read(&dir, "report.html");
+    assert!(page.len() < 3 * 2_000_000);
+    assert!(page.contains("each machine at its greatest number of threads"));
+    assert!(page.contains("Over time: tg128"));
+    assert!(page.contains("differs"));
+    assert!(dir.join("plots").join("record2-roofline.svg").exists());
+}
+
+#[test]
+fn markdown_keeps_names_apart_from_its_own_marks() {
+    let (dir, _keep) = written("one", &one());
+    let text = read(&dir, "report.md");
+    // Between fences nothing is read as a mark, and nothing in there may end them.
+    assert_eq!(text.matches("```").count(), 2);
+    let prose: String = text.split("```").step_by(2).collect();
+    assert!(!prose.contains("<script") && !prose.contains("<img"));
+    // Each row of a table has as many cells as its head.
+    let cells = |line: &str| line.replace("\\|", "").matches('|').count();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut tables = 0;
+    for (i, line) in
+        lines.iter().enumerate().filter(|(_, l)| l.starts_with("| ---") || l.starts_with("| ---:"))
+    {
+        tables += 1;
+        for row in lines[i + 1..].iter().take_while(|l| l.starts_with('|')) {
+            assert_eq!(cells(row), cells(line), "{row}");
+        }
+        assert_eq!(cells(lines[i - 1]), cells(line));
+        assert!(lines[i + 1].starts_with('|'), "rows follow the head at once");
+    }
+    assert!(tables >= 8, "{tables} tables");
+}

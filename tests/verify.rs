@@ -1,0 +1,112 @@
+//! The program proves that models are the same, and finds what is not.
+
+use assert_cmd::Command;
+use std::path::{Path, PathBuf};
+
+fn tritmark(args: &[&str]) -> assert_cmd::assert::Assert {
+    Command::cargo_bin("tritmark").unwrap().args(args).assert()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A GGUF file of the packed fixture.
+fn gguf(dir: &Path) -> PathBuf {
+    let out = dir.join("x.gguf");
+    tritmark(&["convert", text(&fixture("bitnet2b-packed")), text(&out), "--to", "i2_s"]).success();
+    out
+}
+
+/// Where a tensor's bytes start in a file.
+fn start(path: &Path, name: &str) -> usize {
+    let reader = tritmark::checkpoint::gguf::reader::Reader::open(path).unwrap();
+    reader.tensors().iter().find(|t| t.name == name).unwrap().start
+}
+
+#[test]
+fn conversions_are_equal_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let output =
+        tritmark(&["verify", text(&fixture("bitnet2b-packed")), text(&gguf(dir.path())), "--json"]).success();
+    let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(report["equal"], true);
+    assert_eq!(report["hashes"][0], report["hashes"][1]);
+    assert_eq!(report["comparison"]["equal_trits"], 21);
+    assert_eq!(report["comparison"]["probe"]["identical"], true);
+}
+
+#[test]
+fn one_changed_trit_is_found_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = gguf(dir.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = start(&path, "blk.1.ffn_up.weight");
+    // The top two bits are the first weight; 0 and 1 are codes of trits.
+    bytes[at] = if bytes[at] >> 6 == 0 { bytes[at] | 0x40 } else { bytes[at] & 0x3f };
+    std::fs::write(&path, bytes).unwrap();
+    let output = tritmark(&["verify", text(&fixture("bitnet2b-packed")), text(&path)]).code(1);
+    let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(error.contains("layers.1.mlp.up_proj.weight: 1 of"), "{error}");
+    assert!(error.contains("row 0, column 0"), "{error}");
+}
+
+#[test]
+fn a_changed_scale_norm_or_embedding_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = gguf(dir.path());
+    let whole = std::fs::read(&path).unwrap();
+    let k = (start(&path, "blk.0.attn_k.weight") + 64 * 256 / 4, "k_proj.weight: the scales differ");
+    let norm = (start(&path, "output_norm.weight") + 4, "model.norm.weight: value 1 ");
+    let embedding = (start(&path, "token_embd.weight") + 2, "embed_tokens.weight: value 1 ");
+    for (at, expected) in [k, norm, embedding] {
+        let mut bytes = whole.clone();
+        // The upper half of an f32, or an f16: a few per cent more.
+        let high = if expected.contains("embed") { at } else { at + 2 };
+        bytes[high] ^= 0x40;
+        std::fs::write(&path, bytes).unwrap();
+        let output = tritmark(&["verify", text(&fixture("bitnet2b-packed")), text(&path)]).code(1);
+        let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn a_lost_scale_is_no_sound_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = gguf(dir.path());
+    tritmark(&["verify", text(&path)]).success();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = start(&path, "blk.0.attn_k.weight") + 64 * 256 / 4;
+    bytes[at..at + 4].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let output = tritmark(&["verify", text(&path)]).code(1);
+    let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(error.contains("blk.0.attn_k.weight") && error.contains("scale is 0"), "{error}");
+}
+
+#[test]
+fn other_models_are_not_the_same() {
+    let output =
+        tritmark(&["verify", text(&fixture("bitnet2b-packed")), text(&fixture("bitnet2b-bf16-odd"))]).code(1);
+    let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(error.contains("differ in hidden: 256 and 192"), "{error}");
+}
+
+#[test]
+fn inspect_tells_what_the_file_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = tritmark(&["inspect", text(&gguf(dir.path())), "--json"]).success();
+    let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(report["provenance"]["dialect"], "gguf bitnet-b1.58 i2_s");
+    assert_eq!(report["config"]["activation"], "relu2");
+    assert_eq!(report["ternary_weights"], 3 * (2 * 256 * 256 + 2 * 64 * 256 + 3 * 768 * 256));
+    let bits = report["bits_per_weight"].as_f64().unwrap();
+    assert!((2.0..2.1).contains(&bits), "{bits}");
+    let verdicts: Vec<_> = report["runtimes"].as_array().unwrap().iter().map(|r| &r["verdict"]).collect();
+    assert_eq!(verdicts, ["right", "refused", "refused", "refused"]);
+}
