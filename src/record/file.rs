@@ -146,13 +146,13 @@ fn check_arm(arm: &Arm) -> Result<(), String> {
             return Err(format!("speed.outliers`: there is no sample {outlier}"));
         }
     }
-    if let Some(accuracy) = &arm.accuracy {
-        if accuracy.nll_bits != format!("{:016x}", accuracy.nll.to_bits()) {
-            return Err(format!(
-                "accuracy.nll_bits`: {} are not the bits of {}",
-                accuracy.nll_bits, accuracy.nll
-            ));
-        }
+    if let Some(accuracy) = &arm.accuracy
+        && accuracy.nll_bits != format!("{:016x}", accuracy.nll.to_bits())
+    {
+        return Err(format!(
+            "accuracy.nll_bits`: {} are not the bits of {}",
+            accuracy.nll_bits, accuracy.nll
+        ));
     }
     if let Some(super::Outcome::Measured(energy)) = &arm.energy_measured {
         positive("energy_measured.measured.seconds", &[energy.seconds])?;
@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let cases: [(fn(&mut Value), &str); 12] = [
+        type Case = (fn(&mut Value), &'static str);
+        let cases: [Case; 12] = [
             (|v| v["arms"][1]["speed"]["samples"][3] = (-1.0).into(), "arms[1].speed.samples"),
             (|v| v["arms"][1]["speed"]["median"] = Value::Null, "arms[1].speed.median"),
             (|v| v["arms"][1]["speed"]["median"] = 500.0.into(), "arms[1].speed.median"),
