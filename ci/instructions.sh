@@ -15,7 +15,10 @@ AVXVNNI::(gemv|tile|chunks)     vpdpbusd    ymm
 AVX512::(gemv|tile)             vpmaddubsw  zmm
 AVX512::chunks                  vpmaddubsw  ymm
 AVX512VNNI::(gemv|tile)         vpdpbusd    zmm
-AVX512VNNI::chunks              vpdpbusd    ymm' ;;
+AVX512VNNI::chunks              vpdpbusd    ymm
+lookup256::Quads.*multiply      vpaddw      ymm
+lookup512::Words.*multiply      vpermw      zmm
+fives::(gemv|tile)              vpdpbusd    zmm' ;;
 aarch64) table='
 NEON::(tile|chunks)             smlal2?
 DOTPROD::(tile|chunks)          sdot

@@ -1,7 +1,6 @@
 //! `tritmark logits`.
 
-use super::common::{KernelArgs, print_json, print_line};
-use crate::checkpoint::Checkpoint;
+use super::common::{KernelArgs, OpenArgs, print_json, print_line};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::model::sample::greatest;
@@ -30,6 +29,8 @@ pub struct Args {
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    open: OpenArgs,
     #[command(flatten)]
     kernel: KernelArgs,
     /// Round the output head to int8: fewer bytes for each token, logits no longer exact
@@ -65,7 +66,7 @@ impl Args {
     /// cannot be written.
     pub fn run(self) -> Result<()> {
         let ids = read_ids(&self.ids)?;
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = self.open.open(&self.model)?;
         let vocab = checkpoint.config.vocab;
         let (logits, kernel) = match &self.reference {
             Some(mode) => (reference(&checkpoint, &ids, mode)?, format!("candle/{mode}")),
@@ -119,7 +120,7 @@ fn read_ids(given: &str) -> Result<Vec<u32>> {
 }
 
 #[cfg(feature = "reference")]
-fn reference(checkpoint: &Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
+fn reference(checkpoint: &crate::checkpoint::Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
     use crate::reference::{ActivationMode, Reference};
     let mode = if mode == "full" { ActivationMode::Full } else { ActivationMode::Int8 };
     Reference::load(checkpoint, mode)?.logits(ids)

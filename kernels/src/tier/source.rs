@@ -1,25 +1,31 @@
-//! Where `tm2` strips come from: the weights' own bytes, or made from them in cache.
-//!
-//! The vector kernels of all architectures multiply strips, whose lanes are rows.
+//! What the vector kernels of all architectures share: how the rows of any layout become strips of
+//! the [`tm2`](crate::layout::TM2) form, whose lanes are rows.
 
 use crate::kernel::Packed;
+use crate::layout::tm1_6;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
 use std::ops::Range;
 
-/// Room to make a strip in; kept so that calls do not allocate.
-#[derive(Default)]
-pub(super) struct Space {
-    strip: Vec<u8>,
-    unpacked: Vec<i8>,
+/// How a layout's bytes become strips.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    /// They are strips.
+    Strips,
+    /// Rows of chunks.
+    Chunks(Chunks),
+    /// Strips with five weights a byte.
+    Fives,
+    /// By unpacking rows.
+    Rows,
 }
 
-/// Where the chunks of a row lie: each is 32 bytes with 128 columns, its planes 32 columns apart.
+/// Where the chunks of a row lie: each is 32 bytes with 128 columns, the four planes 32 columns apart.
 #[derive(Clone, Copy)]
 pub(super) struct Chunks {
     /// Bytes from one pair of chunks (256 columns) to the next; the chunks of a pair are adjacent.
-    pub(super) pair: usize,
+    pair: usize,
     /// Whether the first plane stands in the top bits.
-    pub(super) reversed: bool,
+    reversed: bool,
 }
 
 impl Chunks {
@@ -28,91 +34,99 @@ impl Chunks {
     pub(super) fn offset(self, g: usize) -> usize {
         g / 2 * self.pair + g % 2 * ROW_BYTES
     }
-}
 
-/// First columns of the planes of a byte, lowest bits first: ascending for `tm2`, and descending for
-/// strips made from `i2_s`, whose first plane stands in the top bits.
-#[inline(always)]
-pub(super) fn planes(reversed: bool) -> [usize; 4] {
-    if reversed { [96, 64, 32, 0] } else { [0, 32, 64, 96] }
-}
+    /// Bytes of a row of `groups` chunks.
+    fn row_bytes(self, groups: usize) -> usize {
+        // A row of an odd number of chunks ends in half a pair.
+        groups / 2 * self.pair + groups % 2 * ROW_BYTES
+    }
 
-/// How a layout's bytes become `tm2` strips.
-#[derive(Clone, Copy)]
-pub(super) enum Source {
-    /// They are strips.
-    Strips,
-    /// Rows of chunks.
-    Chunks(Chunks),
-    /// By unpacking rows.
-    Rows,
+    /// The bytes of row `row`.
+    pub(super) fn row(self, weights: &Packed, row: usize) -> &[u8] {
+        let bytes = self.row_bytes(weights.cols() / GROUP);
+        &weights.bytes()[row * bytes..][..bytes]
+    }
+
+    /// First column of each plane, lowest bits first.
+    pub(super) fn planes(self) -> [usize; 4] {
+        if self.reversed { [96, 64, 32, 0] } else { [0, 32, 64, 96] }
+    }
 }
 
 impl Source {
     /// The best way for these weights.
     pub(super) fn of(weights: &Packed) -> Self {
-        let whole_groups = weights.cols().is_multiple_of(GROUP);
         match weights.layout().name() {
             "tm2" => Source::Strips,
+            "tm1_6" => Source::Fives,
             // A block straddles rows otherwise.
-            "i2_s" if whole_groups => Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true }),
+            "i2_s" if weights.cols().is_multiple_of(GROUP) => {
+                Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true })
+            }
             "tq2_0" => Source::Chunks(Chunks { pair: 2 * ROW_BYTES + 2, reversed: false }),
             _ => Source::Rows,
         }
     }
 
-    /// Whether the first plane of a strip stands in the top bits.
-    pub(super) fn reversed(self) -> bool {
-        matches!(self, Source::Chunks(Chunks { reversed: true, .. }))
-    }
-
-    /// The strip of these rows, from the weights or made in `space`.
-    pub(super) fn strip<'a>(self, weights: &'a Packed, rows: Range<usize>, space: &'a mut Space) -> &'a [u8] {
+    /// First column of each plane of the strips, lowest bits first.
+    pub(super) fn planes(self) -> [usize; 4] {
         match self {
-            Source::Strips => {
-                let bytes = tm2::strip_bytes(weights.cols());
-                &weights.bytes()[rows.start / ROWS * bytes..][..bytes]
+            Source::Chunks(chunks) => chunks.planes(),
+            Source::Strips | Source::Fives | Source::Rows => [0, 32, 64, 96],
+        }
+    }
+
+    /// The strip of up to [`ROWS`] rows from a multiple of that on: in the weights, or made in
+    /// `space`; `to_tm2` is [`tm1_6::to_tm2`] in the caller's instructions.
+    pub(super) fn strip<'a>(
+        self,
+        weights: &'a Packed,
+        rows: Range<usize>,
+        space: &'a mut Space,
+        to_tm2: &dyn Fn(&[u8], &mut [u8]),
+    ) -> &'a [u8] {
+        let cols = weights.cols();
+        let bytes = tm2::strip_bytes(cols);
+        match self {
+            Source::Strips => return &weights.bytes()[rows.start / ROWS * bytes..][..bytes],
+            Source::Chunks(chunks) => {
+                space.strip.resize(bytes, 0);
+                for (r, row) in rows.enumerate() {
+                    let row = chunks.row(weights, row);
+                    let groups = space.strip.as_chunks_mut::<GROUP_BYTES>().0;
+                    for (g, group) in groups.iter_mut().enumerate() {
+                        let codes = row[chunks.offset(g)..].first_chunk().expect("a chunk is inside its row");
+                        tm2::put_row(group, r, codes);
+                    }
+                }
             }
-            Source::Chunks(chunks) => gather_chunks(weights, chunks, rows, &mut space.strip),
-            Source::Rows => gather_rows(weights, rows, space),
+            Source::Fives => {
+                space.strip.resize(bytes, 0);
+                to_tm2(five_strip(weights, rows.start), &mut space.strip);
+            }
+            Source::Rows => {
+                space.unpacked.resize(rows.len() * cols, 0);
+                for (row, out) in rows.clone().zip(space.unpacked.chunks_exact_mut(cols)) {
+                    weights.unpack_row(row, out);
+                }
+                space.strip.resize(bytes, 0);
+                let row = |r| &space.unpacked[r * cols..][..cols];
+                tm2::pack_strip(rows.len(), row, &mut space.strip);
+            }
         }
+        &space.strip
     }
 }
 
-/// Bytes of a row of chunks.
-pub(super) fn row_bytes(weights: &Packed, chunks: Chunks) -> usize {
-    let groups = weights.cols() / GROUP;
-    // A row of an odd number of chunks ends in half a pair.
-    groups / 2 * chunks.pair + groups % 2 * ROW_BYTES
+/// The strip of `tm1_6` weights that begins at row `row`.
+pub(super) fn five_strip(weights: &Packed, row: usize) -> &[u8] {
+    let bytes = tm1_6::strip_bytes(weights.cols());
+    &weights.bytes()[row / ROWS * bytes..][..bytes]
 }
 
-/// The rows as a strip whose planes stand as in the chunks.
-fn gather_chunks<'a>(
-    weights: &Packed,
-    chunks: Chunks,
-    rows: Range<usize>,
-    strip: &'a mut Vec<u8>,
-) -> &'a [u8] {
-    strip.resize(weights.cols() / GROUP * GROUP_BYTES, 0);
-    let row_bytes = row_bytes(weights, chunks);
-    for (r, row) in rows.enumerate() {
-        let row = &weights.bytes()[row * row_bytes..][..row_bytes];
-        for (g, group) in strip.as_chunks_mut::<GROUP_BYTES>().0.iter_mut().enumerate() {
-            let codes = row[chunks.offset(g)..].first_chunk().expect("a chunk is inside its row");
-            tm2::put_row(group, r, codes);
-        }
-    }
-    strip
-}
-
-/// The rows as a strip.
-fn gather_rows<'a>(weights: &Packed, rows: Range<usize>, space: &'a mut Space) -> &'a [u8] {
-    let (cols, Space { strip, unpacked }) = (weights.cols(), space);
-    unpacked.resize(rows.len() * cols, 0);
-    for (row, out) in rows.clone().zip(unpacked.chunks_exact_mut(cols)) {
-        weights.unpack_row(row, out);
-    }
-    strip.resize(tm2::strip_bytes(cols), 0);
-    tm2::pack_strip(rows.len(), |r| &unpacked[r * cols..][..cols], strip);
-    strip
+/// What making a strip needs; kept so that calls do not allocate.
+#[derive(Default)]
+pub(super) struct Space {
+    strip: Vec<u8>,
+    unpacked: Vec<i8>,
 }

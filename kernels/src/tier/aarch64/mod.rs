@@ -10,20 +10,23 @@ mod vector;
 
 use crate::acts::Activations;
 use crate::kernel::{Kernel, New, Packed, check_call};
+use crate::layout::tm1_6;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::layout::{
-    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM2, TQ1_0, TQ2_0,
+    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_6, TM2, TQ1_0,
+    TQ2_0,
 };
 use crate::tier::Tier;
-use crate::tier::source::{Chunks, Source, Space, planes, row_bytes};
+use crate::tier::source::{Chunks, Source, Space};
 use std::cell::RefCell;
 use std::ops::Range;
 use strip::CHUNK_ROWS;
 use vector::{Neon, Sdot};
 
 /// Every kernel for this architecture.
-pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] =
-    &kernels![HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2];
+pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
+    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_6
+];
 
 /// The compiled algorithms of a tier.
 struct Ops {
@@ -172,8 +175,8 @@ impl Kernel for Aarch64 {
             source => SPACE.with_borrow_mut(|space| {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
-                    let strip = source.strip(weights, rows.clone(), space);
-                    self.by_tiles(strip, planes(source.reversed()), x, tokens.clone(), rows, sink);
+                    let strip = source.strip(weights, rows.clone(), space, &tm1_6::to_tm2);
+                    self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
                 }
             }),
         }
@@ -226,13 +229,11 @@ impl Aarch64 {
     ) {
         let groups = weights.cols() / GROUP;
         assert!(x.stride() >= groups * GROUP);
-        let row_bytes = row_bytes(weights, chunks);
         for start in rows.clone().step_by(CHUNK_ROWS) {
             let rows = start..rows.end.min(start + CHUNK_ROWS);
             // Behind the last row it is taken again.
-            let pointers = std::array::from_fn(|i| {
-                weights.bytes()[(start + i).min(rows.end - 1) * row_bytes..][..row_bytes].as_ptr()
-            });
+            let pointers =
+                std::array::from_fn(|i| chunks.row(weights, (start + i).min(rows.end - 1)).as_ptr());
             let mut sums = [0; CHUNK_ROWS];
             // SAFETY: `boxed` has seen the tier; each row's slice holds the chunks of `groups` groups,
             // and the token as many columns, asserted above.

@@ -11,7 +11,7 @@
 
 use super::vector::{Dot, smmla};
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-use crate::tier::source::{Chunks, planes};
+use crate::tier::source::Chunks;
 use std::arch::aarch64::*;
 
 /// Rows in a register of a strip.
@@ -194,7 +194,7 @@ pub(super) unsafe fn chunks<D: Dot>(
     x: *const i8,
     out: &mut [i32; CHUNK_ROWS],
 ) {
-    let planes = planes(chunks.reversed);
+    let planes = chunks.planes();
     // A lane takes 8 dots a chunk.
     let fold = (D::DOTS / 8).min(groups);
     // SAFETY: tier and pointers are the caller's promise.

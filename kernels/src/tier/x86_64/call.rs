@@ -1,12 +1,13 @@
 //! One call of a kernel, by one of three ways.
 
-use super::chunk::Chunks;
+use super::fives;
 use super::lookup::Lookup;
-use super::source::{Source, Space, row_bytes};
 use super::{MAX_TILE, Ops};
 use crate::acts::Activations;
 use crate::kernel::Packed;
+use crate::layout::tm1_6;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
+use crate::tier::source::{Chunks, Source, Space, five_strip};
 use std::ops::Range;
 
 /// Where sums go; see [`Kernel::run`](crate::kernel::Kernel::run).
@@ -43,56 +44,111 @@ impl<'a> Call<'a> {
 
     /// One token, straight from the chunks of a layout that has them.
     pub(super) fn by_chunks(&self, chunks: Chunks, sink: Sink) {
-        let row_bytes = row_bytes(self.weights, chunks);
-        let rows = &self.weights.bytes()[self.rows.start * row_bytes..][..self.rows.len() * row_bytes];
         for t in self.tokens.clone() {
+            let x = self.x.row(t).as_ptr();
             let mut sums = [0; ROWS];
-            for (i, rows) in rows.chunks(ROWS * row_bytes).enumerate() {
-                let sums = &mut sums[..rows.len() / row_bytes];
-                for (row, sum) in rows.chunks_exact(row_bytes).zip(sums.iter_mut()) {
+            for start in self.rows.clone().step_by(ROWS) {
+                let rows = start..self.rows.end.min(start + ROWS);
+                let sums = &mut sums[..rows.len()];
+                for (row, sum) in rows.zip(sums.iter_mut()) {
+                    let row = chunks.row(self.weights, row).as_ptr();
                     // SAFETY: the tier is there (`new`); the row's slice holds the chunks of all
                     // groups, and the token as many columns (`new`).
-                    *sum = unsafe {
-                        (self.ops.chunks)(row.as_ptr(), chunks, self.groups, self.x.row(t).as_ptr())
-                    };
+                    *sum = unsafe { (self.ops.chunks)(row, chunks, self.groups, x) };
                 }
                 correct(sums, self.x.sum(t));
-                sink(t, self.rows.start + i * ROWS, sums);
+                sink(t, start, sums);
             }
+        }
+    }
+
+    /// Straight from strips of five weights a byte, in tiles of tokens.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512 with VNNI and VBMI.
+    pub(super) unsafe fn by_fives(&self, padded: &mut Vec<i8>, sink: Sink) {
+        let groups = self.weights.cols().div_ceil(tm1_6::GROUP);
+        // Groups are wider than those of strides, so tokens may have to be made longer.
+        let width = groups * tm1_6::GROUP;
+        padded.clear();
+        if self.x.stride() < width {
+            for t in self.tokens.clone() {
+                padded.extend_from_slice(self.x.row(t));
+                padded.resize((t + 1 - self.tokens.start) * width, 0);
+            }
+        }
+        let x = |t: usize| {
+            let row =
+                if padded.is_empty() { self.x.row(t) } else { &padded[(t - self.tokens.start) * width..] };
+            row[..width].as_ptr()
+        };
+        let mut sums = [[0; ROWS]; fives::TILE];
+        for start in self.rows.clone().step_by(ROWS) {
+            let strip = five_strip(self.weights, start);
+            assert_eq!(strip.len(), groups * GROUP_BYTES);
+            self.in_tiles(fives::TILE, start, &mut sums, sink, |tile, sums| {
+                let mut pointers = [std::ptr::null(); fives::TILE];
+                for (pointer, t) in pointers.iter_mut().zip(tile.clone()) {
+                    *pointer = x(t);
+                }
+                // SAFETY: the tier is the caller's promise; strip and tokens hold all groups.
+                unsafe { fives::multiply(strip.as_ptr(), groups, &pointers[..tile.len()], sums) };
+            });
         }
     }
 
     /// Strip by strip, in tiles of tokens.
     pub(super) fn by_strips(&self, space: &mut Space, sink: Sink) {
-        let reversed = self.source.reversed();
+        let planes = self.source.planes();
         let mut sums = [[0; ROWS]; MAX_TILE];
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
-            let strip = self.source.strip(self.weights, rows.clone(), space);
+            let strip = self.strip(rows.clone(), space);
             assert_eq!(strip.len(), self.groups * GROUP_BYTES);
             let strip = strip.as_ptr();
-            let tiles = self.tokens.len().div_ceil(self.ops.tile_tokens);
-            for i in 0..tiles {
-                // As even as possible.
-                let cut = |i| self.tokens.start + i * self.tokens.len() / tiles;
-                let tile = cut(i)..cut(i + 1);
+            self.in_tiles(self.ops.tile_tokens, start, &mut sums, sink, |tile, sums| {
                 if tile.len() == 1 {
                     let x = self.x.row(tile.start).as_ptr();
                     // SAFETY: the tier is there (`new`); the strip holds all groups, as asserted, and
                     // the token as many columns (`new`).
-                    unsafe { (self.ops.gemv)(strip, self.groups, x, reversed, &mut sums[0]) };
+                    unsafe { (self.ops.gemv)(strip, self.groups, x, planes, &mut sums[0]) };
                 } else {
                     let mut x = [std::ptr::null(); MAX_TILE];
                     for (x, t) in x.iter_mut().zip(tile.clone()) {
                         *x = self.x.row(t).as_ptr();
                     }
                     // SAFETY: as above, for each token; a tile has at most `tile_tokens` tokens.
-                    unsafe { (self.ops.tile)(strip, self.groups, &x[..tile.len()], reversed, &mut sums) };
+                    unsafe { (self.ops.tile)(strip, self.groups, &x[..tile.len()], planes, sums) };
                 }
-                for (sums, t) in sums.iter_mut().zip(tile) {
-                    correct(sums, self.x.sum(t));
-                    sink(t, start, &sums[..rows.len()]);
-                }
+            });
+        }
+    }
+
+    /// The strip of some rows.
+    fn strip<'s>(&'s self, rows: Range<usize>, space: &'s mut Space) -> &'s [u8] {
+        // SAFETY: the tier is there (`new`).
+        self.source.strip(self.weights, rows, space, &|fives, out| unsafe { (self.ops.to_tm2)(fives, out) })
+    }
+
+    /// Calls `multiply` for tiles of at most `most` tokens, as even as possible, and hands the sums over
+    /// weights of the strip that begins at row `start` on.
+    fn in_tiles<const N: usize>(
+        &self,
+        most: usize,
+        start: usize,
+        sums: &mut [[i32; ROWS]; N],
+        sink: Sink,
+        mut multiply: impl FnMut(Range<usize>, &mut [[i32; ROWS]; N]),
+    ) {
+        let rows = ROWS.min(self.rows.end - start);
+        let tiles = self.tokens.len().div_ceil(most);
+        for i in 0..tiles {
+            let cut = |i| self.tokens.start + i * self.tokens.len() / tiles;
+            let tile = cut(i)..cut(i + 1);
+            multiply(tile.clone(), sums);
+            for (sums, t) in sums.iter_mut().zip(tile) {
+                correct(sums, self.x.sum(t));
+                sink(t, start, &sums[..rows]);
             }
         }
     }
@@ -104,9 +160,9 @@ impl<'a> Call<'a> {
     pub(super) unsafe fn by_lookup<L: Lookup>(mut self, lookup: &mut L, space: &mut Space, sink: Sink) {
         lookup.resize(self.rows.len(), self.weights.cols());
         for (at, start) in self.rows.clone().step_by(ROWS).enumerate() {
-            let strip = self.source.strip(self.weights, start..self.rows.end.min(start + ROWS), space);
+            let strip = self.strip(start..self.rows.end.min(start + ROWS), space);
             // SAFETY: the tier is the caller's promise.
-            unsafe { lookup.decode(at, strip, self.source.reversed()) };
+            unsafe { lookup.decode(at, strip, self.source.planes()) };
         }
         let whole = self.tokens.start..self.tokens.end - self.tokens.len() % L::TOKENS;
         for first in whole.clone().step_by(L::TOKENS) {
@@ -114,7 +170,7 @@ impl<'a> Call<'a> {
                 lookup.set_token(t, self.x.row(first + t));
             }
             // SAFETY: the tier is the caller's promise.
-            unsafe { lookup.multiply(self.source.reversed()) };
+            unsafe { lookup.multiply(self.source.planes()) };
             let mut sink = |t, row, sums: &[i32]| {
                 let len = sums.len().min(self.rows.len().saturating_sub(row));
                 sink(first + t, self.rows.start + row, &sums[..len]);

@@ -4,11 +4,10 @@
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 
-pub(super) use crate::tier::source::Chunks;
-
-use super::strip::{AHEAD, planes, prefetch};
+use super::strip::{AHEAD, prefetch};
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, ROW_BYTES};
+use crate::tier::source::Chunks;
 
 /// `Σ_k code(k) · x[k]` over the `groups` chunks of a row.
 ///
@@ -18,7 +17,7 @@ use crate::layout::tm2::{GROUP, ROW_BYTES};
 #[inline(always)]
 pub(super) unsafe fn gemv<V: Vector>(row: *const u8, chunks: Chunks, groups: usize, x: *const i8) -> i32 {
     const { assert!(4 * V::LANES == ROW_BYTES) };
-    let planes = planes(chunks.reversed);
+    let planes = chunks.planes();
     // A chunk has one dot in each low sum and one that counts four-fold in each high one; wide as in
     // `strip::gemv`.
     let fold = if V::NARROW { 16 } else { 1024 };

@@ -8,20 +8,21 @@ pub(super) trait Lookup: Default {
     /// Makes room for so many rows and columns.
     fn resize(&mut self, rows: usize, cols: usize);
 
-    /// Takes strip number `at` of the rows, whose planes stand as in [`planes`](super::strip::planes).
+    /// Takes strip number `at` of the rows, whose planes start at these columns of a group, lowest
+    /// bits first: ascending or descending.
     ///
     /// # Safety
     /// The CPU must have the implementing type's tier.
-    unsafe fn decode(&mut self, at: usize, strip: &[u8], reversed: bool);
+    unsafe fn decode(&mut self, at: usize, strip: &[u8], planes: [usize; 4]);
 
     /// Takes the activations of token `t` of the tile: whole groups, zeros behind the last column.
     fn set_token(&mut self, t: usize, x: &[i8]);
 
-    /// Multiplies the tokens by the rows; `reversed` as for all strips.
+    /// Multiplies the tokens by the rows; `planes` as for all strips.
     ///
     /// # Safety
     /// As for [`decode`](Self::decode).
-    unsafe fn multiply(&mut self, reversed: bool);
+    unsafe fn multiply(&mut self, planes: [usize; 4]);
 
     /// Hands out the sums in runs of consecutive rows: token, first row, sums. Runs may reach behind the
     /// last row.

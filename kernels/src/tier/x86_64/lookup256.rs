@@ -16,7 +16,6 @@
 //! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them.
 
 use super::lookup::Lookup;
-use super::strip::planes;
 use crate::buffer::Buffer;
 use crate::layout::tm2::{GROUP, ROWS};
 use std::arch::x86_64::*;
@@ -89,7 +88,7 @@ impl Lookup for Quads {
 
     // Planes in another order are met by tables of other columns.
     #[target_feature(enable = "avx2")]
-    unsafe fn decode(&mut self, at: usize, strip: &[u8], _reversed: bool) {
+    unsafe fn decode(&mut self, at: usize, strip: &[u8], _planes: [usize; 4]) {
         let rows = self.rows;
         let offsets = self.offsets.bytes_mut();
         // Entry numbers of four quads of four rows, as offsets.
@@ -152,10 +151,10 @@ impl Lookup for Quads {
     }
 
     #[target_feature(enable = "avx2")]
-    unsafe fn multiply(&mut self, reversed: bool) {
+    unsafe fn multiply(&mut self, planes: [usize; 4]) {
         self.wide.fill(Row::default());
         for chunk in 0..self.chunks {
-            self.tabulate(chunk, planes(reversed));
+            self.tabulate(chunk, planes);
             // Sums begin and end in the loop that adds to them.
             let (first, last) = (chunk % FOLD == 0, chunk % FOLD == FOLD - 1 || chunk + 1 == self.chunks);
             match (first, last) {

@@ -88,7 +88,7 @@ impl Lookup for Words {
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn decode(&mut self, at: usize, strip: &[u8], reversed: bool) {
+    unsafe fn decode(&mut self, at: usize, strip: &[u8], planes: [usize; 4]) {
         let even: [i16; 32] = std::array::from_fn(|i| 2 * i as i16);
         // SAFETY: the array is the 64 bytes of a register.
         let even = unsafe { _mm512_loadu_si512(even.as_ptr().cast()) };
@@ -99,7 +99,7 @@ impl Lookup for Words {
             let mut words = [[_mm512_setzero_si512(); 2]; 2];
             for half in 0..2 {
                 for q in (0..3).rev() {
-                    let e = entries(strip, 3 * pack + q, half, reversed);
+                    let e = entries(strip, 3 * pack + q, half, planes);
                     for (word, e) in
                         words[half].iter_mut().zip([_mm512_and_si512(e, low), _mm512_srli_epi16::<8>(e)])
                     {
@@ -133,7 +133,7 @@ impl Lookup for Words {
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn multiply(&mut self, _reversed: bool) {
+    unsafe fn multiply(&mut self, _planes: [usize; 4]) {
         self.sums.fill(0);
         for (block, first) in (0..self.packs).step_by(BLOCK).enumerate() {
             let packs = BLOCK.min(self.packs - first);
@@ -148,11 +148,11 @@ impl Lookup for Words {
 /// Entry numbers a + 3b + 9d of triple `n` = (i, j), for 16 rows and four c.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn entries(strip: &[u8], n: usize, half: usize, reversed: bool) -> __m512i {
+fn entries(strip: &[u8], n: usize, half: usize, planes: [usize; 4]) -> __m512i {
     let (i, j) = (n / 8, n % 8);
-    let a = codes(strip, 3 * i, j, half, reversed);
-    let b = codes(strip, 3 * i + 1, j, half, reversed);
-    let d = codes(strip, 3 * i + 2, j, half, reversed);
+    let a = codes(strip, 3 * i, j, half, planes);
+    let b = codes(strip, 3 * i + 1, j, half, planes);
+    let d = codes(strip, 3 * i + 2, j, half, planes);
     let b = _mm512_add_epi8(b, _mm512_slli_epi16::<1>(b));
     let d = _mm512_add_epi8(d, _mm512_slli_epi16::<3>(d));
     _mm512_add_epi8(a, _mm512_add_epi8(b, d))
@@ -161,12 +161,12 @@ fn entries(strip: &[u8], n: usize, half: usize, reversed: bool) -> __m512i {
 /// Codes of 16 rows and four c, in plane `s` of block `j`; behind the last plane stand zero weights.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn codes(strip: &[u8], s: usize, j: usize, half: usize, reversed: bool) -> __m512i {
+fn codes(strip: &[u8], s: usize, j: usize, half: usize, planes: [usize; 4]) -> __m512i {
     let at = s / 4 * GROUP_BYTES + j * 4 * ROWS + 64 * half;
     let Some(bytes) = strip.get(at..).and_then(|s| s.first_chunk::<64>()) else {
         return _mm512_set1_epi8(1);
     };
-    let shift = if reversed { 6 - s % 4 * 2 } else { s % 4 * 2 };
+    let shift = planes[s % 4] / 32 * 2;
     // SAFETY: the array is the 64 bytes of a register.
     let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
     let shifted = _mm512_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32));

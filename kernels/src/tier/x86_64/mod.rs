@@ -8,6 +8,7 @@
 
 mod call;
 mod chunk;
+mod fives;
 mod lookup;
 mod lookup256;
 mod lookup512;
@@ -17,27 +18,34 @@ mod vector;
 
 use crate::acts::Activations;
 use crate::kernel::{Kernel, New, Packed, check_call};
+use crate::layout::tm1_6;
 use crate::layout::tm2::ROWS;
-use crate::layout::{HF, I2_S, Layout, TM2, TQ1_0, TQ2_0};
-use crate::tier::{Tier, source};
+use crate::layout::{
+    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_6, TM2, TQ1_0,
+    TQ2_0,
+};
+use crate::tier::Tier;
+use crate::tier::source::{Chunks, Source, Space};
 use call::Call;
-use chunk::Chunks;
-use source::{Source, Space};
 use std::cell::RefCell;
 use std::ops::Range;
 
 /// Every kernel for this architecture.
-pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![HF, I2_S, TM2, TQ1_0, TQ2_0];
+pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
+    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_6
+];
 
 /// The compiled algorithms of a tier.
 struct Ops {
     tier: Tier,
     /// [`strip::gemv`].
-    gemv: unsafe fn(*const u8, usize, *const i8, bool, &mut [i32; ROWS]),
+    gemv: unsafe fn(*const u8, usize, *const i8, [usize; 4], &mut [i32; ROWS]),
     /// [`strip::tile`] for up to [`MAX_TILE`] tokens.
-    tile: unsafe fn(*const u8, usize, &[*const i8], bool, &mut Tile),
+    tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile),
     /// [`chunk::gemv`].
     chunks: unsafe fn(*const u8, Chunks, usize, *const i8) -> i32,
+    /// [`tm1_6::to_tm2`].
+    to_tm2: unsafe fn(&[u8], &mut [u8]),
     /// [`peak::peak`].
     peak: unsafe fn(usize),
     /// Multiply-adds of one time of it.
@@ -57,13 +65,13 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, $strip:ident, $registers:literal, $chunk:ident,
-     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal, $lookup:expr) => {
+     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal, $lookup:expr, $fives:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
-            unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, reversed: bool, out: &mut [i32; ROWS]) {
+            unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, planes: [usize; 4], out: &mut [i32; ROWS]) {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe {
-                    strip::gemv::<vector::$strip, $registers>(strip, groups, x, strip::planes(reversed), out)
+                    strip::gemv::<vector::$strip, $registers>(strip, groups, x, planes, out)
                 }
             }
             #[target_feature(enable = $features)]
@@ -71,10 +79,9 @@ macro_rules! ops {
                 strip: *const u8,
                 groups: usize,
                 x: &[*const i8],
-                reversed: bool,
+                planes: [usize; 4],
                 out: &mut Tile,
             ) {
-                let planes = strip::planes(reversed);
                 match x.len() {
                     $($nt => {
                         let x: &[_; $nt] = x.try_into().expect("matched");
@@ -93,6 +100,10 @@ macro_rules! ops {
                 unsafe { chunk::gemv::<vector::$chunk>(row, chunks, groups, x) }
             }
             #[target_feature(enable = $features)]
+            unsafe fn to_tm2(fives: &[u8], out: &mut [u8]) {
+                $fives(fives, out)
+            }
+            #[target_feature(enable = $features)]
             unsafe fn peak(times: usize) {
                 // SAFETY: the function is compiled for the tier.
                 unsafe { peak::peak::<vector::$strip, $peak>(times) }
@@ -102,6 +113,7 @@ macro_rules! ops {
                 gemv,
                 tile,
                 chunks,
+                to_tm2,
                 peak,
                 peak_macs: peak::macs::<vector::$strip, $peak>(),
                 tile_tokens: $largest,
@@ -111,12 +123,12 @@ macro_rules! ops {
     };
 }
 
-ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (32, 512));
-ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, (32, 512));
-ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (16, 256));
+ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (32, 512), tm1_6::to_tm2);
+ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, (32, 512), tm1_6::to_tm2);
+ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (16, 256), tm1_6::to_tm2);
 ops!(
-    AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", Vnni512, 2, Vnni256, 2,
-    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (64, 1024)
+    AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi", Vnni512, 2, Vnni256, 2,
+    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (96, 1024), fives::to_tm2
 );
 
 /// All tiers, lowest first.
@@ -199,8 +211,10 @@ impl Kernel for X86 {
         let way = self.way(weights, tokens.len(), rows.len());
         // SAFETY: `boxed` has seen the tier.
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
-        SCRATCH.with_borrow_mut(|Scratch { space, quads, words }| match way {
+        SCRATCH.with_borrow_mut(|Scratch { space, padded, quads, words }| match way {
             Way::Chunks(chunks) => call.by_chunks(chunks, sink),
+            // SAFETY: `boxed` has seen the tier; only that of AVX-512 VNNI goes this way.
+            Way::Fives => unsafe { call.by_fives(padded, sink) },
             Way::Strips => call.by_strips(space, sink),
             // SAFETY: `boxed` has seen the tier, which includes the way's.
             Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
@@ -213,6 +227,7 @@ impl Kernel for X86 {
 /// An algorithm.
 enum Way {
     Chunks(Chunks),
+    Fives,
     Strips,
     Lookup256,
     Lookup512,
@@ -227,6 +242,7 @@ impl X86 {
         }
         match Source::of(weights) {
             Source::Chunks(chunks) if tokens == 1 => Way::Chunks(chunks),
+            Source::Fives if self.ops.tier == Tier::Avx512Vnni => Way::Fives,
             _ => Way::Strips,
         }
     }
@@ -236,6 +252,8 @@ impl X86 {
 #[derive(Default)]
 struct Scratch {
     space: Space,
+    /// Tokens with more zeros behind the last column.
+    padded: Vec<i8>,
     quads: lookup256::Quads,
     words: lookup512::Words,
 }
@@ -260,7 +278,7 @@ mod tests {
             let matrices =
                 [(0..rows * cols).map(trit).collect(), vec![1; rows * cols], vec![-1; rows * cols]];
             for trits in matrices.map(|data| Trits::new(rows, cols, data).unwrap()) {
-                for layout in [&I2_S as &dyn Layout, &TM2, &TQ2_0] {
+                for layout in [&I2_S as &dyn Layout, &TM1_6, &TM2, &TQ2_0] {
                     let Ok(packed) = Packed::pack(layout, &trits) else { continue };
                     let layout = packed.layout();
                     let byte = |i: usize| (i.wrapping_mul(0xD1B5_4A32_D192_ED03) >> 40) as i8;

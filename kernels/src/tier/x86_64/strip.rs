@@ -11,8 +11,6 @@
 // Indices name registers.
 #![allow(clippy::needless_range_loop)]
 
-pub(super) use crate::tier::source::planes;
-
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 
