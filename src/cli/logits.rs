@@ -1,6 +1,7 @@
 //! `tritmark logits`.
 
 use super::common::{KernelArgs, OpenArgs, print_json, print_line};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::model::sample::greatest;
@@ -120,7 +121,7 @@ fn read_ids(given: &str) -> Result<Vec<u32>> {
 }
 
 #[cfg(feature = "reference")]
-fn reference(checkpoint: &crate::checkpoint::Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
+fn reference(checkpoint: &Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
     use crate::reference::{ActivationMode, Reference};
     let mode = if mode == "full" { ActivationMode::Full } else { ActivationMode::Int8 };
     Reference::load(checkpoint, mode)?.logits(ids)
