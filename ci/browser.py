@@ -64,6 +64,16 @@ FILTER = """((text) => {
 })"""
 
 
+FIGURE = """(async () => {
+  window.saved = [];
+  document.querySelectorAll('.save')[0].querySelectorAll('button').forEach((button) => button.click());
+  // One blob for the SVG, one that the PNG is drawn from, the PNG.
+  for (let i = 0; i < 100 && window.saved.length < 3; i++) await new Promise((done) => setTimeout(done, 50));
+  const [svg, , png] = window.saved;
+  return [(await svg.text()).slice(0, 4), png && png.type, png && png.size];
+})()"""
+
+
 class Browser:
     """Chromium with one page, driven over its debugging pipe."""
 
@@ -162,11 +172,13 @@ def page(browser, path):
     check(browser.value(f"{FILTER}('no such arm')")["shown"] == 0, "a filter that nothing meets")
     check(browser.value(f"{FILTER}('')")["shown"] == rows, "filter taken back")
 
-    browser.value("window.saved = []; URL.createObjectURL = (blob) => { window.saved.push(blob); return 'data:,'; }")
+    browser.value("window.saved = []; const make = URL.createObjectURL; URL.createObjectURL = (blob) => { window.saved.push(blob); return make(blob); }")
     browser.value("document.querySelectorAll('.downloads button').forEach((button) => button.click())")
     text = browser.value("Promise.all(window.saved.map((blob) => blob.text()))")
     check(len(json.loads(text[0])["rows"]) == rows, "the downloaded JSON has a row for each arm")
     check(text[1].count("\n") >= rows + 1, "the downloaded CSV has a line for each arm")
+    kinds = browser.value(FIGURE)
+    check(kinds[0] == "<svg" and kinds[1] == "image/png" and kinds[2] > 5000, f"a figure saved as SVG and PNG {kinds}")
 
     for width in (390, 320):
         browser.open(url, width, "light")

@@ -77,16 +77,56 @@
     };
     return [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(field).join(",")).join("\n") + "\n";
   };
+  const save = (blob, name) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
   for (const button of document.querySelectorAll(".downloads button")) {
     button.addEventListener("click", () => {
       const kind = button.dataset.as;
-      const blob = new Blob([kind === "csv" ? csv() : raw], { type: kind === "csv" ? "text/csv" : "application/json" });
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(blob);
-      link.download = "report." + kind;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+      save(new Blob([kind === "csv" ? csv() : raw], { type: kind === "csv" ? "text/csv" : "application/json" }), "report." + kind);
     });
   }
   document.querySelector(".downloads").hidden = false;
+
+  // A figure by itself: with the colours it has now, on the paper it lies on.
+  const alone = (svg) => {
+    const copy = svg.cloneNode(true);
+    const parts = copy.querySelectorAll("*");
+    svg.querySelectorAll("*").forEach((part, i) => {
+      const style = getComputedStyle(part);
+      for (const name of ["fill", "stroke"]) parts[i].setAttribute(name, style[name]);
+      if (part.tagName === "text") parts[i].setAttribute("font-family", "sans-serif");
+      parts[i].removeAttribute("class");
+    });
+    const paper = document.createElementNS(svg.namespaceURI, "rect");
+    paper.setAttribute("width", "100%");
+    paper.setAttribute("height", "100%");
+    paper.setAttribute("fill", getComputedStyle(document.body).backgroundColor);
+    copy.prepend(paper);
+    return new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" });
+  };
+  const png = (svg, name) => {
+    const image = new Image();
+    image.onload = () => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [2 * svg.width.baseVal.value, 2 * svg.height.baseVal.value];
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      URL.revokeObjectURL(image.src);
+      canvas.toBlob((blob) => save(blob, name), "image/png");
+    };
+    image.src = URL.createObjectURL(alone(svg));
+  };
+  for (const box of document.querySelectorAll(".save")) {
+    const svg = box.closest("figure").querySelector(".wide svg");
+    const [asSvg, asPng] = box.querySelectorAll("button");
+    asSvg.setAttribute("aria-label", "Save this figure as SVG");
+    asPng.setAttribute("aria-label", "Save this figure as PNG");
+    asSvg.addEventListener("click", () => save(alone(svg), box.dataset.name + ".svg"));
+    asPng.addEventListener("click", () => png(svg, box.dataset.name + ".png"));
+    box.hidden = false;
+  }
 })();

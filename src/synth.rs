@@ -6,6 +6,7 @@
 
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::role::Linear;
+use crate::checkpoint::write::Output;
 use crate::error::{Error, Result};
 use half::bf16;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -76,34 +77,20 @@ pub fn write(config: &ModelConfig, zeros: f64, seed: u64, out: &Path) -> Result<
             )));
         }
     }
-    if out.exists() {
-        return Err(Error::Usage(format!("{} exists already; choose another name", out.display())));
-    }
-    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = tempfile::Builder::new()
-        .prefix(".tritmark-synth-")
-        .tempdir_in(parent)
-        .map_err(|e| Error::io(parent, e))?;
-    let file = temp.path().join("model.safetensors");
+    let output = Output::create(out, true)?;
+    let mut json = config_json(config);
+    json["tritmark_synthetic"] = json!({ "zeros": zeros, "seed": seed });
+    output.side("config.json", format!("{json:#}\n").as_bytes())?;
+    let file = output.path("model.safetensors");
     // One entry only: the map's order is random, and equal seeds must give equal files.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors(config, zeros, seed), Some(metadata), &file)
         .map_err(|e| Error::io(&file, std::io::Error::other(e)))?;
-    let mut json = config_json(config);
-    json["tritmark_synthetic"] = json!({ "zeros": zeros, "seed": seed });
-    let text = format!("{json:#}\n");
-    let config_file = temp.path().join("config.json");
-    std::fs::write(&config_file, text).map_err(|e| Error::io(&config_file, e))?;
     // The safetensors crate writes private files; give the tensors the mode that any new file has.
-    std::fs::metadata(&config_file)
+    std::fs::metadata(output.path("config.json"))
         .and_then(|m| std::fs::set_permissions(&file, m.permissions()))
         .map_err(|e| Error::io(&file, e))?;
-    let done = temp.keep();
-    std::fs::rename(&done, out).map_err(|e| {
-        // Best effort: the rename's failure is what the user must hear of.
-        let _ = std::fs::remove_dir_all(&done);
-        Error::io(out, e)
-    })
+    output.finish()
 }
 
 fn config_json(c: &ModelConfig) -> serde_json::Value {

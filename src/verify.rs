@@ -275,9 +275,10 @@ fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differen
                 }
                 let allowed = allowed(&form_a, x, largest) + allowed(&form_b, y, largest);
                 let error = f64::from((x - y).abs()) / f64::from(allowed).max(f64::MIN_POSITIVE);
-                // NaN is no smaller than anything.
-                if !(error <= worst) {
-                    worst = if error.is_nan() { f64::INFINITY } else { error };
+                // A value that is no number is further away than any.
+                let error = if error.is_nan() { f64::INFINITY } else { error };
+                if error > worst {
+                    worst = error;
                     let index = start * (shape.iter().product::<usize>() / rows) + i * 256 + j;
                     at = Some((index, x, y));
                 }

@@ -257,10 +257,8 @@ fn every_family_survives_gguf_and_unpacked_forms() {
             let run = Command::cargo_bin("tritmark").unwrap().args(args).output().unwrap();
             let message = String::from_utf8_lossy(&run.stderr);
             if !run.status.success() {
-                // GGUF has no norms inside linears and no name for every tokenizer; transformers has no
-                // class for a ternary Gemma.
-                let expected = name == "x.gguf" && (inner_norm || message.contains("tokenizer"))
-                    || checkpoint.config.gemma.is_some();
+                // GGUF has no norms inside linears, transformers no class for a ternary Gemma.
+                let expected = name == "x.gguf" && inner_norm || checkpoint.config.gemma.is_some();
                 assert!(expected && run.status.code() == Some(2), "{fixture} to {name}: {message}");
                 continue;
             }
@@ -276,5 +274,33 @@ fn every_family_survives_gguf_and_unpacked_forms() {
                 assert_eq!(x, y, "{fixture} to {name}: {sample:?}");
             }
         }
+    }
+}
+
+#[test]
+fn post_training_ternarisation_stays_labelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("float");
+    std::fs::create_dir(&source).unwrap();
+    let masters = packed().with_file_name("bitnet2b-bf16-odd");
+    for entry in std::fs::read_dir(&masters).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, source.join(path.file_name().unwrap())).unwrap();
+    }
+    // Without its quantization_config it is a full-precision model.
+    let config = source.join("config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    json.as_object_mut().unwrap().remove("quantization_config").unwrap();
+    std::fs::write(&config, json.to_string()).unwrap();
+    for (name, to) in [("x.gguf", "f32"), ("x.safetensors", "tm2"), ("x-hf", "hf")] {
+        let out = dir.path().join(name);
+        let args = ["convert", text(&source), text(&out), "--to", to, "--force"];
+        if to != "f32" {
+            let output = tritmark(&args).code(2);
+            let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+            assert!(error.contains("full-precision"), "{error}");
+        }
+        tritmark(&[&args[..], &["--ptq", "absmean"]].concat()).success();
+        assert!(Checkpoint::open(text(&out)).unwrap().provenance.post_training, "{name}");
     }
 }

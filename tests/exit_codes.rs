@@ -62,8 +62,9 @@ fn a_shape_that_a_layout_cannot_hold_is_refused_with_the_reason() {
     let made = Command::cargo_bin("tritmark")
         .expect("built")
         .args(["synth", "tiny", "--ffn", "324", "--hidden", "192", "--head-dim", "32", "-o", &model])
-        .status();
-    assert!(made.expect("runs").success());
+        .output()
+        .expect("runs");
+    assert!(made.status.success());
     let (code, stderr) =
         tritmark(&["logits", &model, "--ids", "1,2", "--kernel", "tq2_0", "-o", "never.safetensors"]);
     assert!(matches!(code, Some(2 | 5)), "{code:?} {stderr}");

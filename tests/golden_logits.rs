@@ -123,6 +123,24 @@ fn logits_are_equal_over_kernels_threads_and_batches() {
 }
 
 #[test]
+fn an_int8_head_reads_less_and_chooses_alike() {
+    let fixture = Fixture::all().into_iter().find(|f| f.path().ends_with("bitnet2b-packed")).unwrap();
+    let mut model = Model::load(&open(&fixture), &BEST).unwrap();
+    let ids: Vec<u32> = (1..40).collect();
+    let exact = logits_of(&mut model, &ids, usize::MAX);
+    let (_, before) = model.bytes();
+    model.round_head();
+    assert_eq!(model.head_precision(), "int8");
+    assert!(model.bytes().1 < before);
+    let vocab = model.config().vocab;
+    let rounded = logits_of(&mut model, &ids, usize::MAX);
+    let rows = exact.chunks(vocab).zip(rounded.chunks(vocab));
+    let same = rows.filter(|(a, b)| greatest(a) == greatest(b)).count();
+    assert!(same * 10 >= ids.len() * 8, "{same} of {} most likely tokens agree", ids.len());
+    assert_ne!(exact, rounded);
+}
+
+#[test]
 fn what_cannot_run_says_why() {
     let fixture = Fixture::all().into_iter().find(|f| f.path().ends_with("bitnet2b-bf16-odd")).unwrap();
     let checkpoint = open(&fixture);

@@ -163,8 +163,9 @@ fn text_that_is_no_text() {
 
 #[test]
 fn arrays_nested_without_end() {
-    // Type array of type array of …: 12 bytes a level.
-    let nested: Vec<u8> = (0..10_000).flat_map(|_| [9u32, 1, 0]).flat_map(u32::to_le_bytes).collect();
+    // An array of one array of …: 12 bytes a level.
+    let mut nested = 9u32.to_le_bytes().to_vec();
+    nested.extend((0..10_000).flat_map(|_| [9u32, 1, 0]).flat_map(u32::to_le_bytes));
     refused(&small(&[("a", Meta::Raw(nested))], &[]), "deeper than");
     // A million empty arrays cost their own bytes and no more.
     let mut wide = [9u32, 9, 1_000_000, 0].map(u32::to_le_bytes).concat();
@@ -201,7 +202,7 @@ fn settings_that_are_missing_or_contradict_the_tensors() {
     refused(&small(&[architecture], &[]), "none of its tensors");
     for (key, value, reason) in [
         ("bitnet-b1.58.embedding_length", 0, "out of range"),
-        ("bitnet-b1.58.embedding_length", 128, "the metadata asks for the shape"),
+        ("bitnet-b1.58.feed_forward_length", 128, "the metadata asks for the shape"),
         ("bitnet-b1.58.block_count", u32::MAX, "out of range"),
         ("bitnet-b1.58.block_count", 1 << 27, "blocks in"),
         ("bitnet-b1.58.block_count", 4, "blk.3."),

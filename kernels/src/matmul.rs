@@ -49,7 +49,7 @@ impl Matrix {
 }
 
 /// Multiplies matrices that share their input (q, k, v; gate, up) in one parallel region:
-/// `outs[m][t * rows + r] = sum(m, t, r) as f32 / x.scale(t) * scale(m)`, where `sum` is the exact
+/// `outs[m][t * rows + r] = sum(m, t, r) · (scale(m) / x.scale(t))`, computed in f64, where `sum` is the exact
 /// integer product. The result depends neither on kernels nor on the number of threads. Does not
 /// allocate once the threads have seen the shapes.
 ///
@@ -76,7 +76,7 @@ pub fn matmul(pool: &Pool, matrices: &[&Matrix], x: &Activations, outs: &mut [&m
                 let out = (*outs.get().add(at)).as_mut_ptr().add(t * m.rows() + row);
                 std::slice::from_raw_parts_mut(out, sums.len())
             };
-            scale(sums, x.scale(t), m.scale, out);
+            scale(sums, f64::from(m.scale) / f64::from(x.scale(t)), out);
         });
     });
 }
@@ -139,25 +139,25 @@ impl Split {
     }
 }
 
-/// From exact sums to results: the one place, and the one order of operations.
-fn scale(sums: &[i32], x_scale: f32, scale: f32, out: &mut [f32]) {
+/// From exact sums to results: the one place, and one rounding.
+fn scale(sums: &[i32], factor: f64, out: &mut [f32]) {
     #[inline(always)]
-    fn body(sums: &[i32], x_scale: f32, scale: f32, out: &mut [f32]) {
+    fn body(sums: &[i32], factor: f64, out: &mut [f32]) {
         for (out, &sum) in out.iter_mut().zip(sums) {
-            *out = sum as f32 / x_scale * scale;
+            *out = (f64::from(sum) * factor) as f32;
         }
     }
     // Each operation is rounded by itself, so wider vectors give the same bits.
     #[cfg(target_arch = "x86_64")]
     if crate::Tier::Avx512.is_available() {
         #[target_feature(enable = "avx512f,avx512bw")]
-        fn wide(sums: &[i32], x_scale: f32, scale: f32, out: &mut [f32]) {
-            body(sums, x_scale, scale, out);
+        fn wide(sums: &[i32], factor: f64, out: &mut [f32]) {
+            body(sums, factor, out);
         }
         // SAFETY: the CPU has the tier.
-        return unsafe { wide(sums, x_scale, scale, out) };
+        return unsafe { wide(sums, factor, out) };
     }
-    body(sums, x_scale, scale, out);
+    body(sums, factor, out);
 }
 
 /// The outputs, for threads that write to different places of them.
@@ -208,6 +208,9 @@ mod tests {
             }
         }
         let sum: i32 = (0..cols).map(|c| i32::from(trits[1].row(32)[c]) * i32::from(x.row(4)[c])).sum();
-        assert_eq!(expected.unwrap()[1][4 * 33 + 32], sum as f32 / x.scale(4) * 0.37);
+        assert_eq!(
+            expected.unwrap()[1][4 * 33 + 32],
+            (f64::from(sum) * (f64::from(0.37f32) / f64::from(x.scale(4)))) as f32
+        );
     }
 }

@@ -184,26 +184,6 @@ impl Pool {
         });
     }
 
-    /// As [`chunks_mut2`](Self::chunks_mut2) over three slices.
-    ///
-    /// # Panics
-    /// As there.
-    pub fn chunks_mut3<A: Send, B: Send, C: Send>(
-        &self,
-        (a, a_chunk): (&mut [A], usize),
-        (b, b_chunk): (&mut [B], usize),
-        (c, c_chunk): (&mut [C], usize),
-        f: impl Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync,
-    ) {
-        let (a, b, c) = (Parts::new(a, a_chunk), Parts::new(b, b_chunk), Parts::new(c, c_chunk));
-        assert!(a.count() == b.count() && a.count() == c.count(), "all slices have as many chunks");
-        self.tasks(a.count(), |_, i| {
-            // SAFETY: `tasks` hands out each index once.
-            let (a, b, c) = unsafe { (a.get(i), b.get(i), c.get(i)) };
-            f(i, a, b, c);
-        });
-    }
-
     /// As [`tasks`](Self::tasks), with a state of its own for each worker.
     ///
     /// # Panics
@@ -217,21 +197,41 @@ impl Pool {
         });
     }
 
-    /// As [`tasks_with`](Self::tasks_with), one task for each element of `data`.
+    /// As [`chunks_mut`](Self::chunks_mut), with a state of its own for each worker.
     ///
     /// # Panics
-    /// As there.
-    pub fn tasks_with2<S: Send, T: Send>(
+    /// If there are not as many states as threads, or as there.
+    pub fn chunks_mut_with<S: Send, T: Send>(
         &self,
         states: &mut [S],
         data: &mut [T],
-        f: impl Fn(&mut S, usize, &mut T) + Sync,
+        chunk: usize,
+        f: impl Fn(&mut S, usize, &mut [T]) + Sync,
     ) {
-        let count = data.len();
-        let data = Parts::new(data, 1);
-        self.tasks_with(states, count, |state, task| {
-            // SAFETY: `tasks` hands out each index once.
-            f(state, task, unsafe { &mut data.get(task)[0] });
+        let parts = Parts::new(data, chunk);
+        self.tasks_with(states, parts.count(), |state, i| {
+            // SAFETY: `tasks_with` hands out each index once.
+            f(state, i, unsafe { parts.get(i) });
+        });
+    }
+
+    /// As [`chunks_mut2`](Self::chunks_mut2), with a state of its own for each worker.
+    ///
+    /// # Panics
+    /// If there are not as many states as threads, or as there.
+    pub fn chunks_mut2_with<S: Send, A: Send, B: Send>(
+        &self,
+        states: &mut [S],
+        (a, a_chunk): (&mut [A], usize),
+        (b, b_chunk): (&mut [B], usize),
+        f: impl Fn(&mut S, usize, &mut [A], &mut [B]) + Sync,
+    ) {
+        let (a, b) = (Parts::new(a, a_chunk), Parts::new(b, b_chunk));
+        assert_eq!(a.count(), b.count(), "both slices have as many chunks");
+        self.tasks_with(states, a.count(), |state, i| {
+            // SAFETY: `tasks_with` hands out each index once.
+            let (a, b) = unsafe { (a.get(i), b.get(i)) };
+            f(state, i, a, b);
         });
     }
 
@@ -391,17 +391,17 @@ mod tests {
                 b.fill(a.len());
             });
             assert_eq!((&a, &b), (&vec![0, 0, 0, 0, 1, 1, 1, 1, 2, 2], &vec![4, 4, 4, 4, 2]));
-            pool.chunks_mut3((&mut a, 4), (&mut b, 2), (&mut [7, 8, 9], 1), |i, a, b, c| {
-                a[0] = c[0];
+            let (mut states, mut done) = (vec![0; threads], vec![0; 100]);
+            pool.chunks_mut_with(&mut states, &mut done, 1, |s, i, done| {
+                *s += i;
+                done[0] += 1;
+            });
+            assert_eq!((states.iter().sum::<usize>(), done), (4950, vec![1; 100]));
+            pool.chunks_mut2_with(&mut states, (&mut a, 4), (&mut b, 2), |_, i, a, b| {
+                a[0] = 7 + i;
                 b[0] = i;
             });
             assert_eq!((a, b), (vec![7, 0, 0, 0, 8, 1, 1, 1, 9, 2], vec![0, 4, 1, 4, 2]));
-            let (mut states, mut done) = (vec![0; threads], vec![0; 100]);
-            pool.tasks_with2(&mut states, &mut done, |s, task, done| {
-                *s += task;
-                *done += 1;
-            });
-            assert_eq!((states.iter().sum::<usize>(), done), (4950, vec![1; 100]));
             states.fill(0);
             pool.each(&mut states, |w, s| *s += w + 1);
             assert!(states.iter().enumerate().all(|(w, s)| *s == w + 1));

@@ -50,15 +50,18 @@ fn a_decoded_token_allocates_nothing() {
         (Scratch::default(), Activations::new(), elementwise::Rope::new(DIM, 1e4));
     let mut x: Vec<f32> = (0..WIDTH).map(|i| (i % 7) as f32 - 3.0).collect();
     let (mut q, mut k, mut logits) = (x.clone(), x.clone(), vec![0.0; 2 * WIDTH]);
-    let norm = vec![1.0; WIDTH];
+    let (norm, mut row) = (vec![1.0; WIDTH], vec![0.0; WIDTH]);
     let mut token = |position: usize| {
-        elementwise::rmsnorm_in_place(&mut x, &norm, 1e-5);
-        acts.quantize(&x, 1, WIDTH);
+        elementwise::widen(&x, &mut row);
+        elementwise::rmsnorm(&mut row, &norm, 1e-5);
+        acts.resize(1, WIDTH);
+        let (q8, quants) = acts.parts_mut();
+        quants[0] = elementwise::quantize(&row, q8);
         for m in &matrices {
             matmul(&pool, &[m, m], &acts, &mut [&mut q, &mut k]);
         }
         rope.prepare(position, 1);
-        rope.apply(0, &mut q);
+        rope.apply(0, &mut q, None);
         cache.write(&pool, position, &k[..2 * DIM], &k[2 * DIM..]);
         attention(&pool, &cache, how, position, &q, &mut x, &mut scratch);
         head.matmul(&pool, &x, 1, &mut logits);

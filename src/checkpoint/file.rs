@@ -29,6 +29,21 @@ impl Deref for Bytes {
     }
 }
 
+impl Bytes {
+    /// Gives back the memory that a mapping takes; it is read again from the file when it is needed. So a
+    /// file larger than memory can be gone through without pushing out everything else.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            // SAFETY: "don't need" loses what was written to a mapping. This one is read-only and has a
+            // file behind it, so the same bytes come back at the next access.
+            let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            // Only advice: nothing is wrong where the system does not take it.
+            drop(advised);
+        }
+    }
+}
+
 /// What stands at a path.
 ///
 /// # Errors

@@ -56,6 +56,10 @@ pub struct Provenance {
     pub notes: Vec<String>,
 }
 
+/// The note on every checkpoint that was made ternary after training.
+pub const POST_TRAINING_NOTE: &str = "POST-TRAINING ternarisation: this model was trained in full precision and \
+     made ternary by absmean afterwards. Its quality says nothing about models trained ternary.";
+
 /// What the user states because a checkpoint does not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -110,6 +114,9 @@ pub trait Container: Send + Sync {
     fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
         Ok(self.float(role)?.rows(rows))
     }
+
+    /// Gives back memory that only holds what can be read again; for those who go through all tensors once.
+    fn release(&self) {}
 }
 
 /// One tensor as it stands in a file.
@@ -252,6 +259,11 @@ impl Checkpoint {
     /// As there.
     pub fn float(&self, role: Role) -> Result<FloatTensor> {
         self.container.float(role)
+    }
+
+    /// See [`Container::release`].
+    pub fn release(&self) {
+        self.container.release();
     }
 
     /// See [`Container::float_rows`].

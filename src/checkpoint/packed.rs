@@ -5,7 +5,7 @@ use super::file;
 use super::role::{LayerRole, Role};
 use super::safetensors::{Archive, Dtype, Entry};
 use super::write::packed::{FORMAT, VERSION, name};
-use super::{Checkpoint, Container, FloatTensor, Provenance, TensorInfo, Ternary};
+use super::{Checkpoint, Container, FloatTensor, POST_TRAINING_NOTE, Provenance, TensorInfo, Ternary};
 use crate::error::{Error, Result};
 use ::safetensors::SafeTensors;
 use std::collections::HashMap;
@@ -57,14 +57,15 @@ pub fn open(file: &str) -> Result<Checkpoint> {
     archive.add(path, file::map(path)?)?;
     let packed = Packed::index(path, archive, layout, &config)?;
     let tokenizer = packed.archive.get("tokenizer.json").map(|e| packed.archive.data(e).to_vec());
+    let post_training = origin["post_training"] == true;
     let provenance = Provenance {
         name: file.into(),
         files: vec![path.into()],
         family: origin["family"].as_str().unwrap_or("unknown").into(),
         dialect: format!("tritmark {layout_name}"),
         scale_rule: "f32 in the tensor X.scale multiplies".into(),
-        post_training: origin["post_training"].as_bool().unwrap_or(false),
-        notes: vec![],
+        post_training,
+        notes: if post_training { vec![POST_TRAINING_NOTE.into()] } else { vec![] },
     };
     Ok(Checkpoint::new(config, provenance, tokenizer, Box::new(packed)))
 }
@@ -181,6 +182,10 @@ impl Container for Packed {
 
     fn float(&self, role: Role) -> Result<FloatTensor> {
         self.archive.float(self.entry(role)?)
+    }
+
+    fn release(&self) {
+        self.archive.release();
     }
 
     fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {

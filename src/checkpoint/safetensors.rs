@@ -99,6 +99,11 @@ impl Archive {
         self.files.iter().map(|(path, _)| path.clone()).collect()
     }
 
+    /// See [`Bytes::release`].
+    pub fn release(&self) {
+        self.files.iter().for_each(|(_, bytes)| bytes.release());
+    }
+
     /// A tensor's bytes.
     pub fn data(&self, entry: &Entry) -> &[u8] {
         &self.files[entry.file].1[entry.range.clone()]

@@ -1,7 +1,6 @@
 //! `tritmark bench`.
 
-use super::common::{KernelArgs, print_line, progress};
-use crate::checkpoint::Checkpoint;
+use super::common::{KernelArgs, OpenArgs, print_line, progress};
 use crate::energy::Meter;
 use crate::error::{Error, Result};
 use crate::machine::{Limits, Watch};
@@ -31,6 +30,8 @@ pub struct Args {
     /// Models [default: demo]
     #[arg(short, long, value_delimiter = ',', value_name = "MODEL")]
     model: Vec<String>,
+    #[command(flatten)]
+    open: OpenArgs,
     /// Tokens of a prompt, read in batches; 0 for none [default: 512]
     #[arg(short = 'p', long, alias = "n-prompt", value_name = "LIST")]
     prompt: Vec<List>,
@@ -158,7 +159,7 @@ impl Args {
         match self.level {
             Level::Model => {
                 for name in &names {
-                    let checkpoint = Checkpoint::open(name)?;
+                    let checkpoint = self.open.open(name)?;
                     let mut model = Model::describe(&checkpoint, verify::model_hash(&checkpoint)?);
                     unique_id(&mut model, &models);
                     bench.model(&model.id, &checkpoint, &choices, &threads, &tests, self.reference)?;

@@ -27,12 +27,20 @@ impl OpenArgs {
     /// # Errors
     /// As [`Checkpoint::open_with`].
     pub fn open(&self, model: &str) -> Result<Checkpoint> {
-        let OpenArgs { family, dialect, ptq } = self.clone();
-        let checkpoint = Checkpoint::open_with(model, &OpenOptions { family, dialect, ptq })?;
+        let checkpoint = self.open_quietly(model)?;
         for note in &checkpoint.provenance.notes {
             let _ = writeln!(std::io::stderr(), "note: {model}: {note}");
         }
         Ok(checkpoint)
+    }
+
+    /// As [`open`](Self::open), for commands that print the notes themselves.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_quietly(&self, model: &str) -> Result<Checkpoint> {
+        let OpenArgs { family, dialect, ptq } = self.clone();
+        Checkpoint::open_with(model, &OpenOptions { family, dialect, ptq })
     }
 }
 

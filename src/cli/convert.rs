@@ -58,7 +58,7 @@ impl Args {
     /// # Errors
     /// As the parts say.
     pub fn run(self) -> Result<()> {
-        let checkpoint = self.open.open(&self.input)?;
+        let checkpoint = self.open.open_quietly(&self.input)?;
         let options = convert::Options {
             to: self.to,
             runtime: self.runtime,

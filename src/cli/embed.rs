@@ -1,7 +1,6 @@
 //! `tritmark embed`.
 
-use super::common::{KernelArgs, print_json};
-use crate::checkpoint::Checkpoint;
+use super::common::{KernelArgs, OpenArgs, print_json};
 use crate::error::Result;
 use crate::model::text::Text;
 use crate::model::{LoadOptions, Model};
@@ -21,6 +20,8 @@ pub struct Args {
     #[arg(short, long)]
     prompt: String,
     #[command(flatten)]
+    open: OpenArgs,
+    #[command(flatten)]
     kernel: KernelArgs,
     /// Print an object with tokens and kernel instead of the bare array
     #[arg(long)]
@@ -35,7 +36,7 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let (layout, tier) = self.kernel.layout_and_tier()?;
         let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = self.open.open(&self.model)?;
         let ids = Text::new(&checkpoint)?.encode(&self.prompt)?;
         let mut model = Model::load(&checkpoint, &options)?;
         let embedding = model.embed(&ids)?;

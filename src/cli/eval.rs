@@ -1,9 +1,8 @@
 //! `tritmark eval`.
 
-use super::common::{KernelArgs, print_json, print_line, progress};
+use super::common::{KernelArgs, OpenArgs, print_json, print_line, progress};
 use crate::accuracy::tasks::{Encoder, Format, SOTU, evaluate, read};
 use crate::accuracy::{read_text, tokenizer_of};
-use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::{LoadOptions, Model};
 use std::path::PathBuf;
@@ -31,6 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     #[command(flatten)]
+    open: OpenArgs,
+    #[command(flatten)]
     kernel: KernelArgs,
     /// Print the results as JSON
     #[arg(long)]
@@ -52,7 +53,7 @@ impl Args {
             tasks.push((path.display().to_string(), read(path, &text, self.task)?));
         }
 
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = self.open.open(&self.model)?;
         let tokenizer = tokenizer_of(&checkpoint)?;
         let config = &checkpoint.config;
         let encoder = Encoder { tokenizer: &tokenizer, bos: config.bos, context: config.context };

@@ -1,7 +1,6 @@
 //! `tritmark generate`.
 
-use super::common::{KernelArgs, print_json};
-use crate::checkpoint::Checkpoint;
+use super::common::{KernelArgs, OpenArgs, print_json};
 use crate::error::{Error, Result};
 use crate::model::generate::generate;
 use crate::model::sample::Sampling;
@@ -39,7 +38,12 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    open: OpenArgs,
+    #[command(flatten)]
     kernel: KernelArgs,
+    /// Round the output head to int8: fewer bytes for each token, logits no longer exact
+    #[arg(long)]
+    int8_head: bool,
     /// Print the text, its tokens and the times as JSON
     #[arg(long)]
     json: bool,
@@ -60,10 +64,13 @@ impl Args {
         }
         let (layout, tier) = self.kernel.layout_and_tier()?;
         let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = self.open.open(&self.model)?;
         let text = Text::new(&checkpoint)?;
         let prompt = text.encode(&self.prompt)?;
         let mut model = Model::load(&checkpoint, &options)?;
+        if self.int8_head {
+            model.round_head();
+        }
         let sampling =
             Sampling { temperature: self.temp, top_k: self.top_k, top_p: self.top_p, seed: self.seed };
         let mut out = std::io::stdout();

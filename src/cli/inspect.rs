@@ -23,7 +23,7 @@ impl Args {
     /// # Errors
     /// If the model cannot be opened.
     pub fn run(self) -> Result<()> {
-        let checkpoint = self.open.open(&self.model)?;
+        let checkpoint = self.open.open_quietly(&self.model)?;
         let bar = progress(checkpoint.tensors().len() as u64, "inspecting");
         let inspection = inspect(&checkpoint, &|| bar.inc(1))?;
         bar.finish_and_clear();

@@ -1,7 +1,6 @@
 //! `tritmark logits`.
 
-use super::common::{KernelArgs, print_json, print_line};
-use crate::checkpoint::Checkpoint;
+use super::common::{KernelArgs, OpenArgs, print_json, print_line};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::model::sample::greatest;
@@ -31,11 +30,16 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
+    open: OpenArgs,
+    #[command(flatten)]
     kernel: KernelArgs,
+    /// Round the output head to int8: fewer bytes for each token, logits no longer exact
+    #[arg(long)]
+    int8_head: bool,
     /// Compute with the f32 reference instead of our kernels; its activations are quantised to int8 as
     /// in training, or left in full precision
     #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "int8", value_parser = ["int8", "full"], conflicts_with = "kernel")]
+    #[arg(default_missing_value = "int8", value_parser = ["int8", "full"], conflicts_with_all = ["kernel", "int8_head"])]
     reference: Option<String>,
     /// Print a summary as JSON
     #[arg(long)]
@@ -62,7 +66,7 @@ impl Args {
     /// cannot be written.
     pub fn run(self) -> Result<()> {
         let ids = read_ids(&self.ids)?;
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = self.open.open(&self.model)?;
         let vocab = checkpoint.config.vocab;
         let (logits, kernel) = match &self.reference {
             Some(mode) => (reference(&checkpoint, &ids, mode)?, format!("candle/{mode}")),
@@ -70,9 +74,12 @@ impl Args {
                 let (layout, tier) = self.kernel.layout_and_tier()?;
                 let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
                 let mut model = Model::load(&checkpoint, &options)?;
+                if self.int8_head {
+                    model.round_head();
+                }
                 let mut cache = model.new_cache(ids.len());
                 let logits = model.forward(&mut cache, &ids, Logits::From(0))?.to_vec();
-                (logits, model.kernel())
+                (logits, format!("{}, head {}", model.kernel(), model.head_precision()))
             }
         };
         write(&self.output, &logits, vocab, &self.model, &kernel)?;
@@ -113,7 +120,7 @@ fn read_ids(given: &str) -> Result<Vec<u32>> {
 }
 
 #[cfg(feature = "reference")]
-fn reference(checkpoint: &Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
+fn reference(checkpoint: &crate::checkpoint::Checkpoint, ids: &[u32], mode: &str) -> Result<Vec<f32>> {
     use crate::reference::{ActivationMode, Reference};
     let mode = if mode == "full" { ActivationMode::Full } else { ActivationMode::Int8 };
     Reference::load(checkpoint, mode)?.logits(ids)

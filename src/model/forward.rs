@@ -1,5 +1,6 @@
 //! One batch through the blocks.
 
+use super::KvCache;
 use super::weights::{Block, Norm, Projection, Weight, Weights};
 use crate::checkpoint::config::{Activation, ModelConfig};
 use std::ops::Range;
@@ -7,7 +8,7 @@ use tritmark_kernels::acts::Activations;
 use tritmark_kernels::float::KvLayer;
 use tritmark_kernels::float::attention::{Attend, Scratch, attention};
 use tritmark_kernels::float::elementwise::{
-    Rope, add, gelu_tanh_gate, quantize, relu2_gate, rmsnorm, rmsnorm_in_place, scale, silu_gate,
+    Rope, add, gelu_tanh_gate, narrow, quantize, relu2_gate, rmsnorm, silu_gate, widen,
 };
 use tritmark_kernels::matmul::{Matrix, matmul};
 use tritmark_kernels::pool::Pool;
@@ -19,11 +20,12 @@ pub(super) struct Forward {
     /// The other rotary embedding of a Gemma 3, for layers with a window.
     local_rope: Option<Rope>,
     /// Residual stream `[tokens, hidden]`.
-    x: Vec<f32>,
-    /// Input of projections `[tokens, in]`.
+    x: Vec<f64>,
+    /// For each worker the row of the token at hand.
+    rows: Vec<Vec<f64>>,
+    /// Input of a float matrix `[tokens, in]`.
     input: Vec<f32>,
-    /// The same after a projection's own norm.
-    normed: Vec<f32>,
+    /// Input of ternary matrices.
     quantised: Activations,
     q: Vec<f32>,
     k: Vec<f32>,
@@ -39,14 +41,14 @@ pub(super) struct Forward {
 }
 
 impl Forward {
-    pub fn new(config: &ModelConfig) -> Self {
+    pub fn new(config: &ModelConfig, threads: usize) -> Self {
         let local = config.gemma.as_ref().map(|g| Rope::new(config.head_dim, g.local_rope_theta));
         Self {
             rope: Rope::new(config.head_dim, config.rope_theta),
             local_rope: local,
             x: Vec::new(),
+            rows: vec![Vec::new(); threads],
             input: Vec::new(),
-            normed: Vec::new(),
             quantised: Activations::new(),
             q: Vec::new(),
             k: Vec::new(),
@@ -60,39 +62,42 @@ impl Forward {
         }
     }
 
-    /// Runs `ids` at the positions from `start` on; returns the normed hidden states
+    /// Runs `ids` at the positions after those of `cache` and appends them to it; returns the normed hidden states
     /// `[wanted.len(), hidden]` of the tokens `wanted`.
     pub fn run(
         &mut self,
         pool: &Pool,
         config: &ModelConfig,
         weights: &Weights,
-        layers: &mut [KvLayer],
-        start: usize,
+        cache: &mut KvCache,
         ids: &[u32],
         wanted: Range<usize>,
     ) -> &[f32] {
-        let (n, hidden) = (ids.len(), config.hidden);
+        let (n, hidden, start) = (ids.len(), config.hidden, cache.len);
         self.rope.prepare(start, n);
         if let Some(rope) = &mut self.local_rope {
             rope.prepare(start, n);
         }
         self.x.resize(n * hidden, 0.0);
-        let factor = config.gemma.as_ref().map(|_| (hidden as f32).sqrt());
-        pool.chunks_mut(&mut self.x, hidden, |t, x| {
-            weights.embedding.row(ids[t] as usize, x);
-            if let Some(factor) = factor {
-                scale(x, factor);
-            }
+        let factor = if config.gemma.is_some() { (hidden as f64).sqrt() } else { 1.0 };
+        self.out.resize(n * hidden, 0.0);
+        pool.chunks_mut2((&mut self.x, hidden), (&mut self.out, hidden), |t, x, row| {
+            weights.embedding.row(ids[t] as usize, row);
+            widen(row, x);
+            x.iter_mut().for_each(|v| *v *= factor);
         });
-        for (i, (block, cache)) in weights.blocks.iter().zip(layers).enumerate() {
+        for (i, (block, cache)) in weights.blocks.iter().zip(&mut cache.layers).enumerate() {
             self.attend(pool, config, block, cache, i, start);
             self.feed_forward(pool, config, block);
         }
+        cache.len += n;
         self.hidden.resize(wanted.len() * hidden, 0.0);
         let x = &self.x[wanted.start * hidden..];
-        pool.chunks_mut(&mut self.hidden, hidden, |t, out| {
-            weights.norm.apply(&x[t * hidden..][..hidden], out);
+        pool.chunks_mut_with(&mut self.rows, &mut self.hidden, hidden, |row, t, out| {
+            row.clear();
+            row.extend_from_slice(&x[t * hidden..][..hidden]);
+            weights.norm.apply(row);
+            narrow(row, out);
         });
         &self.hidden
     }
@@ -112,27 +117,23 @@ impl Forward {
         self.q.resize(n * q_width, 0.0);
         self.k.resize(n * kv_width, 0.0);
         self.v.resize(n * kv_width, 0.0);
-        self.input.resize(n * hidden, 0.0);
         let x = &self.x;
-        project(
-            pool,
+        let mut inputs =
+            Inputs { pool, rows: &mut self.rows, float: &mut self.input, int8: &mut self.quantised };
+        inputs.project(
             [(&block.q, &mut self.q), (&block.k, &mut self.k), (&block.v, &mut self.v)],
-            &mut self.input,
-            hidden,
-            &mut self.normed,
-            &mut self.quantised,
-            |t, input| block.attn_norm.apply(&x[t * hidden..][..hidden], input),
+            (n, hidden),
+            |t, row| {
+                row.copy_from_slice(&x[t * hidden..][..hidden]);
+                block.attn_norm.apply(row);
+            },
         );
         let gemma = config.gemma.as_ref();
         let local = gemma.filter(|g| g.windowed[layer]);
         let rope = self.local_rope.as_ref().filter(|_| local.is_some()).unwrap_or(&self.rope);
         pool.chunks_mut2((&mut self.q, q_width), (&mut self.k, kv_width), |t, q, k| {
-            for (heads, norm) in [(q, &block.q_norm), (k, &block.k_norm)] {
-                if let Some(norm) = norm {
-                    heads.chunks_exact_mut(dim).for_each(|head| norm.apply_in_place(head));
-                }
-                rope.apply(t, heads);
-            }
+            rope.apply(t, q, block.q_norm.as_ref().map(|n| (&n.weight[..], n.eps)));
+            rope.apply(t, k, block.k_norm.as_ref().map(|n| (&n.weight[..], n.eps)));
         });
         cache.write(pool, start, &self.k, &self.v);
         self.attended.resize(n * q_width, 0.0);
@@ -142,20 +143,15 @@ impl Forward {
             window: local.map_or(usize::MAX, |g| g.window),
         };
         attention(pool, cache, how, start, &self.q, &mut self.attended, &mut self.scratch);
-        self.out.resize(n * hidden, 0.0);
-        project(
-            pool,
-            [(&block.o, &mut self.out)],
-            &mut self.attended,
-            q_width,
-            &mut self.normed,
-            &mut self.quantised,
-            |_, input| {
-                if let Some(norm) = &block.attn_sub_norm {
-                    norm.apply_in_place(input);
-                }
-            },
-        );
+        let attended = &self.attended;
+        let mut inputs =
+            Inputs { pool, rows: &mut self.rows, float: &mut self.input, int8: &mut self.quantised };
+        inputs.project([(&block.o, &mut self.out)], (n, q_width), |t, row| {
+            widen(&attended[t * q_width..][..q_width], row);
+            if let Some(norm) = &block.attn_sub_norm {
+                norm.apply(row);
+            }
+        });
         self.back(pool, hidden, block.post_attn_norm.as_ref());
     }
 
@@ -164,45 +160,37 @@ impl Forward {
         let n = self.x.len() / hidden;
         self.gate.resize(n * ffn, 0.0);
         self.up.resize(n * ffn, 0.0);
-        self.input.resize(n * hidden, 0.0);
         let x = &self.x;
-        project(
-            pool,
-            [(&block.gate, &mut self.gate), (&block.up, &mut self.up)],
-            &mut self.input,
-            hidden,
-            &mut self.normed,
-            &mut self.quantised,
-            |t, input| block.ffn_norm.apply(&x[t * hidden..][..hidden], input),
-        );
-        let up = &self.up;
-        project(
-            pool,
-            [(&block.down, &mut self.out)],
-            &mut self.gate,
-            ffn,
-            &mut self.normed,
-            &mut self.quantised,
-            |t, gate| {
-                let up = &up[t * ffn..][..ffn];
-                match config.activation {
-                    Activation::Relu2 => relu2_gate(gate, up),
-                    Activation::Silu => silu_gate(gate, up),
-                    Activation::GeluTanh => gelu_tanh_gate(gate, up),
-                }
-                if let Some(norm) = &block.ffn_sub_norm {
-                    norm.apply_in_place(gate);
-                }
-            },
-        );
+        let mut inputs =
+            Inputs { pool, rows: &mut self.rows, float: &mut self.input, int8: &mut self.quantised };
+        inputs.project([(&block.gate, &mut self.gate), (&block.up, &mut self.up)], (n, hidden), |t, row| {
+            row.copy_from_slice(&x[t * hidden..][..hidden]);
+            block.ffn_norm.apply(row);
+        });
+        let (gate, up) = (&self.gate, &self.up);
+        inputs.project([(&block.down, &mut self.out)], (n, ffn), |t, row| {
+            let (gate, up) = (&gate[t * ffn..][..ffn], &up[t * ffn..][..ffn]);
+            match config.activation {
+                Activation::Relu2 => relu2_gate(gate, up, row),
+                Activation::Silu => silu_gate(gate, up, row),
+                Activation::GeluTanh => gelu_tanh_gate(gate, up, row),
+            }
+            if let Some(norm) = &block.ffn_sub_norm {
+                norm.apply(row);
+            }
+        });
         self.back(pool, hidden, block.post_ffn_norm.as_ref());
     }
 
     /// Adds `out` to the residual stream.
     fn back(&mut self, pool: &Pool, hidden: usize, norm: Option<&Norm>) {
-        pool.chunks_mut2((&mut self.x, hidden), (&mut self.out, hidden), |_, x, out| {
+        let (x, out) = ((&mut self.x[..], hidden), (&mut self.out[..], hidden));
+        pool.chunks_mut2_with(&mut self.rows, x, out, |row, _, x, out| {
             if let Some(norm) = norm {
-                norm.apply_in_place(out);
+                row.resize(hidden, 0.0);
+                widen(out, row);
+                norm.apply(row);
+                narrow(row, out);
             }
             add(x, out);
         });
@@ -210,75 +198,71 @@ impl Forward {
 }
 
 impl Norm {
-    fn apply(&self, x: &[f32], out: &mut [f32]) {
-        rmsnorm(x, &self.weight, self.eps, out);
-    }
-
-    fn apply_in_place(&self, x: &mut [f32]) {
-        rmsnorm_in_place(x, &self.weight, self.eps);
+    fn apply(&self, x: &mut [f64]) {
+        rmsnorm(x, &self.weight, self.eps);
     }
 }
 
-/// Projections of one input `[tokens, width]` into outputs `[tokens, out]`. `prepare(token, row)`
-/// completes a token's row of the input first.
-fn project<const N: usize>(
-    pool: &Pool,
-    projections: [(&Projection, &mut Vec<f32>); N],
-    input: &mut [f32],
-    width: usize,
-    normed: &mut Vec<f32>,
-    quantised: &mut Activations,
-    prepare: impl Fn(usize, &mut [f32]) + Sync,
-) {
-    let n = input.len() / width;
-    let shared: [Option<&Matrix>; N] = std::array::from_fn(|i| match projections[i].0 {
-        Projection { weight: Weight::Ternary(m), norm: None } => Some(m),
-        _ => None,
-    });
-    if shared.iter().all(Option::is_some) {
-        quantise(pool, input, width, quantised, prepare);
-        let matrices = shared.map(|m| m.expect("all are there"));
-        let mut outs = projections.map(|(_, out)| &mut out[..]);
-        return matmul(pool, &matrices, quantised, &mut outs);
-    }
-    pool.chunks_mut(input, width, |t, row| prepare(t, row));
-    let input = &*input;
-    for (projection, out) in projections {
-        normed.resize(input.len(), 0.0);
-        let norm = |t: usize, row: &mut [f32]| {
-            let from = &input[t * width..][..width];
-            match &projection.norm {
-                Some(norm) => norm.apply(from, row),
-                None => row.copy_from_slice(from),
-            }
-        };
-        match &projection.weight {
-            Weight::Ternary(m) => {
-                quantise(pool, normed, width, quantised, norm);
-                matmul(pool, &[m], quantised, &mut [out]);
-            }
-            Weight::Float(m) if projection.norm.is_none() => m.matmul(pool, input, n, out),
-            Weight::Float(m) => {
-                pool.chunks_mut(normed, width, |t, row| norm(t, row));
-                m.matmul(pool, normed, n, out);
+/// Where inputs of projections are put together.
+struct Inputs<'a> {
+    pool: &'a Pool,
+    rows: &'a mut [Vec<f64>],
+    float: &'a mut Vec<f32>,
+    int8: &'a mut Activations,
+}
+
+impl Inputs<'_> {
+    /// Projections of one input of shape (tokens, width) into outputs `[tokens, out]`.
+    /// `row(token, to)` computes a token of it.
+    fn project<const N: usize>(
+        &mut self,
+        projections: [(&Projection, &mut Vec<f32>); N],
+        (tokens, width): (usize, usize),
+        row: impl Fn(usize, &mut [f64]) + Sync,
+    ) {
+        let shared: [Option<&Matrix>; N] = std::array::from_fn(|i| match projections[i].0 {
+            Projection { weight: Weight::Ternary(m), norm: None } => Some(m),
+            _ => None,
+        });
+        if shared.iter().all(Option::is_some) {
+            self.quantise(tokens, width, row);
+            let matrices = shared.map(|m| m.expect("all are there"));
+            let mut outs = projections.map(|(_, out)| &mut out[..]);
+            return matmul(self.pool, &matrices, self.int8, &mut outs);
+        }
+        for (projection, out) in projections {
+            let row = |t: usize, to: &mut [f64]| {
+                row(t, to);
+                if let Some(norm) = &projection.norm {
+                    norm.apply(to);
+                }
+            };
+            match &projection.weight {
+                Weight::Ternary(m) => {
+                    self.quantise(tokens, width, row);
+                    matmul(self.pool, &[m], self.int8, &mut [out]);
+                }
+                Weight::Float(m) => {
+                    self.float.resize(tokens * width, 0.0);
+                    self.pool.chunks_mut_with(self.rows, self.float, width, |scratch, t, to| {
+                        scratch.resize(width, 0.0);
+                        row(t, scratch);
+                        narrow(scratch, to);
+                    });
+                    m.matmul(self.pool, self.float, tokens, out);
+                }
             }
         }
     }
-}
 
-/// Completes and quantises each token's row while it is in the cache.
-fn quantise(
-    pool: &Pool,
-    input: &mut [f32],
-    width: usize,
-    quantised: &mut Activations,
-    prepare: impl Fn(usize, &mut [f32]) + Sync,
-) {
-    quantised.resize(input.len() / width, width);
-    let stride = quantised.stride();
-    let (rows, quants) = quantised.parts_mut();
-    pool.chunks_mut3((input, width), (rows, stride), (quants, 1), |t, row, q, quant| {
-        prepare(t, row);
-        quant[0] = quantize(row, q);
-    });
+    fn quantise(&mut self, tokens: usize, width: usize, row: impl Fn(usize, &mut [f64]) + Sync) {
+        self.int8.resize(tokens, width);
+        let stride = self.int8.stride();
+        let (rows, quants) = self.int8.parts_mut();
+        self.pool.chunks_mut2_with(self.rows, (rows, stride), (quants, 1), |scratch, t, q, quant| {
+            scratch.resize(width, 0.0);
+            row(t, scratch);
+            quant[0] = quantize(scratch, q);
+        });
+    }
 }

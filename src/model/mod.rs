@@ -2,6 +2,11 @@
 //!
 //! One code path with a fixed order of every reduction, so logits are equal bit for bit over
 //! layouts, tiers, thread counts, and ways to cut a text into batches.
+//!
+//! What lies between two matrices (residual stream, norms, gates, quantisation) is computed in f64 and
+//! the scores of attention are summed in parts. int8 activations make this worth while: a value that
+//! falls on the other side of a rounding border changes the logits by far more than all rounding
+//! errors of floats together, and how often that happens is proportional to these errors.
 
 mod forward;
 pub mod generate;
@@ -103,7 +108,7 @@ impl Model {
         let kernel = weights::kernel_for(&config, options)?;
         let pool = Pool::new(options.threads);
         let weights = Weights::load(checkpoint, kernel, &pool)?;
-        let forward = Forward::new(&config);
+        let forward = Forward::new(&config, options.threads);
         Ok(Self { config, kernel, weights, pool, forward, logits: Vec::new() })
     }
 
@@ -148,15 +153,16 @@ impl Model {
     /// If an id is not in the vocabulary, the cache is full, or the text gets longer than what the
     /// model was made for; the cache is then as before.
     pub fn forward(&mut self, cache: &mut KvCache, ids: &[u32], logits: Logits) -> Result<&[f32]> {
-        let Self { pool, weights, config, logits: out, forward, .. } = self;
-        let vocab = config.vocab;
+        let mut out = std::mem::take(&mut self.logits);
         out.clear();
-        run(pool, config, weights, forward, cache, ids, logits, |pool, hidden, count| {
+        let vocab = self.config.vocab;
+        let result = self.run(cache, ids, logits, |pool, weights, hidden, count| {
             let done = out.len();
             out.resize(done + count * vocab, 0.0);
             weights.head().matmul(pool, hidden, count, &mut out[done..]);
-        })?;
-        Ok(&self.logits)
+        });
+        self.logits = out;
+        result.map(|()| &self.logits[..])
     }
 
     /// As [`forward`](Self::forward), but returns the hidden states after the last norm,
@@ -165,11 +171,8 @@ impl Model {
     /// # Errors
     /// As there.
     pub fn hidden(&mut self, cache: &mut KvCache, ids: &[u32], positions: Logits) -> Result<Vec<f32>> {
-        let Self { pool, weights, config, forward, .. } = self;
         let mut out = Vec::new();
-        run(pool, config, weights, forward, cache, ids, positions, |_, hidden, _| {
-            out.extend_from_slice(hidden);
-        })?;
+        self.run(cache, ids, positions, |_, _, hidden, _| out.extend_from_slice(hidden))?;
         Ok(out)
     }
 
@@ -187,52 +190,56 @@ impl Model {
         hidden.iter_mut().for_each(|v| *v = (f64::from(*v) / length.max(1e-12)) as f32);
         Ok(hidden)
     }
-}
 
-/// Runs `ids` in batches and hands the hidden states of the positions asked for on.
-#[allow(clippy::too_many_arguments)]
-fn run(
-    pool: &Pool,
-    config: &ModelConfig,
-    weights: &Weights,
-    forward: &mut Forward,
-    cache: &mut KvCache,
-    ids: &[u32],
-    wanted: Logits,
-    mut take: impl FnMut(&Pool, &[f32], usize),
-) -> Result<()> {
-    if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab) {
-        return Err(Error::Usage(format!(
-            "token {at} is {id}, but the model's vocabulary ends at {}",
-            config.vocab - 1
-        )));
+    /// Rounds the output head, and with it a tied embedding, to int8 with a scale for each row: half
+    /// the bytes of a bf16 head for each decoded token. Logits are no longer exact after that.
+    pub fn round_head(&mut self) {
+        let head = self.weights.head.as_mut().unwrap_or(&mut self.weights.embedding);
+        *head = head.to_int8(&self.pool);
     }
-    let end = cache.len + ids.len();
-    if end > config.context {
-        return Err(Error::Usage(format!(
-            "{end} positions are too many: the model was made for {}",
-            config.context
-        )));
-    }
-    if end > cache.capacity {
-        return Err(Error::Usage(format!(
-            "{end} positions are too many: the cache has room for {}",
-            cache.capacity
-        )));
-    }
-    let first = match wanted {
-        Logits::None => ids.len(),
-        Logits::Last => ids.len().saturating_sub(1),
-        Logits::From(first) => first,
-    };
-    for (batch, ids) in (0..).step_by(BATCH).zip(ids.chunks(BATCH)) {
-        let wanted = first.saturating_sub(batch).min(ids.len())..ids.len();
-        let count = wanted.len();
-        let hidden = forward.run(pool, config, weights, &mut cache.layers, cache.len, ids, wanted);
-        cache.len += ids.len();
-        if count > 0 {
-            take(pool, hidden, count);
+
+    /// Runs `ids` in batches and hands the hidden states of the positions asked for, and their number,
+    /// on.
+    fn run(
+        &mut self,
+        cache: &mut KvCache,
+        ids: &[u32],
+        wanted: Logits,
+        mut take: impl FnMut(&Pool, &Weights, &[f32], usize),
+    ) -> Result<()> {
+        let Self { config, weights, pool, forward, .. } = self;
+        if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab) {
+            return Err(Error::Usage(format!(
+                "token {at} is {id}, but the model's vocabulary ends at {}",
+                config.vocab - 1
+            )));
         }
+        let end = cache.len + ids.len();
+        if end > config.context {
+            return Err(Error::Usage(format!(
+                "{end} positions are too many: the model was made for {}",
+                config.context
+            )));
+        }
+        if end > cache.capacity {
+            return Err(Error::Usage(format!(
+                "{end} positions are too many: the cache has room for {}",
+                cache.capacity
+            )));
+        }
+        let first = match wanted {
+            Logits::None => ids.len(),
+            Logits::Last => ids.len().saturating_sub(1),
+            Logits::From(first) => first,
+        };
+        for (batch, ids) in (0..).step_by(BATCH).zip(ids.chunks(BATCH)) {
+            let wanted = first.saturating_sub(batch).min(ids.len())..ids.len();
+            let count = wanted.len();
+            let hidden = forward.run(pool, config, weights, cache, ids, wanted);
+            if count > 0 {
+                take(pool, weights, hidden, count);
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -454,7 +454,8 @@ mod tests {
     #[test]
     fn what_is_not_comparable_is_refused_unless_forced() {
         let a = example();
-        let changes: [(&str, fn(&mut Record)); 5] = [
+        type Case = (&'static str, fn(&mut Record));
+        let changes: [Case; 5] = [
             ("processors", |r| r.environment.cpu = "Other".into()),
             ("models", |r| r.models[0].hash = "cd".repeat(32)),
             ("protocols", |r| r.protocol.min_time_s = 1.0),

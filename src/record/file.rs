@@ -2,6 +2,7 @@
 
 use super::{Arm, Record, SCHEMA, Test, Tool};
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::Write;
@@ -79,13 +80,7 @@ pub fn write(path: &Path, records: &[Record]) -> Result<()> {
         _ => serde_json::to_vec_pretty(&Collection { schema: SCHEMA, records: records.to_vec() }),
     };
     let json = json.map_err(|e| Error::Bug(e.to_string()))?;
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let io = |e| Error::io(path, e);
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io)?;
-    file.write_all(&json).and_then(|()| file.write_all(b"\n")).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
+    write_whole(path, |file| file.write_all(&json).and_then(|()| file.write_all(b"\n")))
 }
 
 /// What types cannot say: that the figures of a record are possible and fit each other.
@@ -151,13 +146,13 @@ fn check_arm(arm: &Arm) -> Result<(), String> {
             return Err(format!("speed.outliers`: there is no sample {outlier}"));
         }
     }
-    if let Some(accuracy) = &arm.accuracy {
-        if accuracy.nll_bits != format!("{:016x}", accuracy.nll.to_bits()) {
-            return Err(format!(
-                "accuracy.nll_bits`: {} are not the bits of {}",
-                accuracy.nll_bits, accuracy.nll
-            ));
-        }
+    if let Some(accuracy) = &arm.accuracy
+        && accuracy.nll_bits != format!("{:016x}", accuracy.nll.to_bits())
+    {
+        return Err(format!(
+            "accuracy.nll_bits`: {} are not the bits of {}",
+            accuracy.nll_bits, accuracy.nll
+        ));
     }
     if let Some(super::Outcome::Measured(energy)) = &arm.energy_measured {
         positive("energy_measured.measured.seconds", &[energy.seconds])?;
@@ -228,7 +223,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let cases: [(fn(&mut Value), &str); 12] = [
+        type Case = (fn(&mut Value), &'static str);
+        let cases: [Case; 12] = [
             (|v| v["arms"][1]["speed"]["samples"][3] = (-1.0).into(), "arms[1].speed.samples"),
             (|v| v["arms"][1]["speed"]["median"] = Value::Null, "arms[1].speed.median"),
             (|v| v["arms"][1]["speed"]["median"] = 500.0.into(), "arms[1].speed.median"),

@@ -446,16 +446,16 @@ pub struct ModelledEnergy {
     pub how: String,
 }
 
+/// A record of three arms.
+#[cfg(test)]
+pub(crate) fn example() -> Record {
+    serde_json::from_str(include_str!("../../tests/fixtures/record.json")).expect("the fixture is a record")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::Value;
-
-    /// A record of three arms.
-    pub fn example() -> Record {
-        serde_json::from_str(include_str!("../../tests/fixtures/record.json"))
-            .expect("the fixture is a record")
-    }
 
     #[test]
     fn the_schema_in_the_repository_is_that_of_the_types() {
@@ -473,6 +473,3 @@ mod tests {
         );
     }
 }
-
-#[cfg(test)]
-pub(crate) use tests::example;

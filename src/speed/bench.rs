@@ -2,7 +2,7 @@
 
 use super::bound::{self, Cost};
 use super::control::controls;
-use super::protocol::{ArmSpec, ControlSpec, Observer, Options, measure};
+use super::protocol::{ArmSpec, ControlSpec, Observer, Options, Run, measure};
 use super::stats;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
@@ -424,8 +424,6 @@ fn tokens(seed: u64, vocab: usize, count: usize) -> Vec<u32> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     (0..count).map(|_| rng.random_range(0..vocab as u32)).collect()
 }
-
-type Run<'a> = Box<dyn FnMut(&mut super::Clock) -> Result<()> + 'a>;
 
 /// A run of `prompt` tokens in batches and then `generate` one by one, after the rest of `ids`, which
 /// goes into the cache once and is not timed.

@@ -135,6 +135,9 @@ impl Clock {
     }
 }
 
+/// A run of an arm. Only what it does inside of the clock counts.
+pub type Run<'a> = Box<dyn FnMut(&mut Clock) -> Result<()> + 'a>;
+
 /// An arm to be measured.
 pub struct ArmSpec<'a> {
     /// What is measured.
@@ -149,8 +152,8 @@ pub struct ArmSpec<'a> {
     pub bound: Option<Bound>,
     /// Modelled energy of one token.
     pub energy_modelled: Option<ModelledEnergy>,
-    /// One run. Only what it does inside of the clock counts.
-    pub run: Box<dyn FnMut(&mut Clock) -> Result<()> + 'a>,
+    /// One run.
+    pub run: Run<'a>,
 }
 
 /// A fixed load, timed once a round; see [`Control`].
@@ -266,7 +269,7 @@ pub fn measure(
         observer.arm(&arm)?;
         arms.push(arm);
     }
-    let controls = controls.into_iter().zip(control_samples).map(|(spec, samples)| Control {
+    let controls = controls.iter().zip(control_samples).map(|(spec, samples)| Control {
         name: spec.name.into(),
         threads: spec.threads,
         samples,

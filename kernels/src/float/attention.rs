@@ -283,10 +283,10 @@ pub fn attention(
         // One token far into a text: its blocks go to different threads and are merged after.
         scratch.resize(pool, dim, cache.kv_heads * tiles * split);
         let parts = &mut scratch.partial[..cache.kv_heads * tiles * split];
-        pool.tasks_with2(&mut scratch.workers, parts, |work, i, part| {
+        pool.chunks_mut_with(&mut scratch.workers, parts, 1, |work, i, part| {
             let tile = tile(i / split);
             work.load(&tile, queries, dim, width);
-            attend(cache, &tile, blocks.start + i % split, &work.queries, &mut work.scores, part);
+            attend(cache, &tile, blocks.start + i % split, &work.queries, &mut work.scores, &mut part[0]);
         });
         for (i, parts) in parts.chunks_exact_mut(split).enumerate() {
             let tile = tile(i);

@@ -1,10 +1,14 @@
-//! What runs over one token's vector: norms, rotary embedding, gates, and the exponential under them.
+//! What runs over one token's vector: norms, rotary embedding, gates, quantisation.
+//!
+//! These compute in f64. They are a hundredth of the work, and what they give is rounded to int8 next:
+//! a value near the border between two integers falls to one side by the last bits of what went
+//! before, and each such flip shows in the logits. Only what large loops produce or read is f32.
 
 use super::on_every_level;
 use super::simd::{LANES, Simd};
-use crate::acts::{Quant, quantize_row};
+use crate::acts::Quant;
 
-/// `e^x` of each value, in place, within 2 ulp; 0 below -104, infinite above 89.
+/// `e^x` within 2 ulp; 0 below -104, infinite above 89.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     // 1.5 · 2^23: adding it rounds to the nearest integer, which then stands in the low bits.
@@ -29,9 +33,33 @@ fn exp(x: f32) -> f32 {
     p * power(half) * power(n.wrapping_sub(half))
 }
 
+/// `e^x` in f64, within 1e-14 of itself; 0 below -745, infinite above 710.
+#[inline(always)]
+fn exp64(x: f64) -> f64 {
+    // As in `exp`, with 1.5 · 2^52.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
+    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    let x = if x > 710.0 { 710.0 } else { x };
+    let x = if x < -746.0 { -746.0 } else { x };
+    let shifted = x.mul_add(std::f64::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
+    let mut p = 1.0 / 479_001_600.0;
+    let terms =
+        [39_916_800.0, 3_628_800.0, 362_880.0, 40_320.0, 5040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0];
+    for factorial in terms {
+        p = r.mul_add(p, 1.0 / factorial);
+    }
+    let n = (shifted.to_bits() as i64).wrapping_sub(ROUND.to_bits() as i64);
+    let half = n >> 1;
+    let power = |n: i64| f64::from_bits((n.wrapping_add(1023) as u64) << 52);
+    p * power(half) * power(n.wrapping_sub(half))
+}
+
 /// The sum of lanes in a fixed order: halves onto each other.
 #[inline(always)]
-pub(super) fn tree(mut v: [f32; LANES]) -> f32 {
+pub(super) fn tree(mut v: [f64; LANES]) -> f64 {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
@@ -42,86 +70,110 @@ pub(super) fn tree(mut v: [f32; LANES]) -> f32 {
     v[0]
 }
 
-/// Σ a·b: lane i sums the products at indices ≡ i mod 16 in order, then the lanes are added as a tree.
+/// `1/√(mean(x²) + eps)`: lane i sums the squares at indices ≡ i mod 16 in order, then the lanes are
+/// added as a tree.
 #[inline(always)]
-fn dot_body<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sum = simd.splat(0.0);
-    for (a, b) in a.iter().zip(b) {
-        sum = simd.fma(simd.load(a), simd.load(b), sum);
+fn inverse_rms(x: &[f64], eps: f32) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = chunk[i].mul_add(chunk[i], lanes[i]);
+        }
     }
-    let (mut a_tail, mut b_tail) = ([0.0; LANES], [0.0; LANES]);
-    for (to, from) in a_tail.iter_mut().zip(a_rest) {
-        *to = *from;
+    for (i, v) in rest.iter().enumerate() {
+        lanes[i] = v.mul_add(*v, lanes[i]);
     }
-    for (to, from) in b_tail.iter_mut().zip(b_rest) {
-        *to = *from;
-    }
-    tree(simd.to_array(simd.fma(simd.load(&a_tail), simd.load(&b_tail), sum)))
-}
-
-on_every_level! {
-    /// The scalar product of `a` and `b`, as long as the shorter.
-    pub fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body
+    1.0 / (tree(lanes) / x.len() as f64 + f64::from(eps)).sqrt()
 }
 
 #[inline(always)]
-fn rmsnorm_body<S: Simd>(simd: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    assert!(x.len() == weight.len() && x.len() == out.len());
-    let inverse = inverse_rms(simd, x, eps);
-    for i in 0..x.len() {
-        out[i] = weight[i] * (x[i] * inverse);
-    }
-}
-
-#[inline(always)]
-fn inverse_rms<S: Simd>(simd: S, x: &[f32], eps: f32) -> f32 {
-    1.0 / (dot_body(simd, x, x) / x.len() as f32 + eps).sqrt()
-}
-
-on_every_level! {
-    /// `out = weight · (x / √(mean(x²) + eps))`, all of one length.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn rmsnorm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) = rmsnorm_body
-}
-
-#[inline(always)]
-fn rmsnorm_in_place_body<S: Simd>(simd: S, x: &mut [f32], weight: &[f32], eps: f32) {
+fn rmsnorm_body<S: Simd>(_: S, x: &mut [f64], weight: &[f32], eps: f32) {
     assert_eq!(x.len(), weight.len());
-    let inverse = inverse_rms(simd, x, eps);
+    let inverse = inverse_rms(x, eps);
     for i in 0..x.len() {
-        x[i] = weight[i] * (x[i] * inverse);
+        x[i] *= inverse * f64::from(weight[i]);
     }
 }
 
 on_every_level! {
-    /// [`rmsnorm`] onto its own input.
+    /// `x = weight · x / √(mean(x²) + eps)`.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn rmsnorm_in_place(x: &mut [f32], weight: &[f32], eps: f32) = rmsnorm_in_place_body
+    pub fn rmsnorm(x: &mut [f64], weight: &[f32], eps: f32) = rmsnorm_body
 }
 
 #[inline(always)]
-fn quantize_body<S: Simd>(_: S, x: &[f32], q: &mut [i8]) -> Quant {
-    quantize_row(x, q)
+fn quantize_body<S: Simd>(_: S, x: &[f64], q: &mut [i8]) -> Quant {
+    // Magnitudes order as their bits do, and NaN above infinity.
+    let mut lanes = [0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = lanes[i].max(chunk[i].abs().to_bits());
+        }
+    }
+    for (i, v) in rest.iter().enumerate() {
+        lanes[i] = lanes[i].max(v.abs().to_bits());
+    }
+    let absmax = f64::from_bits(lanes.into_iter().fold(0, u64::max));
+    // Not f64::max, which would drop NaN.
+    let scale = 127.0 / if absmax < 1e-5 { 1e-5 } else { absmax };
+    let (q, pad) = q.split_at_mut(x.len());
+    for (q, &v) in q.iter_mut().zip(x) {
+        // Adding 1.5 · 2^52 leaves the integer, rounded half to even, in the low bits.
+        *q = ((v * scale).clamp(-128.0, 127.0) + 6_755_399_441_055_744.0).to_bits() as i8;
+    }
+    pad.fill(0);
+    Quant { scale: scale as f32, sum: q.iter().map(|&v| i32::from(v)).sum() }
 }
 
 on_every_level! {
-    /// [`quantize_row`], in the widest vectors of this CPU.
+    /// Quantises a token as [`quantize_row`](crate::acts::quantize_row) does, from f64.
     ///
     /// # Panics
     /// If `q` is shorter than `x`.
-    pub fn quantize(x: &[f32], q: &mut [i8]) -> Quant = quantize_body
+    pub fn quantize(x: &[f64], q: &mut [i8]) -> Quant = quantize_body
 }
 
 #[inline(always)]
-fn add_body<S: Simd>(_: S, x: &mut [f32], y: &[f32]) {
+fn widen_body<S: Simd>(_: S, x: &[f32], out: &mut [f64]) {
+    assert_eq!(x.len(), out.len());
+    for i in 0..x.len() {
+        out[i] = x[i].into();
+    }
+}
+
+on_every_level! {
+    /// `out = x`, exact.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn widen(x: &[f32], out: &mut [f64]) = widen_body
+}
+
+#[inline(always)]
+fn narrow_body<S: Simd>(_: S, x: &[f64], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len());
+    for i in 0..x.len() {
+        out[i] = x[i] as f32;
+    }
+}
+
+on_every_level! {
+    /// `out = x`, rounded.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn narrow(x: &[f64], out: &mut [f32]) = narrow_body
+}
+
+#[inline(always)]
+fn add_body<S: Simd>(_: S, x: &mut [f64], y: &[f32]) {
     assert_eq!(x.len(), y.len());
     for i in 0..x.len() {
-        x[i] += y[i];
+        x[i] += f64::from(y[i]);
     }
 }
 
@@ -130,72 +182,43 @@ on_every_level! {
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn add(x: &mut [f32], y: &[f32]) = add_body
+    pub fn add(x: &mut [f64], y: &[f32]) = add_body
 }
 
-#[inline(always)]
-fn scale_body<S: Simd>(_: S, x: &mut [f32], by: f32) {
-    for v in x {
-        *v *= by;
-    }
+/// Defines `out = activation(gate) · up`.
+macro_rules! gate {
+    ($(#[$doc:meta])* $name:ident, $body:ident, |$x:ident| $activation:expr) => {
+        #[inline(always)]
+        fn $body<S: Simd>(_: S, gate: &[f32], up: &[f32], out: &mut [f64]) {
+            assert!(gate.len() == up.len() && gate.len() == out.len());
+            for i in 0..gate.len() {
+                let $x = f64::from(gate[i]);
+                out[i] = $activation * f64::from(up[i]);
+            }
+        }
+
+        on_every_level! {
+            $(#[$doc])*
+            ///
+            /// # Panics
+            /// If the lengths differ.
+            pub fn $name(gate: &[f32], up: &[f32], out: &mut [f64]) = $body
+        }
+    };
 }
 
-on_every_level! {
-    /// `x *= by`.
-    pub fn scale(x: &mut [f32], by: f32) = scale_body
+gate! {
+    /// `out = relu(gate)² · up`.
+    relu2_gate, relu2_body, |x| if x > 0.0 { x * x } else { 0.0 }
 }
-
-#[inline(always)]
-fn relu2_gate_body<S: Simd>(_: S, gate: &mut [f32], up: &[f32]) {
-    assert_eq!(gate.len(), up.len());
-    for i in 0..gate.len() {
-        let positive = if gate[i] > 0.0 { gate[i] } else { 0.0 };
-        gate[i] = positive * positive * up[i];
-    }
+gate! {
+    /// `out = gate · sigmoid(gate) · up`.
+    silu_gate, silu_body, |x| x / (1.0 + exp64(-x))
 }
-
-on_every_level! {
-    /// `gate = relu(gate)² · up`.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn relu2_gate(gate: &mut [f32], up: &[f32]) = relu2_gate_body
-}
-
-#[inline(always)]
-fn silu_gate_body<S: Simd>(_: S, gate: &mut [f32], up: &[f32]) {
-    assert_eq!(gate.len(), up.len());
-    for i in 0..gate.len() {
-        gate[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
-    }
-}
-
-on_every_level! {
-    /// `gate = gate · sigmoid(gate) · up`.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn silu_gate(gate: &mut [f32], up: &[f32]) = silu_gate_body
-}
-
-#[inline(always)]
-fn gelu_tanh_gate_body<S: Simd>(_: S, gate: &mut [f32], up: &[f32]) {
-    assert_eq!(gate.len(), up.len());
-    // 2 · √(2/π): x · (1 + tanh u) / 2 is x · sigmoid(2u).
-    const TWICE: f32 = 1.595_769;
-    for i in 0..gate.len() {
-        let x = gate[i];
-        let u2 = TWICE * (0.044_715 * x * x).mul_add(x, x);
-        gate[i] = x / (1.0 + exp(-u2)) * up[i];
-    }
-}
-
-on_every_level! {
-    /// `gate = gelu(gate) · up`, gelu in its tanh form.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn gelu_tanh_gate(gate: &mut [f32], up: &[f32]) = gelu_tanh_gate_body
+gate! {
+    /// `out = gelu(gate) · up`, gelu in its tanh form: x · (1 + tanh u) / 2 is x · sigmoid(2u).
+    gelu_tanh_gate, gelu_body,
+    |x| x / (1.0 + exp64(-2.0 * (2.0 / std::f64::consts::PI).sqrt() * (0.044_715 * x * x).mul_add(x, x)))
 }
 
 /// The greatest value of a slice, -∞ if it is empty; NaN is passed over.
@@ -215,7 +238,8 @@ fn greatest(x: &[f32]) -> f32 {
     greatest
 }
 
-/// Replaces `x` by `e^(x - max)` and returns (max, sum).
+/// Replaces `x` by `e^(x - max)` and returns (max, sum). Lane i of the sum takes the values at indices
+/// ≡ i mod 16 in order.
 #[inline(always)]
 pub(super) fn exponentials<S: Simd>(_: S, x: &mut [f32]) -> (f32, f32) {
     let max = greatest(x);
@@ -224,29 +248,18 @@ pub(super) fn exponentials<S: Simd>(_: S, x: &mut [f32]) -> (f32, f32) {
     for chunk in chunks {
         for i in 0..LANES {
             chunk[i] = exp(chunk[i] - max);
-            lanes[i] += chunk[i];
+            lanes[i] += f64::from(chunk[i]);
         }
     }
     for (i, v) in rest.iter_mut().enumerate() {
         *v = exp(*v - max);
-        lanes[i] += *v;
+        lanes[i] += f64::from(*v);
     }
-    (max, tree(lanes))
+    (max, tree(lanes) as f32)
 }
 
-#[inline(always)]
-fn softmax_body<S: Simd>(simd: S, x: &mut [f32]) {
-    let (_, sum) = exponentials(simd, x);
-    scale_body(simd, x, 1.0 / sum);
-}
-
-on_every_level! {
-    /// Replaces `x` by its softmax.
-    pub fn softmax(x: &mut [f32]) = softmax_body
-}
-
-/// `e^x`, the one that [`softmax`] and the gates use.
-pub fn exp1(x: f32) -> f32 {
+/// `e^x`, as attention has it.
+pub(super) fn exp1(x: f32) -> f32 {
     exp(x)
 }
 
@@ -283,41 +296,63 @@ impl Rope {
         }
     }
 
-    /// Turns every head of `heads` by the angles of the `index`-th prepared position.
+    /// Norms every head of `heads` where `norm` is given (weights, epsilon), then turns it by the
+    /// angles of the `index`-th prepared position.
     ///
     /// # Panics
-    /// If that was not prepared or `heads` is not made of whole heads.
-    pub fn apply(&self, index: usize, heads: &mut [f32]) {
+    /// If that was not prepared, `heads` is not made of whole heads, or the norm is not as wide as one.
+    pub fn apply(&self, index: usize, heads: &mut [f32], norm: Option<(&[f32], f32)>) {
         assert!(heads.len().is_multiple_of(2 * self.half));
         let angles = &self.table[index * 2 * self.half..][..2 * self.half];
         let (cos, sin) = angles.split_at(self.half);
         for head in heads.chunks_exact_mut(2 * self.half) {
-            turn(head, cos, sin);
+            turn(head, norm, cos, sin);
         }
     }
 }
 
 #[inline(always)]
-fn turn_body<S: Simd>(_: S, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+fn turn_body<S: Simd>(_: S, head: &mut [f32], norm: Option<(&[f32], f32)>, cos: &[f32], sin: &[f32]) {
     let (a, b) = head.split_at_mut(cos.len());
     assert!(a.len() == b.len() && a.len() == sin.len());
+    let turned = |x: f64, y: f64, i: usize| {
+        let (cos, sin) = (f64::from(cos[i]), f64::from(sin[i]));
+        ((x * cos - y * sin) as f32, (y * cos + x * sin) as f32)
+    };
+    let Some((weight, eps)) = norm else {
+        for i in 0..cos.len() {
+            (a[i], b[i]) = turned(a[i].into(), b[i].into(), i);
+        }
+        return;
+    };
+    let mut sum = 0.0;
+    for v in a.iter().chain(&*b) {
+        sum = f64::from(*v).mul_add(f64::from(*v), sum);
+    }
+    let inverse = 1.0 / (sum / (2 * cos.len()) as f64 + f64::from(eps)).sqrt();
+    let (low, high) = weight.split_at(cos.len());
+    assert_eq!(high.len(), cos.len());
     for i in 0..cos.len() {
-        let (x, y) = (a[i], b[i]);
-        a[i] = x * cos[i] - y * sin[i];
-        b[i] = y * cos[i] + x * sin[i];
+        let normed = |v: f32, weight: f32| f64::from(v) * (inverse * f64::from(weight));
+        (a[i], b[i]) = turned(normed(a[i], low[i]), normed(b[i], high[i]), i);
     }
 }
 
 on_every_level! {
-    fn turn(head: &mut [f32], cos: &[f32], sin: &[f32]) = turn_body
+    fn turn(head: &mut [f32], norm: Option<(&[f32], f32)>, cos: &[f32], sin: &[f32]) = turn_body
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{equal_on_every_level, values};
     use super::*;
+    use crate::acts::quantize_row;
 
-    fn bits(x: &[f32]) -> Vec<u32> {
+    fn wide(x: &[f32]) -> Vec<f64> {
+        x.iter().map(|v| f64::from(*v)).collect()
+    }
+
+    fn bits(x: &[f64]) -> Vec<u64> {
         x.iter().map(|v| v.to_bits()).collect()
     }
 
@@ -329,60 +364,74 @@ mod tests {
     }
 
     #[test]
-    fn exp_is_within_two_ulp_and_saturates() {
-        let mut worst: f64 = 0.0;
+    fn exponentials_are_near_and_saturate() {
+        let (mut worst, mut worst64): (f64, f64) = (0.0, 0.0);
         for i in -1_040_000..890_000 {
             let x = i as f32 * 1e-4;
             let exact = f64::from(x).exp();
+            worst64 = worst64.max((exp64(x.into()) / exact - 1.0).abs());
             if exact < f64::from(f32::MAX) {
                 worst = worst.max(ulp(exp(x), exact));
             }
         }
         assert!(worst <= 2.0, "{worst} ulp");
-        assert_eq!(exp(0.0), 1.0);
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
-        assert!(exp(f32::NAN).is_nan());
+        assert!(worst64 <= 1e-14, "{worst64} relative");
+        assert_eq!((exp(0.0), exp64(0.0)), (1.0, 1.0));
+        assert_eq!((exp(f32::NEG_INFINITY), exp64(f64::NEG_INFINITY)), (0.0, 0.0));
+        assert_eq!((exp(f32::INFINITY), exp64(f64::INFINITY)), (f32::INFINITY, f64::INFINITY));
+        assert!(exp(f32::NAN).is_nan() && exp64(f64::NAN).is_nan());
     }
 
     #[test]
-    fn levels_agree_and_the_results_are_right() {
+    fn norms_and_quantisation() {
         for n in [1, 15, 16, 17, 64, 100, 255, 768] {
-            let (a, b) = (values(1, n), values(2, n));
-            let exact: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-            let found = equal_on_every_level(|| dot(&a, &b).to_bits());
-            assert!((f64::from(f32::from_bits(found)) - exact).abs() < 1e-3, "dot of {n}");
-
-            let mean: f64 = a.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n as f64;
-            let inverse = 1.0 / (mean + 1e-5).sqrt();
-            equal_on_every_level(|| {
-                let mut out = vec![0.0; n];
-                rmsnorm(&a, &b, 1e-5, &mut out);
-                for i in 0..n {
-                    let exact = f64::from(b[i]) * f64::from(a[i]) * inverse;
-                    assert!((f64::from(out[i]) - exact).abs() < 1e-5);
-                }
-                let mut same = a.clone();
-                rmsnorm_in_place(&mut same, &b, 1e-5);
-                assert_eq!(same, out);
+            let (x, weight) = (values(1, n), values(2, n));
+            let mean: f64 = wide(&x).iter().map(|v| v * v).sum::<f64>() / n as f64;
+            let found = equal_on_every_level(|| {
+                let mut out = wide(&x);
+                rmsnorm(&mut out, &weight, 1e-5);
                 bits(&out)
             });
-
-            equal_on_every_level(|| {
-                let mut x = a.clone();
-                softmax(&mut x);
-                let sum: f64 = a.iter().map(|v| f64::from(*v).exp()).sum();
-                for i in 0..n {
-                    assert!((f64::from(x[i]) - f64::from(a[i]).exp() / sum).abs() < 1e-6);
-                }
-                bits(&x)
+            for i in 0..n {
+                let exact = f64::from(weight[i]) * f64::from(x[i]) / (mean + f64::from(1e-5f32)).sqrt();
+                assert!((f64::from_bits(found[i]) - exact).abs() < 1e-12);
+            }
+            let (mut expected, stride) = (vec![1; n + 5], n + 5);
+            let quant = quantize_row(&x, &mut expected);
+            let found = equal_on_every_level(|| {
+                let mut q = vec![1; stride];
+                let Quant { scale, sum } = quantize(&wide(&x), &mut q);
+                (q, scale.to_bits(), sum)
             });
+            assert_eq!(found, (expected, quant.scale.to_bits(), quant.sum), "{n}");
+        }
+        let mut q = [0; 3];
+        assert_eq!(quantize(&[-1.0, 0.5, 2.5 / 127.0], &mut q).scale, 127.0);
+        assert_eq!(q, [-127, 64, 2], "ties go to the even integer");
+        assert!(quantize(&[f64::INFINITY, f64::NAN], &mut q).scale.is_nan());
+        assert_eq!(quantize(&[1.0, f64::NEG_INFINITY], &mut q).scale, 0.0);
+    }
+
+    #[test]
+    fn softmax_parts() {
+        for n in [1, 16, 100, 256] {
+            let x = values(6, n);
+            let found = equal_on_every_level(|| {
+                let mut e = x.clone();
+                let (max, sum) = exponentials(super::super::simd::Portable, &mut e);
+                (e.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), max.to_bits(), sum.to_bits())
+            });
+            let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let exact: Vec<f64> = x.iter().map(|v| f64::from(v - max).exp()).collect();
+            assert_eq!(found.1, max.to_bits());
+            assert!((f64::from(f32::from_bits(found.2)) / exact.iter().sum::<f64>() - 1.0).abs() < 3e-7);
+            assert!(found.0.iter().zip(exact).all(|(a, b)| ulp(f32::from_bits(*a), b) <= 2.0));
         }
     }
 
     #[test]
     fn gates_follow_their_formulas() {
-        type Case = (fn(&mut [f32], &[f32]), fn(f64) -> f64);
+        type Case = (fn(&[f32], &[f32], &mut [f64]), fn(f64) -> f64);
         let cases: [Case; 3] = [
             (relu2_gate, |x| x.max(0.0).powi(2)),
             (silu_gate, |x| x / (1.0 + (-x).exp())),
@@ -395,36 +444,51 @@ mod tests {
             (values(3, 203).iter().map(|v| v * 10.0).collect(), values(4, 203));
         for (run, formula) in cases {
             let found = equal_on_every_level(|| {
-                let mut x = gate.clone();
-                run(&mut x, &up);
-                bits(&x)
+                let mut out = vec![0.0; gate.len()];
+                run(&gate, &up, &mut out);
+                bits(&out)
             });
             for i in 0..gate.len() {
                 let exact = formula(gate[i].into()) * f64::from(up[i]);
-                let found = f64::from(f32::from_bits(found[i]));
-                assert!((found - exact).abs() <= 1e-5 * exact.abs().max(1e-3), "{found} {exact}");
+                let found = f64::from_bits(found[i]);
+                assert!((found - exact).abs() <= 1e-12 * exact.abs().max(1e-3), "{found} {exact}");
             }
         }
+    }
+
+    #[test]
+    fn the_rest_is_plain() {
+        let (a, b) = (values(5, 37), values(6, 37));
+        let (mut x, mut back) = (vec![0.0; 37], vec![0.0; 37]);
+        widen(&a, &mut x);
+        add(&mut x, &b);
+        narrow(&x, &mut back);
+        assert!((0..37).all(|i| back[i] == (f64::from(a[i]) + f64::from(b[i])) as f32));
     }
 
     #[test]
     fn rope_turns_pairs_of_halves() {
         let mut rope = Rope::new(8, 10000.0);
         rope.prepare(7, 3);
-        let x = values(5, 24);
-        let found = equal_on_every_level(|| {
-            let mut y = x.clone();
-            rope.apply(2, &mut y);
-            bits(&y)
-        });
-        for head in 0..3 {
-            for i in 0..4 {
-                let angle = 9.0 * 10000f64.powf(-2.0 * i as f64 / 8.0);
-                let (a, b) = (f64::from(x[head * 8 + i]), f64::from(x[head * 8 + i + 4]));
-                let low = f64::from(f32::from_bits(found[head * 8 + i]));
-                let high = f64::from(f32::from_bits(found[head * 8 + i + 4]));
-                assert!((low - (a * angle.cos() - b * angle.sin())).abs() < 1e-5);
-                assert!((high - (b * angle.cos() + a * angle.sin())).abs() < 1e-5);
+        let (x, weight) = (values(5, 24), values(6, 8));
+        for norm in [None, Some((&weight[..], 1e-6f32))] {
+            let found = equal_on_every_level(|| {
+                let mut y = x.clone();
+                rope.apply(2, &mut y, norm);
+                y.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            });
+            for (head, turned) in x.chunks(8).zip(found.chunks(8)) {
+                let mut head = wide(head);
+                if let Some((weight, eps)) = norm {
+                    rmsnorm(&mut head, weight, eps);
+                }
+                for i in 0..4 {
+                    let angle = 9.0 * 10000f64.powf(-2.0 * i as f64 / 8.0);
+                    let (low, high) =
+                        (f64::from(f32::from_bits(turned[i])), f64::from(f32::from_bits(turned[i + 4])));
+                    assert!((low - (head[i] * angle.cos() - head[i + 4] * angle.sin())).abs() < 1e-5);
+                    assert!((high - (head[i + 4] * angle.cos() + head[i] * angle.sin())).abs() < 1e-5);
+                }
             }
         }
     }

@@ -157,20 +157,18 @@ impl FloatRows {
             return;
         }
         match &self.panels {
-            Panels::F32(p) => self.spread(pool, p, &[], x, tokens, out, multiply_f32),
-            Panels::F16(p) => self.spread(pool, p, &[], x, tokens, out, multiply_f16),
-            Panels::Bf16(p) => self.spread(pool, p, &[], x, tokens, out, multiply_bf16),
-            Panels::Int8(p, scales) => self.spread(pool, p, scales, x, tokens, out, multiply_i8),
+            Panels::F32(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_f32),
+            Panels::F16(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_f16),
+            Panels::Bf16(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_bf16),
+            Panels::Int8(p, scales) => self.spread(pool, (p, scales), (x, tokens), out, multiply_i8),
         }
     }
 
     fn spread<E: Element>(
         &self,
         pool: &Pool,
-        panels: &[Line<E>],
-        scales: &[f32],
-        x: &[f32],
-        tokens: usize,
+        (panels, scales): (&[Line<E>], &[f32]),
+        (x, tokens): (&[f32], usize),
         out: &mut [f32],
         multiply: Multiply<E>,
     ) {

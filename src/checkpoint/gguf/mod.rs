@@ -13,7 +13,10 @@ pub mod writer;
 use super::config::{LinearKind, ModelConfig};
 use super::role::{LayerRole, Linear, Role};
 use super::ternarise::{self, Floats, NotTernary};
-use super::{Checkpoint, Container, FloatData, FloatTensor, OpenOptions, Provenance, TensorInfo, Ternary};
+use super::{
+    Checkpoint, Container, FloatData, FloatTensor, OpenOptions, POST_TRAINING_NOTE, Provenance, TensorInfo,
+    Ternary,
+};
 use crate::error::{Error, Result};
 use arrangement::Evidence;
 use form::{Form, Resolved};
@@ -92,6 +95,9 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     let origin =
         gguf.reader.text(ORIGIN_KEY)?.and_then(|s| serde_json::from_str::<serde_json::Value>(s).ok());
     let post_training = origin.is_some_and(|o| o["post_training"] == true);
+    if post_training {
+        notes.push(POST_TRAINING_NOTE.into());
+    }
     let provenance = Provenance {
         name: path.display().to_string(),
         files: vec![path],
@@ -343,6 +349,10 @@ impl Container for Gguf {
         };
         let data = data.map_err(|message| self.error(tensor, message))?;
         Ok(FloatTensor { shape: tensor.shape(), data })
+    }
+
+    fn release(&self) {
+        self.reader.release();
     }
 
     fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {

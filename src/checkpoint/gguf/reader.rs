@@ -261,6 +261,11 @@ impl Reader {
         &self.bytes
     }
 
+    /// See [`Bytes::release`].
+    pub fn release(&self) {
+        self.bytes.release();
+    }
+
     /// Type and value of an entry as they stand in the file.
     pub fn raw(&self, entry: &Entry) -> &[u8] {
         &self.bytes[entry.raw.clone()]
@@ -459,7 +464,9 @@ fn directory(cursor: &mut Cursor, count: usize) -> Result<Vec<Tensor>, Damage> {
         let elements = ne.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
         // No ggml type takes less than one bit a value.
         if !elements.is_some_and(|n| n > 0 && n / 8 <= cursor.bytes.len() as u64) {
-            return Err(format!("{what} claims the dimensions {ne:?}, which this file cannot hold"));
+            return Err(format!(
+                "{what} claims the dimensions {ne:?}, which this file cannot hold: it is cut short, or its header is damaged"
+            ));
         }
         let kind = cursor.u32(&what)?;
         let offset = cursor.u64(&what)?;

@@ -179,12 +179,71 @@ pub fn verdict(runtime: Runtime, architecture: &str, layout: &str, config: &Mode
         ));
     }
     let narrow = |columns: usize| Linear::ALL.iter().any(|&l| config.linear_shape(l).1 < columns);
-    let uneven = |columns: usize| Linear::ALL.iter().any(|&l| config.linear_shape(l).1 % columns != 0);
+    let uneven =
+        |columns: usize| Linear::ALL.iter().any(|&l| !config.linear_shape(l).1.is_multiple_of(columns));
     match family(layout) {
         "i2_s" | "i2_s_arm" if uneven(128) => {
             Verdict::Wrong("drops the last columns of rows that are no multiple of 128 wide".into())
         }
         "iq1_bn" | "iq2_bn" if narrow(512) => Verdict::Refused("needs at least 512 columns".into()),
         _ => Verdict::Right,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+
+    /// The demo model's configuration, with what is asked changed.
+    fn config(change: impl Fn(&mut ModelConfig)) -> ModelConfig {
+        let mut config = Checkpoint::open("demo").unwrap().config;
+        // Wide enough for every layout.
+        (config.hidden, config.heads, config.ffn) = (512, 8, 1024);
+        change(&mut config);
+        config
+    }
+
+    #[test]
+    fn each_runtime_runs_what_it_was_seen_to_run() {
+        let relu2 = config(|_| {});
+        let silu = config(|c| c.activation = Silu);
+        let plain = config(|c| (c.activation, c.sub_norms) = (Silu, false));
+        let right = |runtime, layout: &str, config: &ModelConfig| {
+            let architecture = architecture(config, runtime).unwrap();
+            verdict(runtime, architecture, layout, config) == Verdict::Right
+        };
+        for (runtime, layout, expected) in [
+            (BitnetCpp, "i2_s", [true, true, true]),
+            (BitnetCpp, "tq1_0", [true, true, true]),
+            (BitnetCpp, "q2_0", [false, false, false]),
+            (BitnetCpp, "iq2_bn", [false, false, false]),
+            (LlamaCpp, "tq2_0", [false, true, true]),
+            (LlamaCpp, "q2_0", [false, true, true]),
+            (LlamaCpp, "i2_s", [false, false, false]),
+            (IkLlama, "iq1_bn", [true, true, true]),
+            (IkLlama, "tq2_0", [false, false, false]),
+            (IkLlama, "i2_s", [false, false, false]),
+        ] {
+            let found = [&relu2, &silu, &plain].map(|config| right(runtime, layout, config));
+            assert_eq!(found, expected, "{runtime} {layout}");
+        }
+    }
+
+    #[test]
+    fn narrow_and_uneven_shapes_are_not_called_right() {
+        let uneven = config(|c| c.ffn = 1088);
+        assert!(matches!(verdict(BitnetCpp, "bitnet-b1.58", "i2_s", &uneven), Verdict::Wrong(_)));
+        let narrow = config(|c| c.hidden = 256);
+        assert!(matches!(verdict(IkLlama, "bitnet-b1.58", "iq2_bn", &narrow), Verdict::Refused(_)));
+    }
+
+    #[test]
+    fn models_that_gguf_cannot_say_have_no_architecture() {
+        for change in [(|c: &mut ModelConfig| c.inner_norm_eps = Some(1e-6)) as fn(&mut ModelConfig), |c| {
+            (c.activation, c.sub_norms) = (Relu2, false)
+        }] {
+            assert!(architecture(&config(change), BitnetCpp).is_err());
+        }
     }
 }

@@ -11,7 +11,7 @@ mod tensors;
 use super::families::{self, Family, Weights};
 use super::safetensors::Archive;
 use super::ternarise::Recipe;
-use super::{Checkpoint, OpenOptions, Provenance, Ptq, tokenizer};
+use super::{Checkpoint, OpenOptions, POST_TRAINING_NOTE, Provenance, Ptq, tokenizer};
 use crate::checkpoint::config::LinearKind;
 use crate::error::{Error, Result};
 use config::{Json, Quantization};
@@ -88,14 +88,15 @@ impl Parts {
         }
         model.eos.sort_unstable();
         model.eos.dedup();
+        let post_training = matches!(source, Source::PostTraining(_)) || self.config.was_post_training();
         let provenance = Provenance {
             name: self.name,
             files: self.archive.paths(),
             family: family.name.into(),
             dialect: index.dialect(source).into(),
             scale_rule: source.scale_rule().into(),
-            post_training: matches!(source, Source::PostTraining(_)) || self.config.was_post_training(),
-            notes: self.notes.into_iter().chain(note(family, source)).collect(),
+            post_training,
+            notes: self.notes.into_iter().chain(note(family, source, post_training)).collect(),
         };
         let tensors = Tensors::new(self.archive, index, family, source);
         Ok(Checkpoint::new(model, provenance, self.tokenizer, Box::new(tensors)))
@@ -183,12 +184,9 @@ impl Parts {
 }
 
 /// What a reader of any output must know about how the weights were read.
-fn note(family: &Family, source: Source) -> Option<String> {
+fn note(family: &Family, source: Source, post_training: bool) -> Option<String> {
     let note = match source {
-        Source::PostTraining(_) => {
-            "POST-TRAINING ternarisation: this model was trained in full precision and made ternary \
-             by absmean afterwards. Its quality says nothing about models trained ternary."
-        }
+        _ if post_training => POST_TRAINING_NOTE,
         Source::Float if family.name == "llama" => {
             "Nothing in the files tells full-precision weights from the master weights of a ternary \
              Llama; they were read as full precision. If they are masters, say --family \

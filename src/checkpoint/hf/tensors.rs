@@ -353,6 +353,10 @@ impl Container for Tensors {
         }
     }
 
+    fn release(&self) {
+        self.archive.release();
+    }
+
     fn float_rows(&self, role: Role, rows: Range<usize>) -> Result<FloatTensor> {
         let (entry, _) = self.entry(role)?;
         match entry.shape.len() {

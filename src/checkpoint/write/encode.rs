@@ -6,7 +6,9 @@ use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::{Checkpoint, FloatData, FloatTensor};
 use crate::error::{Error, Result};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use rayon::prelude::*;
 use std::ops::Range;
 use tritmark_kernels::Trits;
 use tritmark_kernels::layout::Layout;
@@ -169,7 +171,7 @@ fn floats(data: &FloatData, form: Form) -> Result<Vec<u8>> {
 fn from_f32(values: &[f32], form: Form) -> Result<Vec<u8>> {
     Ok(match form {
         Form::F32 => bytes(values, |x| x.to_le_bytes()),
-        Form::F16 => bytes(values, |x| f16::from_f32(x).to_le_bytes()),
+        Form::F16 => bytes(&halves(values), |x| x.to_le_bytes()),
         Form::Bf16 => bytes(values, |x| bf16::from_f32(x).to_le_bytes()),
         Form::Quant(quant) => {
             let (len, block) = quant.block();
@@ -181,6 +183,13 @@ fn from_f32(values: &[f32], form: Form) -> Result<Vec<u8>> {
             return Err(Error::Bug(format!("{} is no form of floats", form.name())));
         }
     })
+}
+
+/// All values as f16, rounded.
+fn halves(values: &[f32]) -> Vec<f16> {
+    let mut out = vec![f16::ZERO; values.len()];
+    out.convert_from_f32_slice(values);
+    out
 }
 
 fn bytes<T: Copy, const N: usize>(values: &[T], one: impl Fn(T) -> [u8; N]) -> Vec<u8> {
@@ -195,19 +204,23 @@ fn bytes<T: Copy, const N: usize>(values: &[T], one: impl Fn(T) -> [u8; N]) -> V
 pub fn exact(checkpoint: &Checkpoint, role: Role, form: Form) -> Result<bool> {
     let shape = checkpoint.config.shape(role);
     let (rows, cols) = matrix(&shape);
-    for slice in slices(rows, cols) {
+    let slices: Vec<_> = slices(rows, cols).collect();
+    let holds = |slice: Range<usize>| {
         let float = match shape.len() {
             1 => checkpoint.float(role)?,
             _ => checkpoint.float_rows(role, slice)?,
         };
-        if matches!((&float.data, form), (FloatData::F16(_), Form::F16) | (FloatData::Bf16(_), Form::Bf16)) {
-            return Ok(true);
-        }
-        for x in float.to_f32() {
-            if rounded(x, form)?.to_bits() != x.to_bits() {
-                return Ok(false);
+        Ok(match (&float.data, form) {
+            (_, Form::F32) | (FloatData::F16(_), Form::F16) | (FloatData::Bf16(_), Form::Bf16) => true,
+            (_, Form::F16) => {
+                let values = float.to_f32();
+                let mut back = vec![0.0; values.len()];
+                halves(&values).convert_to_f32_slice(&mut back);
+                values.iter().zip(&back).all(|(x, y)| x.to_bits() == y.to_bits())
             }
-        }
-    }
-    Ok(true)
+            (_, Form::Bf16) => float.to_f32().iter().all(|x| x.to_bits() & 0xffff == 0),
+            _ => return Err(Error::Bug(format!("{} holds no single values", form.name()))),
+        })
+    };
+    slices.into_par_iter().map(holds).try_reduce(|| true, |a, b| Ok(a && b))
 }

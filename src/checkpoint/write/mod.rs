@@ -17,7 +17,7 @@ use super::gguf::form::Form;
 use super::role::Role;
 use crate::error::{Error, Result};
 use encode::Encoder;
-use output::Output;
+pub use output::Output;
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -249,6 +249,7 @@ impl Plan {
             pieces.par_iter().try_for_each(|(item, file, piece)| {
                 let (bytes, rounded) = encoder.encode(item, piece)?;
                 file.write_at(&bytes, item.start + piece.offset)?;
+                checkpoint.release();
                 inexact.lock().expect("no thread panics with the lock").extend(rounded);
                 done(bytes.len() as u64);
                 Ok(())

@@ -60,6 +60,14 @@ impl Output {
         Ok(OutputFile { path, file })
     }
 
+    /// Where a file of a directory output stands for now.
+    pub fn path(&self, name: &str) -> PathBuf {
+        match &self.made {
+            Made::File(temp) => temp.path().into(),
+            Made::Dir(dir) => dir.path().join(name),
+        }
+    }
+
     /// Writes a small file beside those with tensors.
     pub fn side(&self, name: &str, content: &[u8]) -> Result<()> {
         let Made::Dir(dir) = &self.made else {

@@ -119,15 +119,29 @@ fn divergences(record: &Record, prefix: &str) -> Vec<Block> {
         "First five#",
         "Max |Δ logit|#",
     ];
-    let mut table =
-        Table::new("Distance of the predicted distributions; KL divergence in nats a token", &headings);
+    let mut table = Table::new(
+        "What each approximation costs: distance of the predicted distributions, KL divergence in nats a token",
+        &headings,
+    );
+    if let Some((layouts, combinations)) = exact(record) {
+        let mut cells = vec![
+            Cell::text("any layout").detail(format!("{combinations} combinations")),
+            Cell::text(format!("any other, {layouts} layouts")),
+            Cell::text("none: equal bits"),
+        ];
+        cells.resize_with(headings.len(), Cell::none);
+        table.row(cells);
+    }
     for (arm, d) in &all {
         let p99 = d.kl_percentiles.iter().find(|p| p.0 == 99.0);
         table.row(vec![
             Cell::text(subject_name(arm)).detail(&arm.subject.model),
             Cell::text(&d.reference),
-            Cell::figure(d.delta_nll, signed(d.delta_nll, 2))
-                .detail(format!("± {}", significant(d.delta_nll_stderr, 2))),
+            Cell::figure(d.delta_nll, signed(d.delta_nll, 2)).detail(format!(
+                "± {}, perplexity {} %",
+                significant(d.delta_nll_stderr, 2),
+                signed(100.0 * (d.delta_nll.exp() - 1.0), 2)
+            )),
             Cell::figure(d.kl_mean, significant(d.kl_mean, 3)),
             p99.map_or(Cell::none(), |p| Cell::figure(p.1, significant(p.1, 3))),
             Cell::figure(d.kl_max, significant(d.kl_max, 3)),
@@ -150,6 +164,15 @@ fn divergences(record: &Record, prefix: &str) -> Vec<Block> {
         }
     }
     blocks
+}
+
+/// Layouts and combinations that were compared bit for bit, if all agreed.
+fn exact(record: &Record) -> Option<(usize, usize)> {
+    let groups = identical_groups(record);
+    let group = groups.iter().max_by_key(|g| g.len()).filter(|g| g.len() > 1)?;
+    let mut layouts: Vec<_> = group.iter().map(|(arm, _)| &arm.subject.layout).collect();
+    dedup(&mut layouts);
+    group.iter().all(|(_, a)| a.nll_bits == group[0].1.nll_bits).then_some((layouts.len(), group.len()))
 }
 
 fn histogram(name: &str, arm: &Arm, d: &Divergence) -> Plot {

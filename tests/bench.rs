@@ -1,0 +1,143 @@
+//! `bench` and `doctor` as a user runs them.
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::fs;
+
+fn tritmark(args: &[&str]) -> (i32, String, String) {
+    let output = Command::cargo_bin("tritmark").unwrap().args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The shortest measurement that is one.
+const SHORT: [&str; 6] = ["bench", "--quick", "--rounds", "2", "--min-time", "0.001"];
+
+fn bench(args: &[&str]) -> (i32, String, String) {
+    tritmark(&[&SHORT, args].concat())
+}
+
+#[test]
+fn models_kernels_threads_and_tests_give_a_row_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = dir.path().join("r.json");
+    let record = record.to_str().unwrap();
+    let (code, out, err) = bench(&[
+        "-m",
+        "demo",
+        "-p",
+        "8",
+        "-n",
+        "2",
+        "-pg",
+        "4,2",
+        "-d",
+        "0,3",
+        "-t",
+        "1-2",
+        "-k",
+        "tm2/scalar,i2_s/scalar",
+        "-o",
+        "jsonl",
+        "--anonymise",
+        "--record",
+        record,
+    ]);
+    assert_eq!(code, 0, "{err}");
+    let rows: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    // Three tests at two depths, two kernels, two thread counts.
+    assert_eq!(rows.len(), 24);
+    for row in &rows {
+        let tokens = row["n_prompt"].as_f64().unwrap() + row["n_gen"].as_f64().unwrap();
+        let (ns, ts) = (row["samples_ns"][0].as_f64().unwrap(), row["samples_ts"][0].as_f64().unwrap());
+        assert!((ns * 1e-9 * ts / tokens - 1.0).abs() < 1e-9, "{row}");
+        assert!(row["bound"].as_f64().unwrap() > 0.0, "{row}");
+        assert_eq!(row["latency_p50_ms"].is_f64(), row["n_gen"] != 0);
+        assert_eq!(row["first_token_ms"].is_f64(), row["n_prompt"] != 0);
+        assert!(row["modelled_joules_per_token_7nm"].as_f64().unwrap() > 0.0);
+    }
+    let json: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+    assert_eq!(json["arms"].as_array().unwrap().len(), 24);
+    assert!(json["environment"]["host"].is_null());
+    assert_eq!(json["controls"].as_array().unwrap().len(), 4);
+    // The record can be compared, and holds nothing that compare does not read.
+    assert_eq!(tritmark(&["compare", record, record]).0, 0);
+}
+
+#[test]
+fn kernels_alone_are_measured_in_every_form() {
+    let rows = |format: &str| {
+        let args = [
+            "--level", "kernel", "--shape", "64x256", "--batch", "1,8", "-t", "1", "-k", "tm2", "-o", format,
+        ];
+        let (code, out, err) = bench(&args);
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let json: Value = serde_json::from_str(&rows("json")).unwrap();
+    assert_eq!(json[1]["test"], "64x256 n8");
+    assert!(json[1]["unit"] == "GMAC/s" && json[1]["n_prompt"].is_null(), "{json}");
+    let text = rows("csv");
+    let mut csv = csv::Reader::from_reader(text.as_bytes());
+    assert_eq!(csv.records().filter(|r| r.is_ok()).count(), 2);
+    let sql = rows("sql");
+    assert!(
+        sql.starts_with("CREATE TABLE IF NOT EXISTS") && sql.matches("INSERT INTO").count() == 2,
+        "{sql}"
+    );
+    let table = rows("md");
+    let lines: Vec<&str> = table.lines().take_while(|l| l.starts_with('|')).collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    let columns = |l: &str| l.matches('|').count();
+    assert!(lines.iter().all(|l| columns(l) == columns(lines[0])), "{table}");
+}
+
+#[cfg(feature = "reference")]
+#[test]
+fn the_reference_is_an_arm_of_prompts() {
+    let (code, out, err) =
+        bench(&["-p", "4", "-n", "1", "-t", "1", "-k", "tm2/scalar", "--reference", "-o", "jsonl"]);
+    assert_eq!(code, 0, "{err}");
+    let engines: Vec<Value> =
+        out.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["engine"].take()).collect();
+    assert_eq!(engines, ["tritmark", "candle", "tritmark"]);
+}
+
+#[test]
+fn wrong_arguments_are_usage_errors() {
+    for (args, said) in [
+        (&["-p", "0", "-n", "0"][..], "nothing to measure"),
+        (&["-t", "0"], "at least 1"),
+        (&["-k", "fast"], "unknown kernel"),
+        (&["-p", "x"], "is no number"),
+        (&["-p", "100000"], "positions"),
+        (&["-pg", "5"], "PROMPT,GENERATE"),
+        (&["--level", "kernel", "--shape", "5"], "ROWSxCOLS"),
+        (&["--level", "kernel", "--shape", "8x100", "-k", "i2_s"], "i2_s cannot hold"),
+        (&["--budget", "-1"], ""),
+    ] {
+        let (code, _, err) = bench(args);
+        assert!(code == 2 && err.contains(said), "{args:?}: {code} {err}");
+    }
+    let (code, _, err) = bench(&["-m", "/nowhere/model"]);
+    assert!([5, 74].contains(&code) && err.contains("/nowhere/model"), "{code} {err}");
+}
+
+#[test]
+fn doctor_lists_kernels_and_says_why_energy_is_not_measured() {
+    let (code, out, err) = tritmark(&["doctor", "--json", "--anonymise"]);
+    assert_eq!(code, 0, "{err}");
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let kernels = found["kernels"].as_array().unwrap();
+    for layout in ["hf", "i2_s", "tq1_0", "tq2_0", "tm2"] {
+        let of_layout: Vec<&Value> = kernels.iter().filter(|k| k["layout"] == layout).collect();
+        assert_eq!(of_layout.iter().filter(|k| k["chosen"] == true).count(), 1, "{layout}");
+        assert!(of_layout.iter().any(|k| k["tier"] == "scalar" && k["available"] == true));
+    }
+    let energy = &found["energy"];
+    let sources = energy["sources"].as_array().unwrap();
+    assert!(!sources.is_empty() || !energy["refused"].as_array().unwrap().is_empty());
+    assert!(found["environment"]["host"].is_null() && found["environment"]["threads"].as_u64() > Some(0));
+    let (code, text, _) = tritmark(&["doctor"]);
+    assert!(code == 0 && text.contains("Kernels") && text.contains("tm2"), "{text}");
+}

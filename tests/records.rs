@@ -1,0 +1,169 @@
+//! `compare`, `merge` and `import` as a user runs them.
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder with the example record and changed copies of it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes the example, changed.
+    fn record(&self, name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record.json");
+        let mut record: Value = serde_json::from_slice(&fs::read(example).unwrap()).unwrap();
+        change(&mut record);
+        let path = self.path(name);
+        fs::write(&path, record.to_string()).unwrap();
+        path
+    }
+}
+
+/// Multiplies the speed of the tg arm.
+fn scale_tg(record: &mut Value, factor: f64) {
+    let speed = &mut record["arms"][1]["speed"];
+    for sample in speed["samples"].as_array_mut().unwrap() {
+        *sample = (sample.as_f64().unwrap() * factor).into();
+    }
+    speed["median"] = (speed["median"].as_f64().unwrap() * factor).into();
+}
+
+fn tritmark() -> Command {
+    Command::cargo_bin("tritmark").unwrap()
+}
+
+/// Runs the program and gives its exit code, standard output and standard error.
+fn run(args: &[&str], paths: &[&Path]) -> (i32, String, String) {
+    let output = tritmark().args(args).args(paths).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_record_compared_with_itself_is_the_same() {
+    let folder = Folder::new();
+    let a = folder.record("a.json", |_| ());
+    let gates = ["compare", "--fail-on", "speed>0%", "--fail-on", "ppl>0", "--json"];
+    let (code, out, err) = run(&gates, &[&a, &a]);
+    assert_eq!(code, 0, "{err}");
+    let comparisons: Value = serde_json::from_str(&out).unwrap();
+    let rows = comparisons[0]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|r| r["verdict"] == "same"), "{out}");
+}
+
+#[test]
+fn exit_codes_tell_regression_inconclusive_and_not_comparable() {
+    let folder = Folder::new();
+    let a = folder.record("a.json", |_| ());
+    let slow = folder.record("slow.json", |r| scale_tg(r, 0.9));
+    let other = folder.record("other.json", |r| r["environment"]["cpu"] = "Other".into());
+    let code = |args: &[&str], b: &Path| run(&[&["compare"], args].concat(), &[&a, b]).0;
+    assert_eq!(code(&[], &slow), 0);
+    assert_eq!(code(&["--fail-on", "tg>3%"], &slow), 1);
+    assert_eq!(code(&["--fail-on", "pp>3%"], &slow), 0);
+    assert_eq!(code(&["--fail-on", "energy>3%"], &slow), 3);
+    assert_eq!(code(&[], &other), 4);
+    assert_eq!(code(&["--force"], &other), 0);
+    assert_eq!(code(&["--fail-on", "tg>3"], &slow), 2);
+    let (code, out, err) = run(&["compare", "--fail-on", "tg>3%"], &[&a, &slow]);
+    assert_eq!(code, 1);
+    assert!(out.contains("slower") && err.contains("tg128"), "{out}{err}");
+}
+
+#[test]
+fn several_records_have_geometric_means() {
+    let folder = Folder::new();
+    let a = folder.record("a.json", |_| ());
+    let b = folder.record("b.json", |r| scale_tg(r, 0.81));
+    let c = folder.record("c.json", |r| scale_tg(r, 1.21));
+    let (code, out, _) = run(&["compare", "-o", "md"], &[&a, &b, &c]);
+    assert_eq!(code, 0);
+    // Two speeds, of which one changed: the roots of 0.81 and 1.21.
+    assert!(out.contains("b.json: 0.9000") && out.contains("c.json: 1.1000"), "{out}");
+    assert!(out.contains("**slower**") && out.contains("| faster"), "{out}");
+}
+
+#[test]
+fn outputs_for_other_programs_are_well_formed() {
+    let folder = Folder::new();
+    let a = folder.record("a.json", |_| ());
+    let b = folder.record("b&.json", |r| scale_tg(r, 0.9));
+    let output = |format: &str| run(&["compare", "-o", format], &[&a, &b]).1;
+    let junit = output("junit");
+    assert!(junit.contains("failures=\"1\"") && junit.contains("b&amp;.json"), "{junit}");
+    assert_eq!(junit.matches("<testcase").count(), junit.matches("</testcase>").count());
+
+    let github: Value = serde_json::from_str(&output("github")).unwrap();
+    assert_eq!(github.as_array().unwrap().len(), 2);
+    assert!(github[1]["value"].as_f64().unwrap() < 91.0 && github[1]["unit"] == "tokens/s");
+
+    let bencher: Value = serde_json::from_str(&output("bencher")).unwrap();
+    let tg = &bencher["toy: tritmark tm2/avx2, 2 threads: tg128"]["tokens-per-second"];
+    assert!(tg["lower_value"].as_f64() <= tg["upper_value"].as_f64() && tg["value"].is_f64(), "{bencher}");
+}
+
+#[test]
+fn broken_records_name_the_field_and_exit_with_5() {
+    let folder = Folder::new();
+    let a = folder.record("a.json", |_| ());
+    let broken = folder.record("broken.json", |r| r["arms"][1]["speed"]["samples"][3] = "fast".into());
+    let (code, _, err) = run(&["compare"], &[&a, &broken]);
+    assert_eq!(code, 5);
+    assert!(err.contains("broken.json") && err.contains("arms[1].speed.samples[3]"), "{err}");
+    let newer = folder.record("newer.json", |r| r["schema"] = 99.into());
+    let (code, _, err) = run(&["compare"], &[&a, &newer]);
+    assert_eq!(code, 5);
+    assert!(err.contains("99") && err.contains("update tritmark"), "{err}");
+    let text = folder.path("text.json");
+    fs::write(&text, "hello").unwrap();
+    assert_eq!(run(&["compare"], &[&a, &text]).0, 5);
+}
+
+#[test]
+fn merged_machines_are_read_and_compared_again() {
+    let folder = Folder::new();
+    let a = folder.record("a.json", |_| ());
+    let other = folder.record("other.json", |r| r["environment"]["cpu"] = "Other".into());
+    let merged = folder.path("merged.json");
+    let (code, out, err) = run(&["merge", "-o", merged.to_str().unwrap()], &[&a, &other]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("2 records became 2, with 6 arms"), "{out}");
+    let (code, out, _) = run(&["compare"], &[&merged, &merged]);
+    assert_eq!(code, 0);
+    assert!(out.contains("on Other") && out.contains("on Example CPU 3000"), "{out}");
+    let contradicting = folder.record("slow.json", |r| scale_tg(r, 0.9));
+    assert_eq!(run(&["merge", "-o", merged.to_str().unwrap()], &[&a, &contradicting]).0, 4);
+}
+
+#[test]
+fn llama_bench_rows_become_a_foreign_record() {
+    let folder = Folder::new();
+    let rows = folder.path("rows.jsonl");
+    let row = |n: u32, speed: f64| {
+        format!(
+            "{{\"build_commit\": \"5dc9dd71\", \"build_number\": 3960, \"cpu_info\": \"CPU\", \"model_filename\": \"m.gguf\", \
+             \"model_type\": \"bitnet\", \"n_threads\": 2, \"n_prompt\": 0, \"n_gen\": {n}, \"test_time\": \"2026-01-01T00:00:00Z\", \
+             \"avg_ts\": {speed}, \"samples_ts\": [{speed}, {speed}]}}\n"
+        )
+    };
+    fs::write(&rows, row(32, 20.5) + &row(128, 19.5)).unwrap();
+    let record = folder.path("record.json");
+    let (code, out, err) = run(&["import", "-o", record.to_str().unwrap(), "--json"], &[&rows]);
+    assert_eq!(code, 0, "{err}");
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["tool"]["name"], "llama.cpp");
+    assert!(json["arms"][1]["imported"].as_str().unwrap().contains("build 3960"));
+    assert_eq!(run(&["compare"], &[&record, &record]).0, 0);
+    let ours = folder.record("a.json", |_| ());
+    assert_eq!(run(&["compare"], &[&record, &ours]).0, 4);
+}
