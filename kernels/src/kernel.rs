@@ -220,3 +220,11 @@ pub fn find(layout: &dyn Layout, tier: Tier) -> Option<&'static dyn Kernel> {
 pub fn best(layout: &dyn Layout, at_most: Option<Tier>) -> Option<&'static dyn Kernel> {
     available().filter(|k| k.layout().name() == layout.name() && at_most.is_none_or(|t| k.tier() <= t)).last()
 }
+
+/// The layout to keep a model in: it holds every shape, and of those that do it is the fastest with the
+/// kernels of `tier`, or with the best that this CPU can run.
+pub fn own_layout(tier: Option<Tier>) -> &'static dyn Layout {
+    // Fewer bytes a weight are faster where taking them apart is cheap.
+    let fives = tier.unwrap_or(Tier::Avx512Vnni) == Tier::Avx512Vnni && Tier::Avx512Vnni.is_available();
+    if fives { &layout::TM1_6 } else { &layout::TM2 }
+}

@@ -11,9 +11,6 @@ use tritmark_kernels::layout::{self, Layout};
 use tritmark_kernels::matmul::Matrix;
 use tritmark_kernels::pool::Pool;
 
-/// The layout that runs fastest and holds every shape.
-const OWN_LAYOUT: &str = "tm2";
-
 /// A norm's weights and epsilon.
 pub(super) struct Norm {
     pub weight: Vec<f32>,
@@ -134,11 +131,13 @@ impl Block {
 /// # Errors
 /// If there is no such layout, or the CPU lacks the tier.
 pub(crate) fn choose_kernel(options: &LoadOptions) -> Result<&'static dyn Kernel> {
-    let name = options.layout.as_deref().unwrap_or(OWN_LAYOUT);
-    let layout = layout::by_name(name).ok_or_else(|| {
-        let known: Vec<_> = layout::ALL.iter().map(|l| l.name()).collect();
-        Error::Usage(format!("unknown layout '{name}': expected one of {}", known.join(", ")))
-    })?;
+    let layout = match options.layout.as_deref() {
+        None => kernel::own_layout(options.tier),
+        Some(name) => layout::by_name(name).ok_or_else(|| {
+            let known: Vec<_> = layout::ALL.iter().map(|l| l.name()).collect();
+            Error::Usage(format!("unknown layout '{name}': expected one of {}", known.join(", ")))
+        })?,
+    };
     let found = match options.tier {
         Some(tier) => kernel::find(layout, tier),
         None => kernel::best(layout, None),
@@ -185,9 +184,10 @@ impl Loader<'_> {
         self.check(role, &[found.trits.rows(), found.trits.cols()], self.config.linear_shape(linear))?;
         let packed = Packed::pack(kernel.layout(), &found.trits).map_err(|e| {
             Error::Usage(format!(
-                "{}: tensor {}: {e}\n  choose another kernel with --kernel; {OWN_LAYOUT} holds every shape",
+                "{}: tensor {}: {e}\n  choose another kernel with --kernel; {} holds every shape",
                 self.checkpoint.provenance.name,
-                self.name(role)
+                self.name(role),
+                kernel::own_layout(None).name()
             ))
         })?;
         Ok(Matrix::new(packed, found.scale, kernel))
