@@ -175,7 +175,7 @@ impl Chart for Xy {
             if !series.guide {
                 c.marker(lx + 4.0, ly, 5.0, series.style.unwrap_or(1), ink);
             }
-            c.text(lx + 20.0, ly, &series.name, 12, Ink::Ink, Anchor::Start);
+            c.text(lx + 20.0, ly, &series.name, 12, Ink::Text, Anchor::Start);
         }
     }
 }
@@ -210,6 +210,6 @@ fn place(
     };
     // Where all places are taken the label would only be a blot; the tables name every point.
     let Some(&spot) = boxes.iter().find(fits) else { return };
-    c.text(spot[0], (spot[1] + spot[3]) / 2.0, label, 12, Ink::Ink, Anchor::Start);
+    c.text(spot[0], (spot[1] + spot[3]) / 2.0, label, 12, Ink::Text, Anchor::Start);
     taken.push(spot);
 }
