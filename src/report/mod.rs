@@ -1,7 +1,7 @@
 //! Reports: records rendered as HTML, Markdown, CSV, JSON, and each plot as SVG.
 //!
-//! A [`document`] is made from the records alone; HTML and Markdown print it. CSV and JSON hold one
-//! [row](row::Row) for each arm, and JSON the records themselves as well, so that every figure of a
+//! A document is made from the records alone; HTML and Markdown print it. CSV and JSON hold one
+//! row for each arm, and JSON the records themselves as well, so that every figure of a
 //! page is found again there.
 
 mod document;

@@ -77,7 +77,7 @@ impl Chart for Bars {
             let y = 4.0 + row * i as f64 + if narrow { 31.0 } else { row / 2.0 };
             let half = if narrow { 6.0 } else { 8.0 };
             if narrow {
-                c.text(left, y - 19.0, &bar.label, 13, Ink::Ink, Anchor::Start);
+                c.text(left, y - 19.0, &bar.label, 13, Ink::Text, Anchor::Start);
                 c.text(
                     left + text_width(&bar.label, 13) + 10.0,
                     y - 19.0,
@@ -91,13 +91,13 @@ impl Chart for Bars {
                     y - 19.0,
                     &significant(bar.value, 3),
                     13,
-                    Ink::Ink,
+                    Ink::Text,
                     Anchor::End,
                 );
             } else {
-                c.text(left - 10.0, y - 6.0, &bar.label, 14, Ink::Ink, Anchor::End);
+                c.text(left - 10.0, y - 6.0, &bar.label, 14, Ink::Text, Anchor::End);
                 c.text(left - 10.0, y + 8.0, &bar.detail, 11, Ink::Muted, Anchor::End);
-                c.text(right + 12.0, y - 6.0, &significant(bar.value, 3), 14, Ink::Ink, Anchor::Start);
+                c.text(right + 12.0, y - 6.0, &significant(bar.value, 3), 14, Ink::Text, Anchor::Start);
                 c.text(right + 12.0, y + 8.0, &bar.note, 11, Ink::Muted, Anchor::Start);
             }
             c.rect(left, y - half, x(bar.value) - left, 2.0 * half, Ink::Series(bar.series));
@@ -108,9 +108,9 @@ impl Chart for Bars {
             }
             let [low, high] = bar.interval.map(x);
             if high - low >= 1.0 {
-                c.line(&[(low, y), (high, y)], Ink::Ink, 2, false);
-                c.line(&[(low, y - 4.0), (low, y + 4.0)], Ink::Ink, 2, false);
-                c.line(&[(high, y - 4.0), (high, y + 4.0)], Ink::Ink, 2, false);
+                c.line(&[(low, y), (high, y)], Ink::Text, 2, false);
+                c.line(&[(low, y - 4.0), (low, y + 4.0)], Ink::Text, 2, false);
+                c.line(&[(high, y - 4.0), (high, y + 4.0)], Ink::Text, 2, false);
             }
             if let Some(limit) = bar.limit.filter(shown) {
                 c.line(&[(x(limit), y - half - 3.0), (x(limit), y + half + 3.0)], Ink::Limit, 3, false);

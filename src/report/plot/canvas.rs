@@ -10,7 +10,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
     /// Text and axes.
-    Ink,
+    Text,
     /// Text of less weight.
     Muted,
     /// Grid lines.
@@ -47,7 +47,7 @@ const BACKEND_SCALE: f64 = 1.24;
 impl Ink {
     fn index(self) -> usize {
         match self {
-            Ink::Ink => 0,
+            Ink::Text => 0,
             Ink::Muted => 1,
             Ink::Grid => 2,
             Ink::Paper => 3,
@@ -209,7 +209,7 @@ mod tests {
             c.line(&[(0.0, 0.0), (50.0, 50.0)], Ink::Limit, 2, true);
             c.rect(0.0, 0.0, 10.0, 10.0, Ink::Series(9));
             (0..4).for_each(|shape| c.marker(5.0, 5.0, 4.0, shape, Ink::Series(shape)));
-            c.ring(5.0, 5.0, 3, Ink::Ink);
+            c.ring(5.0, 5.0, 3, Ink::Text);
         }
     }
 

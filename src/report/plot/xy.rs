@@ -175,7 +175,7 @@ impl Chart for Xy {
             if !series.guide {
                 c.marker(lx + 4.0, ly, 5.0, series.style.unwrap_or(1), ink);
             }
-            c.text(lx + 20.0, ly, &series.name, 12, Ink::Ink, Anchor::Start);
+            c.text(lx + 20.0, ly, &series.name, 12, Ink::Text, Anchor::Start);
         }
     }
 }
@@ -208,7 +208,8 @@ fn place(
             && b[3] <= bottom
             && taken.iter().all(|t| b[2] < t[0] || t[2] < b[0] || b[3] < t[1] || t[3] < b[1])
     };
-    let spot = *boxes.iter().find(fits).unwrap_or(&boxes[if x + 9.0 + w > right { 1 } else { 0 }]);
-    c.text(spot[0], (spot[1] + spot[3]) / 2.0, label, 12, Ink::Ink, Anchor::Start);
+    // Where all places are taken the label would only be a blot; the tables name every point.
+    let Some(&spot) = boxes.iter().find(fits) else { return };
+    c.text(spot[0], (spot[1] + spot[3]) / 2.0, label, 12, Ink::Text, Anchor::Start);
     taken.push(spot);
 }

@@ -93,11 +93,15 @@ fn perplexities(record: &Record) -> Table {
             Cell::figure(a.nll, significant(a.nll, 6)),
             a.bits_per_byte
                 .map_or(Cell::not_measured("bytes not known"), |b| Cell::figure(b, significant(b, 4))),
-            Cell::figure(a.scored as f64, count(a.scored)).detail(format!("{} windows", count(a.windows))),
+            Cell::figure(a.scored as f64, count(a.scored)).detail(windows(a.windows)),
             Cell::figure(a.seconds, significant(a.seconds, 3)),
         ]);
     }
     table
+}
+
+fn windows(n: u64) -> String {
+    if n == 1 { "1 window".into() } else { format!("{} windows", count(n)) }
 }
 
 /// Subjects against their references: table, histograms, worst tokens.

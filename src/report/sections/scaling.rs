@@ -54,10 +54,11 @@ fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
             .arms
             .iter()
             .filter(|a| a.subject.model == model.id)
-            .filter_map(|a| a.accuracy.as_ref())
-            .max_by_key(|a| a.scored);
-        let perplexity = perplexity
-            .map_or("perplexity not measured".into(), |a| format!("perplexity {}", significant(a.ppl, 4)));
+            .filter_map(|a| Some((a.subject.engine == "tritmark", a.accuracy.as_ref()?)))
+            .max_by_key(|(ours, a)| (a.scored, *ours));
+        let perplexity = perplexity.map_or("perplexity not measured".into(), |(_, a)| {
+            format!("perplexity {}", significant(a.ppl, 4))
+        });
         series.push(Series {
             name: format!("{}, {perplexity}", model.name),
             style: Some(index),

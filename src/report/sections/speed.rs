@@ -5,7 +5,7 @@ use super::super::number::{percent, significant};
 use super::super::plot::{Bar, Bars, Plot};
 use super::super::row::{subject_name, test_name};
 use super::{Ranked, dedup, median, plot_prefix, ranking, record_heading, slug, speed_tests, threads};
-use crate::record::{Arm, Model, Record, Test};
+use crate::record::{Arm, Model, Record, Speed, Test};
 
 /// Bars, tables and latencies of every test of speed.
 pub fn section(records: &[Record]) -> Section {
@@ -27,7 +27,7 @@ pub fn section(records: &[Record]) -> Section {
             blocks.push(Block::Table(table(&ranking, &name)));
             blocks.extend(matrix(record, model, test).map(Block::Table));
         }
-        blocks.extend(latencies(record).map(Block::Table));
+        blocks.extend(record.models.iter().filter_map(|m| latencies(record, m)).map(Block::Table));
         blocks.extend(limits(record));
         blocks.extend(warnings(record));
     }
@@ -132,7 +132,8 @@ fn matrix(record: &Record, model: &Model, test: &Test) -> Option<Table> {
     let mut tiers: Vec<_> = arms.iter().map(|a| a.subject.tier.as_deref()).collect();
     dedup(&mut layouts);
     dedup(&mut tiers);
-    if tiers.len() < 2 {
+    // With one instruction set for each layout, the table of the fastest has them all.
+    if arms.len() == layouts.len() {
         return None;
     }
     let unit = arms[0].speed.as_ref().map_or("", |s| s.unit.as_str());
@@ -156,33 +157,38 @@ fn matrix(record: &Record, model: &Model, test: &Test) -> Option<Table> {
 }
 
 /// Times between tokens and to the first one, for the fastest of each layout.
-fn latencies(record: &Record) -> Option<Table> {
-    let mut table = Table::new(
-        "Latency in milliseconds: between tokens, and to the first token",
-        &["Subject", "Test", "Threads#", "Median#", "95 %#", "99 %#", "First token#"],
-    );
-    for (model, test) in speed_tests(record) {
-        for ranked in ranking(record, &model.id, test) {
-            let arm = ranked.best();
-            let Some(speed) = &arm.speed else { continue };
-            if speed.latency_ms.is_none() && speed.first_token_ms.is_none() {
-                continue;
-            }
-            let cell =
-                |value: Option<f64>| value.map_or_else(Cell::none, |v| Cell::figure(v, significant(v, 3)));
-            let between = |i: usize| cell(speed.latency_ms.map(|l| l[i]));
-            table.row(vec![
-                Cell::text(subject_name(arm)),
-                Cell::text(test.to_string()),
-                Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
-                between(0),
-                between(1),
-                between(2),
-                cell(speed.first_token_ms),
-            ]);
+fn latencies(record: &Record, model: &Model) -> Option<Table> {
+    let tests: Vec<&Test> =
+        speed_tests(record).into_iter().filter(|(m, _)| m.id == model.id).map(|(_, t)| t).collect();
+    let has = |test: &&&Test, what: fn(&Speed) -> bool| {
+        ranking(record, &model.id, test).iter().any(|r| r.best().speed.as_ref().is_some_and(what))
+    };
+    let decode = tests.iter().find(|t| has(t, |s| s.latency_ms.is_some()))?;
+    let prefill = tests.iter().find(|t| has(t, |s| s.first_token_ms.is_some()));
+    let mut headings = vec!["Subject", "Threads#", "Median#", "95 %#", "99 %#"];
+    let first = prefill.map(|t| format!("First token, {t}#"));
+    headings.extend(first.as_deref());
+    let mut table =
+        Table::new(format!("Milliseconds between tokens, {decode}, and to the first token"), &headings);
+    let firsts = prefill.map(|t| ranking(record, &model.id, t)).unwrap_or_default();
+    let cell = |value: Option<f64>| value.map_or_else(Cell::none, |v| Cell::figure(v, significant(v, 3)));
+    for ranked in ranking(record, &model.id, decode) {
+        let arm = ranked.best();
+        let between = |i: usize| cell(arm.speed.as_ref().and_then(|s| s.latency_ms).map(|l| l[i]));
+        let mut cells = vec![
+            Cell::text(subject_name(arm)),
+            Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
+            between(0),
+            between(1),
+            between(2),
+        ];
+        if prefill.is_some() {
+            let same = firsts.iter().find(|f| f.family == ranked.family).map(Ranked::best);
+            cells.push(cell(same.and_then(|a| a.speed.as_ref()?.first_token_ms)));
         }
+        table.row(cells);
     }
-    (!table.rows.is_empty()).then_some(table)
+    Some(table)
 }
 
 /// How the limits follow from what was measured.
@@ -207,22 +213,36 @@ fn limits(record: &Record) -> Option<Block> {
     (!items.is_empty()).then_some(Block::List { items })
 }
 
-/// What arms say about themselves, each sentence once.
+/// What arms say about themselves. Sentences that differ in their figures only are shown once, in
+/// their worst form, with the number of arms they were said of.
 fn warnings(record: &Record) -> Vec<Block> {
-    let mut all: Vec<(&str, Vec<String>)> = Vec::new();
-    for arm in &record.arms {
+    let mut kinds: Vec<(String, f64, String, usize)> = Vec::new();
+    for arm in record.arms.iter().filter(|a| a.speed.is_some()) {
         for warning in arm.speed.iter().flat_map(|s| &s.warnings) {
-            let name = format!("{} {} on {}", arm.test, subject_name(arm), threads(arm.subject.threads));
-            match all.iter_mut().find(|(w, _)| w == warning) {
-                Some((_, arms)) => arms.push(name),
-                None => all.push((warning, vec![name])),
+            let is_digit = |c: char| c.is_ascii_digit() || c == '.';
+            let kind: String = warning.chars().filter(|c| !is_digit(*c)).collect();
+            let figure = warning.split(|c| !is_digit(c)).find_map(|n| n.parse().ok()).unwrap_or(0.0);
+            let text = format!(
+                "{} of {} on {}: {warning}",
+                arm.test,
+                subject_name(arm),
+                threads(arm.subject.threads)
+            );
+            match kinds.iter_mut().find(|k| k.0 == kind) {
+                Some(known) => {
+                    known.3 += 1;
+                    if figure > known.1 {
+                        (known.1, known.2) = (figure, text);
+                    }
+                }
+                None => kinds.push((kind, figure, text, 1)),
             }
         }
     }
-    all.iter()
-        .map(|(warning, arms)| {
-            let more = if arms.len() > 3 { format!(" and {} more", arms.len() - 3) } else { String::new() };
-            Block::warning(format!("{}{more}: {warning}", arms[..arms.len().min(3)].join("; ")))
-        })
-        .collect()
+    let arms = record.arms.iter().filter(|a| a.speed.is_some()).count();
+    let text = |(_, _, text, said): (String, f64, String, usize)| match said {
+        1 => text,
+        n => format!("{text} (Said of {n} of {arms} arms, in its worst form here; all are in the data.)"),
+    };
+    kinds.into_iter().map(|kind| Block::warning(text(kind))).collect()
 }

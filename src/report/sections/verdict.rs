@@ -154,7 +154,12 @@ fn cost(record: &Record) -> String {
     let mut parts = Vec::new();
     let divergences = || record.arms.iter().filter_map(|a| Some((a, a.accuracy.as_ref()?.against.as_ref()?)));
     if let Some((arm, d)) = divergences().max_by(|a, b| a.1.kl_mean.total_cmp(&b.1.kl_mean)) {
-        parts.push(format!("against {}, {} has {}", d.reference, subject_name(arm), change(d)));
+        parts.push(format!(
+            "against its reference ({}), {} has {}",
+            d.reference,
+            subject_name(arm),
+            change(d)
+        ));
     }
     let perplexities = by_model(record);
     if perplexities.len() > 1 {
@@ -177,7 +182,7 @@ fn cost(record: &Record) -> String {
                 measured.domain
             )
         }
-        Some(Err(reason)) => format!("energy was not measured: {reason}"),
+        Some(Err(reason)) => format!("energy was not measured: {}", gist(reason)),
         None => "energy was not measured".into(),
     });
     let text = parts.join("; ");
@@ -192,7 +197,7 @@ fn change(d: &Divergence) -> String {
     if d.delta_nll.abs() > Z * d.delta_nll_stderr {
         let worse = if d.delta_nll > 0.0 { "higher" } else { "lower" };
         format!(
-            "a perplexity {} % {worse} ({} ± {} nats a token) and the first choice equal at {} of positions",
+            "a perplexity {} % {worse} ({} ± {} nats a token) and the same first choice at {} of positions",
             significant(factor.abs(), 2),
             signed(d.delta_nll, 2),
             significant(d.delta_nll_stderr, 2),
@@ -200,7 +205,7 @@ fn change(d: &Divergence) -> String {
         )
     } else {
         format!(
-            "a perplexity that one cannot tell from it ({} ± {} nats a token) and the first choice equal at {} of positions",
+            "no difference in perplexity that one can tell ({} ± {} nats a token) and the same first choice at {} of positions",
             signed(d.delta_nll, 2),
             significant(d.delta_nll_stderr, 2),
             percent(d.top1)
@@ -244,6 +249,11 @@ fn energy(record: &Record) -> Option<Energy<'_>> {
     })
 }
 
+/// A reason up to its first explanation; the section on energy has all of it.
+fn gist(reason: &str) -> String {
+    reason.split([';', '(']).next().unwrap_or(reason).trim().to_owned()
+}
+
 /// Headline figures of the first record.
 pub fn facts(records: &[Record]) -> Vec<Fact> {
     let Some(record) = records.first() else { return Vec::new() };
@@ -280,7 +290,7 @@ pub fn facts(records: &[Record]) -> Vec<Fact> {
             joules(e.joules_per_token),
             format!("measured, {}, {}", e.domain, arm.test),
         ),
-        Some(Err(reason)) => fact("Energy a token", "not measured".into(), reason.into()),
+        Some(Err(reason)) => fact("Energy a token", "not measured".into(), gist(reason)),
         None => fact("Energy a token", "not measured".into(), "no test of speed in this record".into()),
     }
     let smallest = record
