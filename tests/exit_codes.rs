@@ -48,7 +48,7 @@ fn bad_files_are_5() {
 
     let empty = path("empty");
     fs::create_dir(&empty).expect("made");
-    fails(&["inspect", &empty], 5, &["config.json"]);
+    fails(&["inspect", &empty], 5, &["empty", "model.safetensors"]);
 
     let text = path("notes.txt");
     fs::write(&text, "hello").expect("written");
