@@ -199,6 +199,8 @@ impl<'a> Bench<'a> {
         threads.dedup();
         let mut controls = self.control_specs(&threads);
         let modelled = energy::model::arithmetic(config);
+        let wanted = reference && tests.iter().any(for_reference);
+        let oracle = wanted.then(|| load_oracle(checkpoint)).transpose()?;
         for test in tests {
             let &Test::Model { prompt, generate, depth } = test else { continue };
             let ids = tokens(self.options.seed, config.vocab, (prompt + generate + depth) as usize);
@@ -229,8 +231,8 @@ impl<'a> Bench<'a> {
                     run: model_run(model.clone(), &ids, prompt as usize, generate as usize),
                 });
             }
-            if reference && generate == 0 && depth == 0 {
-                specs.extend(self.reference_arms(id, checkpoint, test, &ids, &threads)?);
+            if let Some(oracle) = oracle.as_ref().filter(|_| for_reference(test)) {
+                specs.extend(self.reference_arms(id, config, oracle, test, &ids, &threads)?);
             }
             self.measure(specs, &mut controls)?;
         }
@@ -241,17 +243,15 @@ impl<'a> Bench<'a> {
     fn reference_arms<'r>(
         &self,
         id: &str,
-        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        oracle: &Oracle,
         test: &Test,
         ids: &[u32],
         threads: &[u32],
     ) -> Result<Vec<ArmSpec<'r>>> {
-        use crate::reference::{ActivationMode, Reference};
-        let config = &checkpoint.config;
-        let reference = Rc::new(Reference::load(checkpoint, ActivationMode::Full)?);
         let cost = Cost { float: true, ..Cost::new(config, 0, true) };
         let arms = threads.iter().map(|&threads| {
-            let (reference, ids) = (reference.clone(), ids.to_vec());
+            let (oracle, ids) = (oracle.clone(), ids.to_vec());
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build();
             let pool = pool.map_err(|e| Error::Bug(format!("cannot start {threads} threads: {e}")))?;
             Ok(ArmSpec {
@@ -269,8 +269,8 @@ impl<'a> Bench<'a> {
                 bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
                 energy_modelled: None,
                 run: Box::new(move |clock| {
-                    let reference: &Reference = &reference;
-                    clock.prompt(|| pool.install(|| reference.hidden(&ids)))?;
+                    let oracle: &crate::reference::Reference = &oracle;
+                    clock.prompt(|| pool.install(|| oracle.hidden(&ids)))?;
                     Ok(())
                 }),
             })
@@ -282,14 +282,13 @@ impl<'a> Bench<'a> {
     fn reference_arms<'r>(
         &self,
         _: &str,
-        _: &Checkpoint,
+        _: &ModelConfig,
+        oracle: &Oracle,
         _: &Test,
         _: &[u32],
         _: &[u32],
     ) -> Result<Vec<ArmSpec<'r>>> {
-        Err(Error::Usage(
-            "this program was built without the reference; build it with the feature `reference`".into(),
-        ))
+        match *oracle {}
     }
 
     /// Measures kernels alone on a matrix of random trits: exact integer products, without scaling.
@@ -417,6 +416,29 @@ impl<'a> Bench<'a> {
         }
         sentences
     }
+}
+
+/// The reference, loaded once for all tests of a model.
+#[cfg(feature = "reference")]
+type Oracle = Rc<crate::reference::Reference>;
+#[cfg(not(feature = "reference"))]
+type Oracle = std::convert::Infallible;
+
+#[cfg(feature = "reference")]
+fn load_oracle(checkpoint: &Checkpoint) -> Result<Oracle> {
+    use crate::reference::{ActivationMode, Reference};
+    Reference::load(checkpoint, ActivationMode::Full).map(Rc::new)
+}
+
+#[cfg(not(feature = "reference"))]
+fn load_oracle(_: &Checkpoint) -> Result<Oracle> {
+    let message = "this program was built without the reference; build it with the feature `reference`";
+    Err(Error::Usage(message.into()))
+}
+
+/// Whether the reference takes part in a test: it has no cache to generate with.
+fn for_reference(test: &Test) -> bool {
+    matches!(test, Test::Model { generate: 0, depth: 0, .. })
 }
 
 /// Tokens of a text that means nothing, the same for every arm.
