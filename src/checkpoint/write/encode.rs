@@ -210,6 +210,7 @@ pub fn exact(checkpoint: &Checkpoint, role: Role, form: Form) -> Result<bool> {
             1 => checkpoint.float(role)?,
             _ => checkpoint.float_rows(role, slice)?,
         };
+        checkpoint.release();
         Ok(match (&float.data, form) {
             (_, Form::F32) | (FloatData::F16(_), Form::F16) | (FloatData::Bf16(_), Form::Bf16) => true,
             (_, Form::F16) => {
