@@ -52,7 +52,7 @@ pub fn verdict(records: &[Record]) -> Vec<String> {
     sections::document(records).verdict
 }
 
-/// Writes all forms of report into `dir`; see [`write`].
+/// Writes all forms of report into `dir`; see [`write()`].
 ///
 /// # Errors
 /// If a file cannot be written.
