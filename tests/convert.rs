@@ -1,6 +1,5 @@
 //! The program converts, and what it writes is what others write and what went in.
 
-#[allow(dead_code)] // each test program uses its part
 mod common;
 
 use assert_cmd::Command;

@@ -3,7 +3,6 @@
 //! Runs over every `gguf` folder in `tests/fixtures` and in each folder that the environment variable
 //! `TRITMARK_FIXTURES` names (colon-separated).
 
-#[allow(dead_code)] // each test program uses its part
 mod common;
 
 use serde::Deserialize;
