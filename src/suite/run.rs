@@ -95,14 +95,10 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         None => Outcome::NotMeasured("this suite has no tests of speed".into()),
     };
     let Job { journal, proofs, arms, controls, notes, .. } = job;
-    let mut environment = machine.environment();
-    if options.anonymise {
-        environment.anonymise();
-    }
     let mut notes: Vec<String> =
         checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).chain(notes).collect();
     notes.extend(identity_note(&arms));
-    let record = Record {
+    let mut record = Record {
         schema: record::SCHEMA,
         tool,
         started: journal.started.clone(),
@@ -110,7 +106,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         command: options.command.clone(),
         suite: Some(suite.name.clone()),
         resumed: journal.resumed,
-        environment,
+        environment: machine.environment(),
         limits,
         protocol: protocol.describe(),
         models,
@@ -119,6 +115,9 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         controls,
         notes,
     };
+    if options.anonymise {
+        record.anonymise();
+    }
     record::write(&dir.join("record.json"), std::slice::from_ref(&record))?;
     journal.finish()?;
     Ok((record, dir))
