@@ -116,6 +116,7 @@ impl Accuracy {
     }
 
     /// Whether the reference of that mode is wanted.
+    #[cfg(feature = "reference")]
     fn wants(&self, mode: &str) -> Result<bool> {
         if let Some(odd) = self.references.iter().find(|r| !["int8", "full"].contains(&r.as_str())) {
             return Err(Error::Usage(format!("unknown reference '{odd}': expected int8 or full")));

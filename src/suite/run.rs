@@ -507,7 +507,11 @@ impl Pass<'_> {
         let n_ctx = match self.convention {
             Convention::LlamaCpp { n_ctx } | Convention::Hf { len: n_ctx, .. } => n_ctx as u32,
         };
-        let part = self.limit.map(|n| format!(", first {n} windows")).unwrap_or_default();
+        let part = match self.limit {
+            Some(1) => ", first window".to_owned(),
+            Some(n) => format!(", first {n} windows"),
+            None => String::new(),
+        };
         let text = format!("{}{part}", self.text.name);
         Test::Perplexity { convention: self.convention.to_string(), n_ctx, text }
     }
