@@ -211,8 +211,22 @@ impl Job<'_> {
         }
         self.step("perplexity", ways.len(), ways.len(), "");
 
+        let long = Pass { convention, text: &text, limit: plan.windows };
         #[cfg(feature = "reference")]
-        self.references(plan, checkpoint, model, &Pass { convention, text: &text, limit: plan.windows })?;
+        self.references(plan, checkpoint, model, &long)?;
+        // Over more of the text one kernel stands for its layout: all give the same bits.
+        let threads = available_threads();
+        let best = |k: &&&dyn Kernel| kernel::best(k.layout(), None).is_some_and(|b| b.tier() == k.tier());
+        let layouts: Vec<Way> = kernels.iter().filter(best).map(|&kernel| Way { kernel, threads }).collect();
+        for (i, way) in layouts.iter().enumerate() {
+            self.step("layouts", i, layouts.len(), &way.name());
+            let mut loaded = way.load(checkpoint)?;
+            let subject = subject(model, &loaded);
+            if !self.arms.iter().any(|a| a.subject == subject && a.test == long.test()) {
+                self.measured(subject, &long, |s| long.run(s, &mut loaded, None))?;
+            }
+        }
+        self.step("layouts", layouts.len(), layouts.len(), "");
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Pictures over two quantities: size against speed against perplexity, threads, roofline.
 
 use super::super::document::{Block, Section};
-use super::super::number::{bytes, significant};
+use super::super::number::significant;
 use super::super::plot::{Axis, Plot, Series, Xy};
 use super::super::row::subject_name;
 use super::{Family, dedup, median, plot_prefix, ranking, record_heading, section, slug, speed_tests};
@@ -105,60 +105,90 @@ fn frontier(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     points
 }
 
+/// Bytes of the blocks' weights as a subject holds them: packed, or floats of the named precision
+/// (the reference computes in f32).
+fn subject_bytes(record: &Record, model: &Model, arm: &Arm) -> Option<u64> {
+    match arm.subject.layout.as_deref() {
+        None | Some("f32") => Some(model.linear_params * 4),
+        Some("f16" | "bf16") => Some(model.linear_params * 2),
+        Some(layout) => weight_bytes(record, &model.id, layout),
+    }
+}
+
+/// One point for each layout and reference that went over the same text; the text that most did.
 fn size_and_perplexity(record: &Record, prefix: &str) -> Option<Plot> {
     let mut tests: Vec<&Test> =
         record.arms.iter().filter(|a| a.accuracy.is_some()).map(|a| &a.test).collect();
     dedup(&mut tests);
-    let per_test = |test: &&Test| -> Vec<(&Model, &Arm)> {
-        record
-            .models
-            .iter()
-            .filter_map(|m| {
-                let mine = |a: &&Arm| a.subject.model == m.id && a.test == **test && a.accuracy.is_some();
-                let arm = record.arms.iter().filter(mine).max_by_key(|a| a.subject.engine == "tritmark")?;
-                Some((m, arm))
-            })
-            .collect()
+    // Kernels and threads of a layout give the same bits, so that one of them stands for all.
+    let per_test = |test: &Test| -> Vec<(usize, u64, &Arm)> {
+        let mut found: Vec<(usize, u64, &Arm)> = Vec::new();
+        for arm in record.arms.iter().filter(|a| a.test == *test && a.accuracy.is_some()) {
+            let Some(index) = record.models.iter().position(|m| m.id == arm.subject.model) else { continue };
+            let known = |f: &(usize, u64, &Arm)| {
+                let (a, b) = (&f.2.subject, &arm.subject);
+                (&a.model, &a.engine, &a.layout, &a.variant) == (&b.model, &b.engine, &b.layout, &b.variant)
+            };
+            if !found.iter().any(known)
+                && let Some(size) = subject_bytes(record, &record.models[index], arm)
+            {
+                found.push((index, size, arm));
+            }
+        }
+        found.sort_by_key(|f| (f.0, f.1));
+        found
     };
-    let models = tests.iter().map(per_test).max_by_key(Vec::len).filter(|m| m.len() > 1)?;
+    let sizes = |points: &[(usize, u64, &Arm)]| {
+        let mut sizes: Vec<u64> = points.iter().map(|p| p.1).collect();
+        sizes.dedup();
+        // Rather a text that a reference went over too, then the one with the most points.
+        (points.iter().any(|p| p.2.subject.layout.is_none()), sizes.len())
+    };
+    let (test, points) = tests.iter().map(|t| (*t, per_test(t))).max_by_key(|(_, p)| sizes(p))?;
+    if sizes(&points).1 < 2 {
+        return None;
+    }
     let mut series = Vec::new();
-    for (index, (model, arm)) in models.iter().enumerate() {
-        let a = arm.accuracy.as_ref()?;
-        let smallest = record
-            .proofs
-            .iter()
-            .filter(|p| p.model == model.id && p.failure.is_none())
-            .map(|p| p.bytes)
-            .min();
-        let size = smallest.unwrap_or(model.linear_params * 2);
+    for (index, model) in record.models.iter().enumerate() {
+        let mine: Vec<_> = points.iter().filter(|p| p.0 == index).collect();
+        let accuracies: Vec<_> = mine.iter().filter_map(|p| p.2.accuracy.as_ref()).collect();
+        let packed: Vec<_> = mine.iter().filter(|p| p.2.subject.layout.is_some()).collect();
+        // Layouts lie close together; the largest bears the name of all.
+        let label = |p: &(usize, u64, &Arm)| match &p.2.subject.layout {
+            None => format!("{} (f32)", p.2.subject.variant.as_deref().unwrap_or(&p.2.subject.engine)),
+            Some(layout) if packed.len() == 1 => layout.clone(),
+            Some(_) if packed.last().is_some_and(|last| last.2.subject == p.2.subject) => {
+                format!("{} layouts", packed.len())
+            }
+            Some(_) => String::new(),
+        };
         series.push(Series {
-            name: String::new(),
+            name: model.name.clone(),
             style: Some(index),
-            points: vec![(size as f64 / 1e6, a.ppl)],
-            intervals: vec![[a.ppl - 1.96 * a.ppl_stderr, a.ppl + 1.96 * a.ppl_stderr]],
-            labels: vec![format!("{} ({})", model.name, bytes(size))],
+            points: mine.iter().zip(&accuracies).map(|(p, a)| (p.1 as f64 / 1e6, a.ppl)).collect(),
+            intervals: accuracies
+                .iter()
+                .map(|a| [a.ppl - 1.96 * a.ppl_stderr, a.ppl + 1.96 * a.ppl_stderr])
+                .collect(),
+            labels: mine.iter().map(|p| label(p)).collect(),
             ..Series::default()
         });
     }
     let chart = Xy {
-        x: Axis {
-            label: "MB of the blocks' weights in the smallest layout; 16 bits a weight in full precision"
-                .into(),
-            log: true,
-            ..Axis::default()
-        },
-        y: Axis { label: "perplexity (lower is better)".into(), ..Axis::default() },
+        x: Axis { label: "MB of the blocks' weights".into(), log: true, ..Axis::default() },
+        y: Axis { label: "perplexity (lower is better)".into(), close: true, ..Axis::default() },
         series,
     };
-    let test = &models[0].1.test;
     let alt = format!(
-        "Scatter plot of {} models: size against perplexity; both stand in the tables above.",
-        models.len()
+        "Scatter plot of {} subjects: size against perplexity; both stand in the tables.",
+        points.len()
     );
     Some(Plot::new(
         format!("{prefix}size-perplexity"),
-        format!("Size against accuracy ({test})"),
-        "Whiskers: 95 % interval of the perplexity. Left is smaller, down is better.".into(),
+        format!("Accuracy against size ({test})"),
+        "Whiskers: 95 % interval of the perplexity over the text, which is common to all points of a model: \
+         see the table of divergences for differences between them. Left is smaller, down is better."
+            .into(),
         alt,
         &chart,
     ))
