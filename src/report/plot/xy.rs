@@ -162,7 +162,8 @@ impl Chart for Xy {
             if !series.guide {
                 points.iter().for_each(|&(px, py)| c.marker(px, py, 5.0, series.style.unwrap_or(1), ink));
             }
-            for (&(px, py), label) in points.iter().zip(&series.labels) {
+            let labelled = points.iter().zip(&series.labels).filter(|(_, label)| !label.is_empty());
+            for (&(px, py), label) in labelled {
                 place(c, &mut taken, px, py, label, [LEFT, right, top - 10.0, bottom]);
             }
         }
