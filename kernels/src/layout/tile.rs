@@ -44,6 +44,8 @@ impl Tile {
 }
 
 /// Rows, columns, and the tiles that bitnet.cpp publishes for this shape, for `tl1` and for `tl2`.
+///
+/// Not yet confirmed against its presets: a foreign file may need its tile named explicitly.
 pub const PUBLISHED: [(usize, usize, Tile, Tile); 10] = [
     // bitnet_b1_58-large
     (1536, 4096, Tile::new(256, 128, 32), Tile::new(256, 96, 32)),
