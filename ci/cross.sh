@@ -60,7 +60,7 @@ instructions() {
   local arch=$1 objdump=$2 program
   shift 2
   printf '\n== instructions of %s ==\n' "$arch"
-  program=$(cargo test --locked -p tritmark-kernels "$@" --test kernels --no-run 2>&1 | sed -n 's/.*(\(.*\))$/\1/p')
+  program=$(cargo test --locked -p tritmark-kernels "$@" --test kernels --no-run 2>&1 | sed -n 's|.*(\(target.*\))$|\1|p')
   ci/instructions.sh "$arch" "$objdump" "$program"
 }
 

@@ -17,7 +17,8 @@ AVX512::chunks                  vpmaddubsw  ymm
 AVX512VNNI::(gemv|tile)         vpdpbusd    zmm
 AVX512VNNI::chunks              vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
-lookup512::Words.*multiply      vpermw      zmm
+lookup512::Words.*::add         vpermw      zmm
+lookup512::Words.*add_with_dots vpermw      zmm
 fives::(gemv|tile)              vpdpbusd    zmm' ;;
 aarch64) table='
 NEON::(tile|chunks)             smlal2?

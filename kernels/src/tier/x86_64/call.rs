@@ -164,19 +164,21 @@ impl<'a> Call<'a> {
             // SAFETY: the tier is the caller's promise.
             unsafe { lookup.decode(at, strip, self.source.planes()) };
         }
-        let whole = self.tokens.start..self.tokens.end - self.tokens.len() % L::TOKENS;
+        let planes = self.source.planes();
+        let whole = self.tokens.start..self.tokens.end - self.tokens.len() % L::TILE;
         for first in whole.clone().step_by(L::TOKENS) {
-            for t in 0..L::TOKENS {
-                lookup.set_token(t, self.x.row(first + t));
+            let tokens = L::TOKENS.min(whole.end - first);
+            for t in 0..tokens {
+                lookup.set_token(t, self.x.row(first + t), planes);
             }
             // SAFETY: the tier is the caller's promise.
-            unsafe { lookup.multiply(self.source.planes()) };
+            unsafe { lookup.multiply(tokens, planes) };
             let mut sink = |t, row, sums: &[i32]| {
                 let len = sums.len().min(self.rows.len().saturating_sub(row));
                 sink(first + t, self.rows.start + row, &sums[..len]);
             };
             // SAFETY: the tier is the caller's promise.
-            unsafe { lookup.each_sum(&mut sink) };
+            unsafe { lookup.each_sum(tokens, &mut sink) };
         }
         self.tokens.start = whole.end;
         if !self.tokens.is_empty() {

@@ -2,8 +2,10 @@
 
 /// Multiplies a tile of tokens by rows that were decoded before; kept so that calls do not allocate.
 pub(super) trait Lookup: Default {
-    /// Tokens of a tile.
+    /// Tokens that are multiplied together at most.
     const TOKENS: usize;
+    /// Tokens that are multiplied at the cost of one.
+    const TILE: usize;
 
     /// Makes room for so many rows and columns.
     fn resize(&mut self, rows: usize, cols: usize);
@@ -15,19 +17,20 @@ pub(super) trait Lookup: Default {
     /// The CPU must have the implementing type's tier.
     unsafe fn decode(&mut self, at: usize, strip: &[u8], planes: [usize; 4]);
 
-    /// Takes the activations of token `t` of the tile: whole groups, zeros behind the last column.
-    fn set_token(&mut self, t: usize, x: &[i8]);
+    /// Takes the activations of token `t`: whole groups, zeros behind the last column; `planes` as for
+    /// all strips.
+    fn set_token(&mut self, t: usize, x: &[i8], planes: [usize; 4]);
 
-    /// Multiplies the tokens by the rows; `planes` as for all strips.
+    /// Multiplies the first `tokens` tokens by the rows; `planes` as for all strips.
     ///
     /// # Safety
     /// As for [`decode`](Self::decode).
-    unsafe fn multiply(&mut self, planes: [usize; 4]);
+    unsafe fn multiply(&mut self, tokens: usize, planes: [usize; 4]);
 
-    /// Hands out the sums in runs of consecutive rows: token, first row, sums. Runs may reach behind the
+    /// Hands out the sums of the first `tokens` tokens in runs of consecutive rows: token, first row, sums. Runs may reach behind the
     /// last row.
     ///
     /// # Safety
     /// As for [`decode`](Self::decode).
-    unsafe fn each_sum(&self, f: impl FnMut(usize, usize, &[i32]));
+    unsafe fn each_sum(&self, tokens: usize, f: impl FnMut(usize, usize, &[i32]));
 }

@@ -72,6 +72,7 @@ impl Default for Quads {
 
 impl Lookup for Quads {
     const TOKENS: usize = TOKENS;
+    const TILE: usize = TOKENS;
 
     fn resize(&mut self, rows: usize, cols: usize) {
         self.rows = rows.next_multiple_of(ROWS);
@@ -122,12 +123,12 @@ impl Lookup for Quads {
         }
     }
 
-    fn set_token(&mut self, t: usize, x: &[i8]) {
+    fn set_token(&mut self, t: usize, x: &[i8], _planes: [usize; 4]) {
         self.x[t * self.width..][..self.width].copy_from_slice(&x[..self.width]);
     }
 
     #[target_feature(enable = "avx2")]
-    unsafe fn each_sum(&self, mut f: impl FnMut(usize, usize, &[i32])) {
+    unsafe fn each_sum(&self, _tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
         for (i, rows) in self.wide.as_chunks::<ROWS>().0.iter().enumerate() {
             let mut tokens = [[0; ROWS]; TOKENS];
             for (r, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
@@ -151,7 +152,7 @@ impl Lookup for Quads {
     }
 
     #[target_feature(enable = "avx2")]
-    unsafe fn multiply(&mut self, planes: [usize; 4]) {
+    unsafe fn multiply(&mut self, _tokens: usize, planes: [usize; 4]) {
         self.wide.fill(Row::default());
         for chunk in 0..self.chunks {
             self.tabulate(chunk, planes);

@@ -1,182 +1,278 @@
-//! Many tokens by table lookup on AVX-512: faster than multiplying.
+//! Many tokens on AVX-512: part of the columns by table lookup, part by multiplying.
 //!
 //! The weights of a row at three columns are one of 27 combinations. So for each token and triple of
 //! columns the 27 possible sums are put into a register's worth of 16-bit entries, and `vpermw` looks
-//! the sums of 32 rows up at once. A lookup and an addition are two instructions for 96
-//! multiply-adds, and unlike multiplications they can use all four vector pipes.
+//! the sums of 32 rows up at once: a lookup and an addition for 96 multiply-adds, where `vpdpbusd`
+//! does 64. The two use partly different pipes, and a loop that does both at once passes what either
+//! can reach.
 //!
 //! ```text
-//! triple     columns k, k+32, k+64 with k = 96i + 4j + c; entry a + 3b + 9d for codes a, b, d
-//! word       16 bits of a row: three entry numbers of 5 bits, for triples of the same c
-//! pack       4 words (c = 0..4), 12 triples: three consecutive (i, j)
-//! block      6 packs, 72 triples: the tables of 8 tokens (37 KB) stay in the first-level cache
+//! block      16 columns of a tm2 strip: four planes of four columns, c = 0..4
+//! quad       four triples, one for each c: planes 0, 1, 2 of a block, or plane 3 of three blocks;
+//!            so three blocks are four quads
+//! word       16 bits of a row: the entry numbers a + 3b + 9d (codes a, b, d) of two triples of a quad
+//! unit       a quad and a block that is multiplied: 28 columns
+//! section    12 units: the tables of four tokens (12 KB) and the weights of 64 rows (15 KB) stay in
+//!            the first-level cache
 //! ```
 //!
-//! A sum of three products is at most 3 · 128 = 384, so 72 of them, at most 27648, fit 16 bits; after
-//! each block they are added to 32-bit sums. Weights are turned into words once a call
-//! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them.
+//! The first blocks of a strip are looked up, three in seven, and the others multiplied; up to six of
+//! these are left over. Without `vpdpbusd` all are looked up. A sum of three products is at most
+//! 3 · 128 = 384, so the 48 of a section, at most 18432, fit 16 bits; then they are added to 32-bit
+//! sums. Weights are decoded once a call ([`Lookup::decode`]), in the order in which
+//! [`Lookup::multiply`] reads them; rows are taken in chunks whose weights of a section stay in the
+//! second-level cache while all tokens pass.
 
 // Indices name registers and places in tables.
 #![allow(clippy::needless_range_loop)]
 
 use super::lookup::Lookup;
+use super::strip::prefetch;
 use crate::buffer::Buffer;
-use crate::layout::tm2::{GROUP_BYTES, ROWS};
+use crate::layout::tm2::{GROUP, ROWS};
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-/// Tokens whose sums are in registers at once.
-const TOKENS: usize = 8;
+/// Bytes of a register.
+const REG: usize = 64;
+/// Columns that the four planes of a block have each, and triples of a quad.
+const QUAD: usize = 4;
+/// Bytes of a block of a strip.
+const BLOCK: usize = QUAD * ROWS;
 /// Strips whose sums are in registers at once.
 const STRIPS: usize = 2;
-/// Bytes of a word of the rows of a strip.
-const WORD: usize = 2 * ROWS;
-/// Triples of a pack, and words.
-const PACK: usize = 12;
-const PACK_WORDS: usize = 4;
-/// Packs of a block.
-const BLOCK: usize = 6;
-/// Bytes of a table.
-const TABLE: usize = 64;
+/// Rows of these.
+const RUN: usize = STRIPS * ROWS;
+/// Tokens whose sums are in registers at once.
+const TILE: usize = 4;
+/// Units of a section.
+const SECTION: usize = 12;
+/// Registers of the sums of a run of rows, 16 to each.
+const REGS: usize = 2 * STRIPS;
+/// Activations of a block for a tile, four to each.
+const FOURS: usize = QUAD * TILE;
+/// Bytes of the words of a quad: two registers for each strip.
+const WORDS: usize = 2 * STRIPS * REG;
+/// Bytes of a multiplied block: that of each strip as it is.
+const CODES: usize = STRIPS * BLOCK;
+/// Bytes of weights of a section that stay in the second-level cache.
+const CHUNK: usize = 384 << 10;
 
-/// What a call needs; kept so that calls do not allocate.
-pub(super) struct Words {
-    /// `[block][pair of strips][word][strip of the pair][row]` 16-bit words.
-    words: Buffer,
-    /// Pairs of strips.
-    pairs: usize,
-    /// Packs of a row.
-    packs: usize,
-    /// Activations of the tokens, `[token][width]`, zeros behind the last column.
-    x: Vec<i16>,
-    width: usize,
-    /// `[triple of the block][token]`.
+/// Some units.
+#[derive(Clone)]
+struct Section {
+    units: Range<usize>,
+    /// Where its weights begin.
+    at: usize,
+    /// Bytes of its weights for one run of rows.
+    bytes: usize,
+}
+
+/// What a call needs; kept so that calls do not allocate. `DOTS`: whether to multiply too.
+pub(super) struct Words<const DOTS: bool> {
+    sections: Vec<Section>,
+    /// Blocks that are looked up, a multiple of three; they come first.
+    looked_up: usize,
+    /// `[section][run of rows][unit][words, codes]`, then the codes of the section's rest.
+    weights: Buffer,
+    /// Runs of rows.
+    runs: usize,
+    /// Activations of the looked-up columns, `[token][quad][triple][column of it]`.
+    triples: Vec<i16>,
+    /// Activations of the multiplied columns, `[tile][block][plane][token]`, four to an `i32`.
+    fours: Vec<i32>,
+    /// `[tile][unit of the section][triple][token]`.
     tables: Buffer,
-    /// `[pair of strips][token][row of the pair]`.
+    /// What sums start from, by token: codes are 1 greater than weights.
+    start: [i32; TOKENS],
+    /// `[tile][run of rows][token][row]`.
     sums: Vec<i32>,
 }
 
-impl Default for Words {
+/// Tokens that share a pass over the weights.
+const TOKENS: usize = 32;
+/// Tiles of these.
+const TILES: usize = TOKENS / TILE;
+/// Bytes of the tables of a unit.
+const TABLES: usize = QUAD * TILE * REG;
+
+impl<const DOTS: bool> Default for Words<DOTS> {
     fn default() -> Self {
         Self {
-            words: Buffer::new(0),
-            pairs: 0,
-            packs: 0,
-            x: Vec::new(),
-            width: 0,
-            tables: Buffer::new(BLOCK * PACK * TOKENS * TABLE),
+            sections: Vec::new(),
+            looked_up: 0,
+            weights: Buffer::new(0),
+            runs: 0,
+            triples: Vec::new(),
+            fours: Vec::new(),
+            tables: Buffer::new(TILES * SECTION * TABLES),
+            start: [0; TOKENS],
             sums: Vec::new(),
         }
     }
 }
 
-impl Lookup for Words {
+impl<const DOTS: bool> Words<DOTS> {
+    /// Bytes of a unit.
+    const UNIT: usize = WORDS + if DOTS { CODES } else { 0 };
+
+    /// Quads.
+    fn quads(&self) -> usize {
+        self.looked_up / 3 * 4
+    }
+
+    /// Where quad `i` takes its three planes from: block and bit plane.
+    fn planes_of(i: usize) -> [(usize, usize); 3] {
+        let first = i / 4 * 3;
+        match i % 4 {
+            3 => [(first, 3), (first + 1, 3), (first + 2, 3)],
+            q => [(first + q, 0), (first + q, 1), (first + q, 2)],
+        }
+    }
+}
+
+impl<const DOTS: bool> Lookup for Words<DOTS> {
     const TOKENS: usize = TOKENS;
+    const TILE: usize = TILE;
 
     fn resize(&mut self, rows: usize, cols: usize) {
-        self.pairs = rows.div_ceil(STRIPS * ROWS);
-        let triples = cols.div_ceil(96) * 32;
-        self.packs = triples.div_ceil(PACK);
-        let bytes = self.packs.div_ceil(BLOCK) * BLOCK * PACK_WORDS * self.pairs * STRIPS * WORD;
-        if bytes > self.words.len() {
-            self.words = Buffer::new(bytes);
+        let blocks = cols.div_ceil(GROUP) * (GROUP / 16);
+        self.looked_up = 3 * blocks.div_ceil(if DOTS { 7 } else { 3 });
+        self.runs = rows.div_ceil(RUN);
+        let quads = self.quads();
+        let count = quads.div_ceil(SECTION);
+        self.sections.clear();
+        let mut at = 0;
+        for i in 0..count {
+            let units = i * quads / count..(i + 1) * quads / count;
+            let bytes = units.len() * Self::UNIT;
+            self.sections.push(Section { units, at, bytes });
+            at += self.runs * bytes;
         }
-        // The last pack may reach into the next 96 columns.
-        self.width = (cols.div_ceil(96) + 1) * 96;
-        self.x.clear();
-        self.x.resize(TOKENS * self.width, 0);
-        self.sums.resize(TOKENS * self.pairs * STRIPS * ROWS, 0);
+        if at > self.weights.len() {
+            self.weights = Buffer::new(at);
+        }
+        self.triples.resize(TOKENS * quads * QUAD * 3, 0);
+        self.fours.resize(if DOTS { TOKENS * quads * QUAD } else { 0 }, 0);
+        self.sums.resize(self.runs * TOKENS * RUN, 0);
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn decode(&mut self, at: usize, strip: &[u8], planes: [usize; 4]) {
-        let even: [i16; 32] = std::array::from_fn(|i| 2 * i as i16);
-        // SAFETY: the array is the 64 bytes of a register.
-        let even = unsafe { _mm512_loadu_si512(even.as_ptr().cast()) };
-        let odd = _mm512_or_si512(even, _mm512_set1_epi16(1));
-        let low = _mm512_set1_epi16(0xff);
-        for pack in 0..self.packs {
-            // Of 16 rows each: words of c = 0, 2 and of c = 1, 3, side by side.
-            let mut words = [[_mm512_setzero_si512(); 2]; 2];
-            for half in 0..2 {
-                for q in (0..3).rev() {
-                    let e = entries(strip, 3 * pack + q, half, planes);
-                    for (word, e) in
-                        words[half].iter_mut().zip([_mm512_and_si512(e, low), _mm512_srli_epi16::<8>(e)])
-                    {
-                        *word = _mm512_or_si512(_mm512_slli_epi16::<5>(*word), e);
+    unsafe fn decode(&mut self, at: usize, strip: &[u8], _planes: [usize; 4]) {
+        let (run, s) = (at / STRIPS, at % STRIPS);
+        // Half a block (16 rows); weights behind the last column are zero.
+        let half = |block: usize, h: usize| match strip.get(block * BLOCK + h * REG..) {
+            Some(bytes) if !bytes.is_empty() => {
+                let bytes = bytes.first_chunk::<REG>().expect("whole blocks");
+                // SAFETY: the array is the 64 bytes of a register.
+                unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+            }
+            _ => _mm512_set1_epi8(0x55),
+        };
+        let code = |bytes| _mm512_and_si512(bytes, _mm512_set1_epi8(3));
+        let looked_up = self.looked_up;
+        for section in &self.sections {
+            let units = &mut self.weights.bytes_mut()[section.at + run * section.bytes..][..section.bytes];
+            let put = |out: &mut [u8], place: usize, v| {
+                let out = out[place * REG..].first_chunk_mut::<REG>().expect("inside the unit");
+                // SAFETY: the array is the 64 bytes of a register.
+                unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) };
+            };
+            for (i, unit) in section.units.clone().zip(units.chunks_exact_mut(Self::UNIT)) {
+                let [low, high] = [0, 1].map(|h| {
+                    let [a, b, d] = match i % 4 {
+                        3 => [0, 1, 2].map(|n| code(_mm512_srli_epi16::<6>(half(i / 4 * 3 + n, h)))),
+                        n => {
+                            let bytes = half(i / 4 * 3 + n, h);
+                            [bytes, _mm512_srli_epi16::<2>(bytes), _mm512_srli_epi16::<4>(bytes)].map(code)
+                        }
+                    };
+                    let b = _mm512_add_epi8(b, _mm512_slli_epi16::<1>(b));
+                    let d = _mm512_add_epi8(d, _mm512_slli_epi16::<3>(d));
+                    _mm512_add_epi8(a, _mm512_add_epi8(b, d))
+                });
+                // The four entry numbers of a row are 32 bits; a register takes two of them of all
+                // rows, those of the first half in the even words.
+                const ODD: u32 = 0xaaaa_aaaa;
+                put(unit, s, _mm512_mask_blend_epi16(ODD, low, _mm512_slli_epi32::<16>(high)));
+                put(unit, STRIPS + s, _mm512_mask_blend_epi16(ODD, _mm512_srli_epi32::<16>(low), high));
+                if DOTS {
+                    let codes = &mut unit[WORDS + s * BLOCK..][..BLOCK];
+                    match strip.get((looked_up + i) * BLOCK..) {
+                        Some(block) if !block.is_empty() => codes.copy_from_slice(&block[..BLOCK]),
+                        // Codes of zero add nothing.
+                        _ => codes.fill(0),
                     }
                 }
             }
-            let word = ((pack / BLOCK * self.pairs + at / STRIPS) * BLOCK + pack % BLOCK) * PACK_WORDS;
-            for c in 0..PACK_WORDS {
-                let lanes = if c < 2 { even } else { odd };
-                let rows = _mm512_permutex2var_epi16(words[0][c % 2], lanes, words[1][c % 2]);
-                let place = ((word + c) * STRIPS + at % STRIPS) * WORD;
-                let out = &mut self.words.bytes_mut()[place..][..WORD];
-                // SAFETY: the slice is the 64 bytes of a register.
-                unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), rows) };
+        }
+    }
+
+    fn set_token(&mut self, t: usize, x: &[i8], planes: [usize; 4]) {
+        // The four columns of a plane of a block.
+        let four = |block: usize, p: usize| -> [i8; QUAD] {
+            let at = block / 8 * GROUP + planes[p] + block % 8 * QUAD;
+            x.get(at..).and_then(|x| x.first_chunk().copied()).unwrap_or_default()
+        };
+        let quads = self.quads();
+        let triples = self.triples[t * quads * QUAD * 3..].as_chunks_mut::<{ QUAD * 3 }>().0;
+        for (i, out) in triples.iter_mut().enumerate().take(quads) {
+            let x = Self::planes_of(i).map(|(block, p)| four(block, p));
+            for (c, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
+                *out = x.map(|x| i16::from(x[c]));
+            }
+        }
+        let mut sum = 0;
+        let tile = self.fours.as_chunks_mut::<FOURS>().0.iter_mut().skip(t / TILE * quads).take(quads);
+        for (i, out) in tile.enumerate() {
+            for p in 0..QUAD {
+                let x = four(self.looked_up + i, p);
+                sum += x.iter().map(|&x| i32::from(x)).sum::<i32>();
+                out[p * TILE + t % TILE] = i32::from_le_bytes(x.map(|x| x as u8));
+            }
+        }
+        self.start[t] = -sum;
+    }
+
+    unsafe fn each_sum(&self, tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
+        for (i, sums) in self.sums.chunks_exact(RUN).enumerate() {
+            let (tile, run, t) = (i / TILE / self.runs, i / TILE % self.runs, i % TILE);
+            if tile * TILE + t < tokens {
+                f(tile * TILE + t, run * RUN, sums);
             }
         }
     }
 
-    fn set_token(&mut self, t: usize, x: &[i8]) {
-        let len = x.len().min(self.width);
-        for (out, &x) in self.x[t * self.width..][..len].iter_mut().zip(x) {
-            *out = i16::from(x);
-        }
-    }
-
-    unsafe fn each_sum(&self, mut f: impl FnMut(usize, usize, &[i32])) {
-        for (i, run) in self.sums.chunks_exact(STRIPS * ROWS).enumerate() {
-            f(i % TOKENS, i / TOKENS * STRIPS * ROWS, run);
-        }
-    }
-
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn multiply(&mut self, _planes: [usize; 4]) {
-        self.sums.fill(0);
-        for (block, first) in (0..self.packs).step_by(BLOCK).enumerate() {
-            let packs = BLOCK.min(self.packs - first);
-            self.tabulate(first, packs);
-            for pair in 0..self.pairs {
-                self.look_up(block, packs, pair);
+    unsafe fn multiply(&mut self, tokens: usize, _planes: [usize; 4]) {
+        let tiles = tokens.div_ceil(TILE);
+        for (i, sums) in self.sums.chunks_exact_mut(RUN).take(tiles * TILE * self.runs).enumerate() {
+            sums.fill(self.start[i / TILE / self.runs * TILE + i % TILE]);
+        }
+        for s in 0..self.sections.len() {
+            let section = self.sections[s].clone();
+            self.tabulate(&section, tiles);
+            let chunk = (CHUNK / section.bytes.max(1)).max(1);
+            for first in (0..self.runs).step_by(chunk) {
+                for tile in 0..tiles {
+                    for run in first..self.runs.min(first + chunk) {
+                        if DOTS {
+                            // SAFETY: the caller vouches for the tier.
+                            unsafe { self.add_with_dots(&section, run, tile) };
+                        } else {
+                            self.add(&section, run, tile);
+                        }
+                    }
+                }
             }
         }
     }
 }
 
-/// Entry numbers a + 3b + 9d of triple `n` = (i, j), for 16 rows and four c.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn entries(strip: &[u8], n: usize, half: usize, planes: [usize; 4]) -> __m512i {
-    let (i, j) = (n / 8, n % 8);
-    let a = codes(strip, 3 * i, j, half, planes);
-    let b = codes(strip, 3 * i + 1, j, half, planes);
-    let d = codes(strip, 3 * i + 2, j, half, planes);
-    let b = _mm512_add_epi8(b, _mm512_slli_epi16::<1>(b));
-    let d = _mm512_add_epi8(d, _mm512_slli_epi16::<3>(d));
-    _mm512_add_epi8(a, _mm512_add_epi8(b, d))
-}
-
-/// Codes of 16 rows and four c, in plane `s` of block `j`; behind the last plane stand zero weights.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn codes(strip: &[u8], s: usize, j: usize, half: usize, planes: [usize; 4]) -> __m512i {
-    let at = s / 4 * GROUP_BYTES + j * 4 * ROWS + 64 * half;
-    let Some(bytes) = strip.get(at..).and_then(|s| s.first_chunk::<64>()) else {
-        return _mm512_set1_epi8(1);
-    };
-    let shift = planes[s % 4] / 32 * 2;
-    // SAFETY: the array is the 64 bytes of a register.
-    let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
-    let shifted = _mm512_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32));
-    _mm512_and_si512(shifted, _mm512_set1_epi8(3))
-}
-
-impl Words {
-    /// Fills the tables of some packs.
+impl<const DOTS: bool> Words<DOTS> {
+    /// Fills the tables of a section for some tiles.
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn tabulate(&mut self, first: usize, packs: usize) {
+    fn tabulate(&mut self, section: &Section, tiles: usize) {
         // Weights that an entry stands for.
         const DIGITS: [[i16; 32]; 3] = {
             let mut digits = [[0; 32]; 3];
@@ -191,71 +287,257 @@ impl Words {
         };
         // SAFETY: an array of 32 `i16` is the 64 bytes of a register.
         let digits = DIGITS.map(|d| unsafe { _mm512_loadu_si512(d.as_ptr().cast()) });
-        let tables = self.tables.bytes_mut();
-        for pack in 0..packs {
-            for q in 0..3 {
-                let n = 3 * (first + pack) + q;
-                let k = n / 8 * 96 + n % 8 * 4;
-                for t in 0..TOKENS {
-                    let x: &[i16; 68] = self.x[t * self.width + k..].first_chunk().expect("width has room");
-                    for c in 0..PACK_WORDS {
-                        let place = ((pack * PACK_WORDS + c) * 3 + q) * TOKENS + t;
-                        let table = &mut tables[place * TABLE..][..TABLE];
-                        let product =
-                            |i: usize| _mm512_mullo_epi16(digits[i], _mm512_set1_epi16(x[32 * i + c]));
-                        let sums = _mm512_add_epi16(_mm512_add_epi16(product(0), product(1)), product(2));
-                        // SAFETY: the slice is the 64 bytes of a register.
-                        unsafe { _mm512_storeu_si512(table.as_mut_ptr().cast(), sums) };
-                    }
-                }
+        let quads = self.quads();
+        let units = section.units.len();
+        for t in 0..tiles * TILE {
+            let x = &self.triples[(t * quads + section.units.start) * QUAD * 3..][..units * QUAD * 3];
+            let tables = &mut self.tables.bytes_mut()[t / TILE * SECTION * TABLES..][..units * TABLES];
+            for (x, tables) in x.as_chunks::<3>().0.iter().zip(tables.as_chunks_mut::<{ TILE * REG }>().0) {
+                let product = |i: usize| _mm512_mullo_epi16(digits[i], _mm512_set1_epi16(x[i]));
+                let sums = _mm512_add_epi16(_mm512_add_epi16(product(0), product(1)), product(2));
+                let table = tables[t % TILE * REG..].first_chunk_mut::<REG>().expect("one for each token");
+                // SAFETY: the array is the 64 bytes of a register.
+                unsafe { _mm512_storeu_si512(table.as_mut_ptr().cast(), sums) };
             }
         }
     }
 
-    /// Adds the looked-up sums of a block to those of a pair of strips.
+    /// Adds the sums of a section to those of a run of rows for a tile of tokens, by lookup alone.
+    // A function of its own, so that its machine code can be checked.
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn look_up(&mut self, block: usize, packs: usize, pair: usize) {
-        let words = packs * PACK_WORDS;
-        let at = (block * self.pairs + pair) * BLOCK * PACK_WORDS * STRIPS * WORD;
-        let indices = &self.words.bytes()[at..][..words * STRIPS * WORD];
-        let tables = &self.tables.bytes()[..words * 3 * TOKENS * TABLE];
-        let mut acc = [[_mm512_setzero_si512(); STRIPS]; TOKENS];
-        let (indices, tables) = (indices.as_ptr(), tables.as_ptr());
-        for word in 0..words {
-            // SAFETY: both slices are as long as the loops run, see above.
-            unsafe {
-                let index = indices.add(word * STRIPS * WORD);
-                let mut index: [_; STRIPS] =
-                    std::array::from_fn(|s| _mm512_loadu_si512(index.add(s * WORD).cast()));
-                for q in 0..3 {
-                    for t in 0..TOKENS {
-                        let table =
-                            _mm512_loadu_si512(tables.add(((word * 3 + q) * TOKENS + t) * TABLE).cast());
+    fn add(&mut self, section: &Section, run: usize, tile: usize) {
+        let Parts { units, tables, sums, .. } = self.parts(section, run, tile);
+        let mut narrow = [[_mm512_setzero_si512(); STRIPS]; TILE];
+        for (unit, tables) in units.chunks_exact(Self::UNIT).zip(tables.chunks_exact(TABLES)) {
+            for c in 0..QUAD {
+                // SAFETY: a unit's words and tables are whole registers, as many as are counted here.
+                unsafe {
+                    let index: [_; STRIPS] = std::array::from_fn(|s| {
+                        let words = _mm512_loadu_si512(unit.as_ptr().add((c / 2 * STRIPS + s) * REG).cast());
+                        // The upper bits of an index do not count.
+                        if c % 2 == 0 { words } else { _mm512_srli_epi16::<8>(words) }
+                    });
+                    for t in 0..TILE {
+                        let table = _mm512_loadu_si512(tables.as_ptr().add((c * TILE + t) * REG).cast());
                         for s in 0..STRIPS {
-                            // The upper bits of an index do not count.
-                            acc[t][s] =
-                                _mm512_add_epi16(acc[t][s], _mm512_permutexvar_epi16(index[s], table));
+                            let sum = _mm512_permutexvar_epi16(index[s], table);
+                            narrow[t][s] = _mm512_add_epi16(narrow[t][s], sum);
                         }
                     }
-                    index = index.map(|i| _mm512_srli_epi16::<5>(i));
                 }
             }
         }
-        for t in 0..TOKENS {
-            let sums = &mut self.sums[(pair * TOKENS + t) * STRIPS * ROWS..][..STRIPS * ROWS];
-            for s in 0..STRIPS {
-                let low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(acc[t][s]));
-                let high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64::<1>(acc[t][s]));
-                for (half, wide) in [low, high].into_iter().enumerate() {
-                    let sums: &mut [i32; 16] =
-                        sums[s * ROWS + half * 16..].first_chunk_mut().expect("in range");
-                    // SAFETY: the array is the 64 bytes of a register.
-                    unsafe {
-                        let old = _mm512_loadu_si512(sums.as_ptr().cast());
-                        _mm512_storeu_si512(sums.as_mut_ptr().cast(), _mm512_add_epi32(old, wide));
-                    }
+        add_to(sums, &narrow, &[[_mm512_setzero_si512(); REGS]; TILE]);
+    }
+
+    /// As [`add`](Self::add), by lookup and multiplying.
+    ///
+    /// Codes are multiplied where they stand in their bytes, the highest plane first; after each plane
+    /// the sums, which it made 4 times too large, are divided. So nothing is shifted in the loop. The
+    /// largest sum is below 12 units · 4 columns · 128 · 2 · (64 + 16 + 4 + 1) < 2^21.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn add_with_dots(&mut self, section: &Section, run: usize, tile: usize) {
+        let Parts { units, tables, fours, sums } = self.parts(section, run, tile);
+        let mut narrow = [[_mm512_setzero_si512(); STRIPS]; TILE];
+        let mut wide = [[_mm512_setzero_si512(); REGS]; TILE];
+        for c in (0..QUAD).rev() {
+            let mask: u32 = 0x0303_0303 << (2 * c);
+            // Words hold two entry numbers, and the upper bits of an index do not count: from the second
+            // byte on, a register of words begins with the second ones.
+            let words = c / 2 * STRIPS * REG + c % 2;
+            let units = units.chunks_exact(Self::UNIT);
+            let tables = tables.as_chunks::<TABLES>().0;
+            let fours = fours.as_chunks::<FOURS>().0;
+            for ((unit, tables), x) in units.zip(tables).zip(fours) {
+                // The weights of the next run of rows.
+                if c % 2 == 1 {
+                    let next = unit.as_ptr().wrapping_add(section.bytes + c / 2 * WORDS);
+                    (0..WORDS).step_by(REG).for_each(|line| prefetch(next.wrapping_add(line)));
+                }
+                // SAFETY: in a unit the words of this triple end a register before the codes, which are
+                // four registers; tables and activations of a triple are those of a tile.
+                unsafe {
+                    quarter_unit(
+                        unit.as_ptr().add(words),
+                        unit.as_ptr().add(WORDS),
+                        &mask,
+                        tables.as_ptr().add(c * TILE * REG),
+                        x.as_ptr().add(c * TILE),
+                        &mut narrow,
+                        &mut wide,
+                    );
+                }
+            }
+            if c > 0 {
+                for v in wide.as_flattened_mut() {
+                    *v = _mm512_srai_epi32::<2>(*v);
                 }
             }
         }
+        add_to(sums, &narrow, &wide);
+    }
+
+    /// What the sums of a section, a run of rows and a tile are made of.
+    fn parts(&mut self, section: &Section, run: usize, tile: usize) -> Parts<'_> {
+        let count = section.units.len();
+        let fours = if DOTS {
+            &self.fours[(tile * self.quads() + section.units.start) * FOURS..][..count * FOURS]
+        } else {
+            &[]
+        };
+        let sums = &mut self.sums[(tile * self.runs + run) * TILE * RUN..];
+        Parts {
+            units: &self.weights.bytes()[section.at + run * section.bytes..][..section.bytes],
+            tables: &self.tables.bytes()[tile * SECTION * TABLES..][..count * TABLES],
+            fours,
+            sums: sums.as_chunks_mut().0.first_chunk_mut().expect("a tile"),
+        }
+    }
+}
+
+/// See [`Words::parts`].
+struct Parts<'a> {
+    units: &'a [u8],
+    tables: &'a [u8],
+    fours: &'a [i32],
+    /// Of each token, in registers of 16 rows.
+    sums: &'a mut [[i32; 16]; TILE * REGS],
+}
+
+/// Adds the sums of a tile to `sums`: 16-bit words, of which the even ones are the rows of a strip's
+/// first half and the odd ones those of the second, and 32-bit ones.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_to(
+    sums: &mut [[i32; 16]; TILE * REGS],
+    narrow: &[[__m512i; STRIPS]; TILE],
+    wide: &[[__m512i; REGS]; TILE],
+) {
+    for t in 0..TILE {
+        for v in 0..REGS {
+            let words = narrow[t][v / 2];
+            let words = if v % 2 == 0 { _mm512_slli_epi32::<16>(words) } else { words };
+            let sum = _mm512_add_epi32(wide[t][v], _mm512_srai_epi32::<16>(words));
+            let at = &mut sums[t * REGS + v];
+            // SAFETY: the array is the 64 bytes of a register.
+            unsafe {
+                let sum = _mm512_add_epi32(_mm512_loadu_si512(at.as_ptr().cast()), sum);
+                _mm512_storeu_si512(at.as_mut_ptr().cast(), sum);
+            }
+        }
+    }
+}
+
+/// Adds a triple and a plane of a unit to the sums of a tile. In assembly, because the sums and their
+/// operands take all 32 registers, and the order of the instructions is what feeds all pipes.
+///
+/// # Safety
+/// The CPU must have AVX-512 with BW and VNNI; `words` must be valid for two registers, `codes` and
+/// `tables` for four, and `x` for four `i32`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn quarter_unit(
+    words: *const u8,
+    codes: *const u8,
+    mask: &u32,
+    tables: *const u8,
+    x: *const i32,
+    narrow: &mut [[__m512i; STRIPS]; TILE],
+    wide: &mut [[__m512i; REGS]; TILE],
+) {
+    // A token: its number and its sums.
+    macro_rules! token {
+        ($t:literal, $n0:literal, $n1:literal, $w0:literal, $w1:literal, $w2:literal, $w3:literal) => {
+            concat!(
+                "vmovdqu64 {a}, [{tables} + 64*",
+                $t,
+                "]\n",
+                "vpermw {b}, {i0}, {a}\n",
+                "vpaddw {",
+                $n0,
+                "}, {",
+                $n0,
+                "}, {b}\n",
+                "vpermw {a}, {i1}, {a}\n",
+                "vpbroadcastd {b}, [{x} + 4*",
+                $t,
+                "]\n",
+                "vpdpbusd {",
+                $w0,
+                "}, {c0}, {b}\n",
+                "vpdpbusd {",
+                $w1,
+                "}, {c1}, {b}\n",
+                "vpaddw {",
+                $n1,
+                "}, {",
+                $n1,
+                "}, {a}\n",
+                "vpdpbusd {",
+                $w2,
+                "}, {c2}, {b}\n",
+                "vpdpbusd {",
+                $w3,
+                "}, {c3}, {b}\n",
+            )
+        };
+    }
+    let [[n00, n01], [n10, n11], [n20, n21], [n30, n31]] = narrow;
+    let [[w00, w01, w02, w03], [w10, w11, w12, w13], [w20, w21, w22, w23], [w30, w31, w32, w33]] = wide;
+    // SAFETY: instructions and pointers are the caller's promise; the code only reads what they point
+    // to, and changes no register but those named.
+    unsafe {
+        std::arch::asm!(
+            "vmovdqu64 {i0}, [{words}]",
+            "vmovdqu64 {i1}, [{words} + 64]",
+            "vpbroadcastd {b}, [{mask}]",
+            "vpandd {c0}, {b}, [{codes}]",
+            "vpandd {c1}, {b}, [{codes} + 64]",
+            "vpandd {c2}, {b}, [{codes} + 128]",
+            "vpandd {c3}, {b}, [{codes} + 192]",
+            token!(0, "n00", "n01", "w00", "w01", "w02", "w03"),
+            token!(1, "n10", "n11", "w10", "w11", "w12", "w13"),
+            token!(2, "n20", "n21", "w20", "w21", "w22", "w23"),
+            token!(3, "n30", "n31", "w30", "w31", "w32", "w33"),
+            words = in(reg) words,
+            codes = in(reg) codes,
+            mask = in(reg) mask,
+            tables = in(reg) tables,
+            x = in(reg) x,
+            i0 = out(zmm_reg) _,
+            i1 = out(zmm_reg) _,
+            c0 = out(zmm_reg) _,
+            c1 = out(zmm_reg) _,
+            c2 = out(zmm_reg) _,
+            c3 = out(zmm_reg) _,
+            a = out(zmm_reg) _,
+            b = out(zmm_reg) _,
+            n00 = inout(zmm_reg) *n00,
+            n01 = inout(zmm_reg) *n01,
+            n10 = inout(zmm_reg) *n10,
+            n11 = inout(zmm_reg) *n11,
+            n20 = inout(zmm_reg) *n20,
+            n21 = inout(zmm_reg) *n21,
+            n30 = inout(zmm_reg) *n30,
+            n31 = inout(zmm_reg) *n31,
+            w00 = inout(zmm_reg) *w00,
+            w01 = inout(zmm_reg) *w01,
+            w02 = inout(zmm_reg) *w02,
+            w03 = inout(zmm_reg) *w03,
+            w10 = inout(zmm_reg) *w10,
+            w11 = inout(zmm_reg) *w11,
+            w12 = inout(zmm_reg) *w12,
+            w13 = inout(zmm_reg) *w13,
+            w20 = inout(zmm_reg) *w20,
+            w21 = inout(zmm_reg) *w21,
+            w22 = inout(zmm_reg) *w22,
+            w23 = inout(zmm_reg) *w23,
+            w30 = inout(zmm_reg) *w30,
+            w31 = inout(zmm_reg) *w31,
+            w32 = inout(zmm_reg) *w32,
+            w33 = inout(zmm_reg) *w33,
+            options(nostack, readonly, preserves_flags),
+        );
     }
 }

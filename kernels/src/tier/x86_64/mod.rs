@@ -128,7 +128,7 @@ ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 
 ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (16, 256), tm1_6::to_tm2);
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi", Vnni512, 2, Vnni256, 2,
-    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (96, 1024), fives::to_tm2
+    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (64, 1024), fives::to_tm2
 );
 
 /// All tiers, lowest first.
@@ -211,7 +211,7 @@ impl Kernel for X86 {
         let way = self.way(weights, tokens.len(), rows.len());
         // SAFETY: `boxed` has seen the tier.
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
-        SCRATCH.with_borrow_mut(|Scratch { space, padded, quads, words }| match way {
+        SCRATCH.with_borrow_mut(|Scratch { space, padded, quads, words, mixed }| match way {
             Way::Chunks(chunks) => call.by_chunks(chunks, sink),
             // SAFETY: `boxed` has seen the tier; only that of AVX-512 VNNI goes this way.
             Way::Fives => unsafe { call.by_fives(padded, sink) },
@@ -220,6 +220,8 @@ impl Kernel for X86 {
             Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
             // SAFETY: as above; a tier below AVX-512 does not go this way.
             Way::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
+            // SAFETY: as above; only that of AVX-512 VNNI goes this way.
+            Way::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
         })
     }
 }
@@ -231,6 +233,7 @@ enum Way {
     Strips,
     Lookup256,
     Lookup512,
+    Mixed,
 }
 
 impl X86 {
@@ -238,7 +241,11 @@ impl X86 {
     fn way(&self, weights: &Packed, tokens: usize, rows: usize) -> Way {
         let (least_tokens, least_rows) = self.ops.lookup_from;
         if tokens >= least_tokens && rows >= least_rows {
-            return if self.ops.tier < Tier::Avx512 { Way::Lookup256 } else { Way::Lookup512 };
+            return match self.ops.tier {
+                Tier::Avx512Vnni => Way::Mixed,
+                Tier::Avx512 => Way::Lookup512,
+                _ => Way::Lookup256,
+            };
         }
         match Source::of(weights) {
             Source::Chunks(chunks) if tokens == 1 => Way::Chunks(chunks),
@@ -255,7 +262,8 @@ struct Scratch {
     /// Tokens with more zeros behind the last column.
     padded: Vec<i8>,
     quads: lookup256::Quads,
-    words: lookup512::Words,
+    words: lookup512::Words<false>,
+    mixed: lookup512::Words<true>,
 }
 
 thread_local! {
