@@ -92,18 +92,28 @@ impl Lookup for Quads {
     unsafe fn decode(&mut self, at: usize, strip: &[u8], _planes: [usize; 4]) {
         let rows = self.rows;
         let offsets = self.offsets.bytes_mut();
+        // What two 2-bit codes add to an entry number, for each nibble.
+        const LOW: [u8; 16] = {
+            let mut low = [0; 16];
+            let mut nibble = 0;
+            while nibble < 16 {
+                low[nibble] = (nibble % 4 + 3 * (nibble / 4)) as u8;
+                nibble += 1;
+            }
+            low
+        };
+        // SAFETY: the array is the 16 bytes of a register.
+        let load = |bytes: &[u8; 16]| unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+        let (low, high) = (load(&LOW), load(&LOW.map(|n| 9 * n)));
+        let nibble = |v| _mm_and_si128(v, _mm_set1_epi8(15));
         // Entry numbers of four quads of four rows, as offsets.
         let entries = |bytes: &[u8; 16]| {
-            // SAFETY: the array is the 16 bytes of a register.
-            let bytes = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
-            let code = |shifted| _mm256_and_si256(shifted, _mm256_set1_epi16(3));
-            let times = |v, n| _mm256_mullo_epi16(v, _mm256_set1_epi16(n * ENTRY as i16));
-            let low = _mm256_add_epi16(times(code(bytes), 1), times(code(_mm256_srli_epi16::<2>(bytes)), 3));
-            let high = _mm256_add_epi16(
-                times(code(_mm256_srli_epi16::<4>(bytes)), 9),
-                times(code(_mm256_srli_epi16::<6>(bytes)), 27),
+            let bytes = load(bytes);
+            let entries = _mm_add_epi8(
+                _mm_shuffle_epi8(low, nibble(bytes)),
+                _mm_shuffle_epi8(high, nibble(_mm_srli_epi16::<4>(bytes))),
             );
-            _mm256_add_epi16(low, high)
+            _mm256_slli_epi16::<{ ENTRY.ilog2() as i32 }>(_mm256_cvtepu8_epi16(entries))
         };
         for (chunk, blocks) in strip.chunks_exact(2 * 4 * ROWS).enumerate() {
             let (first, second) = blocks.split_at(4 * ROWS);
