@@ -1,10 +1,7 @@
-//! Memory for vectors: 64-byte aligned, zeroed, readable past the end, in huge pages where large.
+//! Memory for vectors: 64-byte aligned, zeroed, in huge pages where large.
 
 use memmap2::MmapMut;
 use std::fmt;
-
-/// Bytes that may be read after the end of a [`Buffer`]; they are zero.
-pub const OVERRUN: usize = 64;
 
 /// Size from which a buffer is mapped from the system with huge pages asked for.
 const MAP_FROM: usize = 1 << 20;
@@ -16,8 +13,7 @@ const HUGE_PAGE: usize = 1 << 21;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// A zeroed run of bytes at a multiple of 64, with [`OVERRUN`] readable zero bytes behind it, so that
-/// vector loads need no tail.
+/// A zeroed run of bytes at a multiple of 64.
 pub struct Buffer {
     store: Store,
     len: usize,
@@ -38,9 +34,9 @@ impl Buffer {
     /// If memory is exhausted.
     pub fn new(len: usize) -> Self {
         let store = if len < MAP_FROM {
-            Store::Lines(vec![Line([0; 64]); (len + OVERRUN).div_ceil(64)])
+            Store::Lines(vec![Line([0; 64]); len.div_ceil(64)])
         } else {
-            let map = MmapMut::map_anon(len + OVERRUN + HUGE_PAGE).expect("memory for packed weights");
+            let map = MmapMut::map_anon(len + HUGE_PAGE).expect("memory for packed weights");
             // Only a wish: without huge pages everything still works.
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
@@ -50,7 +46,7 @@ impl Buffer {
         Self { store, len }
     }
 
-    /// Number of bytes, without the overrun.
+    /// Number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -60,9 +56,9 @@ impl Buffer {
         self.len == 0
     }
 
-    /// The bytes and the [`OVERRUN`] behind them.
-    pub fn padded(&self) -> &[u8] {
-        let len = self.len + OVERRUN;
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        let len = self.len;
         match &self.store {
             // SAFETY: a `Line` is 64 initialised bytes without padding, so the vector's elements are
             // that many bytes in a row; slicing checks the length.
@@ -73,16 +69,11 @@ impl Buffer {
         }
     }
 
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.padded()[..self.len]
-    }
-
     /// The bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let len = self.len;
         match &mut self.store {
-            // SAFETY: as in `padded`; the borrow of `self` is exclusive.
+            // SAFETY: as in `bytes`; the borrow of `self` is exclusive.
             Store::Lines(lines) => unsafe {
                 let size = size_of_val(&lines[..]);
                 &mut std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<u8>(), size)[..len]
@@ -115,14 +106,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn aligned_zeroed_and_padded_at_every_size() {
+    fn aligned_and_zeroed_at_every_size() {
         for len in [0, 1, 63, 64, 65, 1000, MAP_FROM - 1, MAP_FROM, MAP_FROM + 1] {
             let mut buffer = Buffer::new(len);
-            assert!(buffer.padded().as_ptr().addr().is_multiple_of(64), "{len}");
-            assert!(buffer.padded().iter().all(|&b| b == 0));
+            assert!(buffer.bytes().as_ptr().addr().is_multiple_of(64), "{len}");
+            assert!(buffer.bytes().iter().all(|&b| b == 0));
             assert_eq!((buffer.len(), buffer.bytes().len()), (len, len));
             buffer.bytes_mut().fill(7);
-            assert!(buffer.padded()[len..].iter().all(|&b| b == 0));
             assert!(buffer.bytes().iter().all(|&b| b == 7));
         }
     }

@@ -89,7 +89,7 @@ pub fn check_call(
 /// A packed ternary matrix in memory; its bytes are proven by construction (only packing makes one,
 /// or a checked read), so kernels need not look for impossible codes.
 ///
-/// The bytes are 64-byte aligned and followed by [`OVERRUN`](crate::buffer::OVERRUN) readable zeros.
+/// The bytes are 64-byte aligned.
 #[derive(Debug)]
 pub struct Packed {
     layout: &'static dyn Layout,
@@ -144,11 +144,6 @@ impl Packed {
     /// The packed bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.bytes()
-    }
-
-    /// The packed bytes and the [`OVERRUN`](crate::buffer::OVERRUN) zeros behind them.
-    pub fn padded_bytes(&self) -> &[u8] {
-        self.bytes.padded()
     }
 
     /// Writes the weights of row `row` to `out`.

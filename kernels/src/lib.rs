@@ -12,6 +12,7 @@
 //!   for every shape and every input. A kernel value exists only on a CPU that can run it.
 //! * [`matmul`] spreads a kernel over the threads of a [`Pool`](pool::Pool) and scales the sums to `f32`, in
 //!   one place and one order, so results depend neither on kernel nor on thread count.
+//! * [`tuning`] holds the numbers that decide how fast all of this is, and never what comes out.
 //! * [`float`] holds what surrounds the integer products in a transformer, with a fixed order of
 //!   every reduction.
 
@@ -25,6 +26,7 @@ pub mod matmul;
 pub mod pool;
 pub mod tier;
 pub mod trits;
+pub mod tuning;
 
 pub use tier::Tier;
 pub use trits::Trits;

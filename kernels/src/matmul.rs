@@ -3,6 +3,7 @@
 use crate::acts::Activations;
 use crate::kernel::{Kernel, Packed};
 use crate::pool::Pool;
+use crate::tuning;
 use std::ops::Range;
 
 /// A packed ternary matrix with its scale and the kernel that multiplies it.
@@ -92,9 +93,6 @@ struct Split {
 }
 
 impl Split {
-    /// Tasks for each thread on average: several, so that a thread that is held up leaves work to the
-    /// others, and few, so that each reads a long sequence.
-    const TASKS: usize = 4;
     /// Token ranges are multiples of this, so that kernels can fill their tiles.
     const TOKENS: usize = 8;
 
@@ -103,15 +101,16 @@ impl Split {
         if threads == 1 {
             return Self { tokens, tokens_each: tokens, rows_each: rows };
         }
+        let tasks = threads * tuning::tasks();
         let least = matrices.iter().map(|m| m.kernel.tokens_each()).max().flatten();
         if let Some(least) = least
-            && tokens >= least * threads
+            && tokens / threads >= least
         {
-            let tasks = (tokens / least).min(threads * Self::TASKS) / threads * threads;
+            let tasks = (tokens / least).min(tasks) / threads * threads;
             let tokens_each = tokens.div_ceil(tasks).next_multiple_of(Self::TOKENS);
             return Self { tokens, tokens_each, rows_each: rows };
         }
-        Self { tokens, tokens_each: tokens, rows_each: rows.div_ceil(threads * Self::TASKS) }
+        Self { tokens, tokens_each: tokens, rows_each: rows.div_ceil(tasks) }
     }
 
     /// Rows of a task of this matrix.

@@ -4,10 +4,11 @@
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 
-use super::strip::{AHEAD, prefetch};
+use super::strip::prefetch;
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, ROW_BYTES};
 use crate::tier::source::Chunks;
+use crate::tuning;
 
 /// `Σ_k code(k) · x[k]` over the `groups` chunks of a row.
 ///
@@ -21,6 +22,7 @@ pub(super) unsafe fn gemv<V: Vector>(row: *const u8, chunks: Chunks, groups: usi
     // A chunk has one dot in each low sum and one that counts four-fold in each high one; wide as in
     // `strip::gemv`.
     let fold = if V::NARROW { 16 } else { 1024 };
+    let ahead = tuning::prefetch();
     // SAFETY: tier and pointers are the caller's promise.
     unsafe {
         let mut total = V::zero();
@@ -30,11 +32,11 @@ pub(super) unsafe fn gemv<V: Vector>(row: *const u8, chunks: Chunks, groups: usi
             // Of even and odd chunks and of each plane, so that no sum waits for another.
             let mut sums = [[V::zero(); 4]; 2];
             for g in (first..last - 1).step_by(2) {
-                add(&mut sums[0], row, chunks, g, x, planes);
-                add(&mut sums[1], row, chunks, g + 1, x, planes);
+                add(&mut sums[0], row, chunks, g, x, planes, ahead);
+                add(&mut sums[1], row, chunks, g + 1, x, planes, ahead);
             }
             if last % 2 == 1 {
-                add(&mut sums[0], row, chunks, last - 1, x, planes);
+                add(&mut sums[0], row, chunks, last - 1, x, planes, ahead);
             }
             for [a, b, c, d] in sums {
                 total = total.add(a.widen()).add(c.widen());
@@ -46,7 +48,7 @@ pub(super) unsafe fn gemv<V: Vector>(row: *const u8, chunks: Chunks, groups: usi
     }
 }
 
-/// Adds the dots of chunk `g`, plane by plane.
+/// Adds the dots of chunk `g`, plane by plane, and prefetches `ahead` bytes.
 ///
 /// # Safety
 /// As for [`gemv`].
@@ -58,11 +60,12 @@ unsafe fn add<V: Vector>(
     g: usize,
     x: *const i8,
     planes: [usize; 4],
+    ahead: usize,
 ) {
     // SAFETY: tier and pointers are the caller's promise; a prefetch may point anywhere.
     unsafe {
         let at = row.wrapping_add(chunks.offset(g));
-        prefetch(at.wrapping_add(AHEAD));
+        prefetch(at.wrapping_add(ahead));
         let codes = V::load(at);
         let upper = codes.shr4();
         let x: [V; 4] = std::array::from_fn(|p| V::load(x.add(g * GROUP + planes[p]).cast()));

@@ -12,9 +12,10 @@
 // Indices name registers.
 #![allow(clippy::needless_range_loop)]
 
-use super::strip::{AHEAD, prefetch};
+use super::strip::prefetch;
 use crate::layout::tm1_6::GROUP;
 use crate::layout::tm2::{GROUP_BYTES, ROWS};
+use crate::tuning;
 use std::arch::x86_64::*;
 
 /// 2-bit codes of all four-digit numbers.
@@ -121,6 +122,7 @@ unsafe fn tile<const NT: usize>(
 unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, out: &mut [i32; ROWS]) {
     // The top sums are at most 2^15 columns · 2 · 81 · 128 < 2^30 in this many groups.
     const FOLD: usize = 1024;
+    let ahead = tuning::prefetch();
     let byte = |b: u8| _mm512_set1_epi8(b as i8);
     // SAFETY: pointers are the caller's promise, and the table has 128 bytes; every access lies within
     // the group that is counted, and a prefetch may point anywhere.
@@ -134,8 +136,8 @@ unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, out: &mut [i32; RO
             for g in first..groups.min(first + FOLD) {
                 for j in 0..8 {
                     let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
-                    prefetch(block.wrapping_add(AHEAD));
-                    prefetch(block.wrapping_add(AHEAD + 64));
+                    prefetch(block.wrapping_add(ahead));
+                    prefetch(block.wrapping_add(ahead + 64));
                     let mut xs = [_mm512_setzero_si512(); 5];
                     for p in 0..5 {
                         let at = x.add(g * GROUP + 32 * p + 4 * j);

@@ -26,6 +26,7 @@ use crate::layout::{
 };
 use crate::tier::Tier;
 use crate::tier::source::{Chunks, Source, Space};
+use crate::tuning::{self, LookupFrom};
 use call::Call;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -52,8 +53,8 @@ struct Ops {
     peak_macs: f64,
     /// Tokens in a full tile.
     tile_tokens: usize,
-    /// Tokens and rows from which on lookup is faster than multiplying.
-    lookup_from: (usize, usize),
+    /// From where on lookup is faster than multiplying, unless [`tuning`] says otherwise.
+    lookup_from: LookupFrom,
 }
 
 /// The most tokens that the tiles of any tier take.
@@ -65,7 +66,7 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, $strip:ident, $registers:literal, $chunk:ident,
-     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal, $lookup:expr, $fives:path) => {
+     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal, ($tokens:literal, $rows:literal), $fives:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
             unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, planes: [usize; 4], out: &mut [i32; ROWS]) {
@@ -117,7 +118,7 @@ macro_rules! ops {
                 peak,
                 peak_macs: peak::macs::<vector::$strip, $peak>(),
                 tile_tokens: $largest,
-                lookup_from: $lookup,
+                lookup_from: LookupFrom { tokens: $tokens, rows: $rows },
             }
         };
     };
@@ -133,6 +134,11 @@ ops!(
 
 /// All tiers, lowest first.
 static TIERS: [&Ops; 4] = [&AVX2, &AVXVNNI, &AVX512, &AVX512VNNI];
+
+/// From where on each tier uses tables by default.
+pub(crate) fn lookups() -> impl Iterator<Item = (Tier, LookupFrom)> {
+    TIERS.into_iter().map(|ops| (ops.tier, ops.lookup_from))
+}
 
 /// The multiply loop of a tier.
 pub(crate) struct Peak(&'static Ops);
@@ -196,7 +202,7 @@ impl Kernel for X86 {
     }
 
     fn tokens_each(&self) -> Option<usize> {
-        Some(self.ops.lookup_from.0)
+        Some(self.lookup_from().tokens)
     }
 
     fn run(
@@ -237,10 +243,15 @@ enum Way {
 }
 
 impl X86 {
+    /// From where on tables are used.
+    fn lookup_from(&self) -> LookupFrom {
+        tuning::lookup_of(self.ops.tier, self.ops.lookup_from)
+    }
+
     /// The fastest way for so many tokens and rows.
     fn way(&self, weights: &Packed, tokens: usize, rows: usize) -> Way {
-        let (least_tokens, least_rows) = self.ops.lookup_from;
-        if tokens >= least_tokens && rows >= least_rows {
+        let least = self.lookup_from();
+        if tokens >= least.tokens && rows >= least.rows {
             return match self.ops.tier {
                 Tier::Avx512Vnni => Way::Mixed,
                 Tier::Avx512 => Way::Lookup512,
@@ -268,43 +279,4 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Trits;
-    use crate::tier::scalar::Scalar;
-
-    /// The tiers with lookup wherever it is possible, however slow: the test-suite over all kernels
-    /// has too few tokens for most of them to choose it.
-    #[test]
-    fn lookup_agrees_with_the_scalar_kernel() {
-        let mut x = Activations::new();
-        for (rows, cols, tokens) in [(1, 1, 8), (33, 97, 9), (64, 128, 17), (70, 512, 16), (200, 1280, 40)] {
-            let trit = |i: usize| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as i8 % 2;
-            let matrices =
-                [(0..rows * cols).map(trit).collect(), vec![1; rows * cols], vec![-1; rows * cols]];
-            for trits in matrices.map(|data| Trits::new(rows, cols, data).unwrap()) {
-                for layout in [&I2_S as &dyn Layout, &TM1_6, &TM2, &TQ2_0] {
-                    let Ok(packed) = Packed::pack(layout, &trits) else { continue };
-                    let layout = packed.layout();
-                    let byte = |i: usize| (i.wrapping_mul(0xD1B5_4A32_D192_ED03) >> 40) as i8;
-                    let n = tokens * cols;
-                    for q in [(0..n).map(byte).collect(), vec![127; n], vec![-128; n]] {
-                        x.set_i8(tokens, cols, &q);
-                        let mut expected = vec![0; tokens * rows];
-                        Scalar(layout).matmul(&packed, &x, 0..rows, &mut expected);
-                        for ops in TIERS {
-                            let ops: &Ops = Box::leak(Box::new(Ops { lookup_from: (1, 1), ..*ops }));
-                            let Some(kernel) = X86::boxed(layout, ops) else { continue };
-                            let mut out = vec![0; tokens * rows];
-                            kernel.matmul(&packed, &x, 0..rows, &mut out);
-                            assert!(out == expected, "{} {rows}x{cols}, {tokens} tokens", kernel.name());
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

@@ -13,9 +13,7 @@
 
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-
-/// How far ahead of their reads kernels for one token prefetch.
-pub(super) const AHEAD: usize = 6144;
+use crate::tuning;
 
 /// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
 ///
@@ -34,6 +32,7 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize>(
     // The high sums count four-fold: 8 blocks · 2 planes · 4 = 64 dots a group when narrow; when wide
     // 1024 groups stay below 2^17 columns · 2 · 4 · 128 = 2^27.
     let fold = if V::NARROW { 1 } else { 1024 };
+    let ahead = tuning::prefetch();
     // SAFETY: tier and pointers are the caller's promise; every access lies within the group that is
     // counted, and a prefetch may point anywhere.
     unsafe {
@@ -45,8 +44,8 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize>(
             for g in first..last {
                 for j in 0..8 {
                     let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
-                    prefetch(block.wrapping_add(AHEAD));
-                    prefetch(block.wrapping_add(AHEAD + 64));
+                    prefetch(block.wrapping_add(ahead));
+                    prefetch(block.wrapping_add(ahead + 64));
                     let x: [V; 4] = std::array::from_fn(|p| V::splat(x.add(g * GROUP + planes[p] + 4 * j)));
                     for v in 0..RV {
                         let codes = V::load(block.add(v * 4 * V::LANES));

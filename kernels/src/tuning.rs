@@ -1,0 +1,112 @@
+//! Numbers that decide how fast products are, never what they are: from where on tables pay, how far
+//! ahead weights are asked for, how finely work is cut.
+//!
+//! They hold for the whole process. What is best depends on the CPU, above all on its caches, so the
+//! defaults, which were measured on one, can be replaced by what was measured on another.
+
+use crate::tier::Tier;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// From which size of a product on a tier looks sums up in tables instead of multiplying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookupFrom {
+    /// Tokens, at least 1; [`LookupFrom::NEVER`] where tables never pay.
+    pub tokens: usize,
+    /// Rows of one task, at least 1.
+    pub rows: usize,
+}
+
+impl LookupFrom {
+    /// More tokens than there are.
+    pub const NEVER: usize = usize::MAX;
+}
+
+/// All of the numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// For each tier of this architecture that has tables, lowest first.
+    pub lookup: Vec<(Tier, LookupFrom)>,
+    /// Bytes by which kernels for one token ask for weights ahead of reading them (x86-64 only).
+    pub prefetch: usize,
+    /// Tasks that a product is cut into for each thread, at least 1: several, so that a thread that is
+    /// held up leaves work to the others, and few, so that each reads a long sequence.
+    pub tasks: usize,
+}
+
+/// What holds until [`Tuning::apply`] says otherwise; for tables see the tiers themselves.
+const PREFETCH: usize = 6144;
+const TASKS: usize = 4;
+
+impl Default for Tuning {
+    fn default() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let lookup = crate::tier::x86_64::lookups().collect();
+        #[cfg(not(target_arch = "x86_64"))]
+        let lookup = Vec::new();
+        Self { lookup, prefetch: PREFETCH, tasks: TASKS }
+    }
+}
+
+/// Numbers in use. A product that runs while they change may see old and new ones: its sums are the
+/// same.
+struct InUse {
+    /// Tokens and rows of each tier; 0 tokens: the tier's default.
+    lookup: [[AtomicUsize; 2]; Tier::ALL.len()],
+    prefetch: AtomicUsize,
+    tasks: AtomicUsize,
+}
+
+static IN_USE: InUse = InUse {
+    lookup: [const { [const { AtomicUsize::new(0) }; 2] }; Tier::ALL.len()],
+    prefetch: AtomicUsize::new(PREFETCH),
+    tasks: AtomicUsize::new(TASKS),
+};
+
+impl Tuning {
+    /// What is in use.
+    pub fn current() -> Self {
+        let mut tuning = Self::default();
+        for (tier, lookup) in &mut tuning.lookup {
+            *lookup = lookup_of(*tier, *lookup);
+        }
+        Self { prefetch: prefetch(), tasks: tasks(), ..tuning }
+    }
+
+    /// Uses these numbers from now on, in all threads; tiers that are left out get their defaults.
+    ///
+    /// # Panics
+    /// If a number is 0 that must be at least 1.
+    pub fn apply(&self) {
+        assert!(self.tasks > 0, "one task or more for each thread");
+        for [tokens, _] in &IN_USE.lookup {
+            tokens.store(0, Relaxed);
+        }
+        for &(tier, lookup) in &self.lookup {
+            assert!(lookup.tokens > 0 && lookup.rows > 0, "tables for one token and one row or more");
+            let [tokens, rows] = &IN_USE.lookup[tier as usize];
+            rows.store(lookup.rows, Relaxed);
+            tokens.store(lookup.tokens, Relaxed);
+        }
+        IN_USE.prefetch.store(self.prefetch, Relaxed);
+        IN_USE.tasks.store(self.tasks, Relaxed);
+    }
+}
+
+/// When a tier uses tables.
+#[inline]
+pub(crate) fn lookup_of(tier: Tier, default: LookupFrom) -> LookupFrom {
+    let [tokens, rows] = IN_USE.lookup[tier as usize].each_ref().map(|n| n.load(Relaxed));
+    if tokens == 0 { default } else { LookupFrom { tokens, rows } }
+}
+
+/// See [`Tuning::prefetch`].
+#[inline]
+pub(crate) fn prefetch() -> usize {
+    IN_USE.prefetch.load(Relaxed)
+}
+
+/// See [`Tuning::tasks`].
+#[inline]
+pub(crate) fn tasks() -> usize {
+    IN_USE.tasks.load(Relaxed)
+}
