@@ -24,6 +24,7 @@ const SHAPES: &[(usize, usize)] = &[
     (16, 64),
     (17, 129),
     (32, 96),
+    (32, 2560),
     (33, 1024),
     (36, 2560),
     (64, 352),
@@ -72,7 +73,7 @@ fn weights(rows: usize, cols: usize) -> [(&'static str, Trits); 4] {
         ("random", random_trits(rows, cols)),
         ("all 1", extreme(|_| 1)),
         ("all -1", extreme(|_| -1)),
-        ("alternating", extreme(|c| if c % 2 == 0 { 1 } else { -1 })),
+        ("alternating", extreme(|c| if c.is_multiple_of(2) { 1 } else { -1 })),
     ]
 }
 
@@ -84,7 +85,7 @@ fn activations(tokens: usize, cols: usize) -> [(&'static str, Vec<i8>); 5] {
         ("random", (0..n).map(|_| random.next() as i8).collect()),
         ("all 127", vec![127; n]),
         ("all -128", vec![-128; n]),
-        ("alternating", (0..n).map(|i| if i % cols % 2 == 0 { 127 } else { -128 }).collect()),
+        ("alternating", (0..n).map(|i| if (i % cols).is_multiple_of(2) { 127 } else { -128 }).collect()),
         ("zero", vec![0; n]),
     ]
 }
@@ -229,6 +230,22 @@ fn every_kernel_gives_the_defined_sums() {
 fn wide_rows_give_the_defined_sums() {
     let _turn = tuned(&Tuning::default());
     sweep(&[(2, 170_240)], |_, _| &[1, 2], &[]);
+}
+
+/// A shape for which `tl1` and `tl2` have tiles unlike those that they derive from shapes.
+#[test]
+fn published_tiles_give_the_defined_sums() {
+    let (rows, cols, tokens) = (1536, 1536, 2);
+    let _turn = tuned(&Tuning::default());
+    let trits = random_trits(rows, cols);
+    let packed =
+        [&layout::TL1 as &'static dyn Layout, &layout::TL2].map(|l| Packed::pack(l, &trits).unwrap());
+    let (_, q) = &activations(tokens, cols)[0];
+    let mut x = Activations::new();
+    x.set_i8(tokens, cols, q);
+    let case = Case { packed: &packed, x: &x, expected: &naive(&trits, q), name: format!("{rows}x{cols}") };
+    case.check(&kernels(), 0..tokens, 0..rows);
+    case.check(&kernels(), 1..2, 32..160);
 }
 
 /// Tables wherever they are possible, however slow.

@@ -16,6 +16,8 @@ use super::i2_s::{TAIL, read_tail, write_tail};
 use super::tile::{Made, PUBLISHED, Tile, largest};
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::Packed;
 use std::sync::Mutex;
 
 /// The [`tl1`](self) layout with the tile of [`Tl1::tile`].
@@ -52,6 +54,21 @@ impl Tl1 {
                 cols: largest(&[128, 64, 32], cols),
                 inner_rows: 32,
             })
+        })
+    }
+}
+
+impl Tl1 {
+    /// For each tile of columns, the blocks of 64 bytes that hold row `row`: inner rows × `by` columns.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn blocks<'a>(&self, weights: &'a Packed, row: usize) -> impl Iterator<Item = &'a [[u8; 64]]> {
+        let tile = self.tile(weights.rows(), weights.cols());
+        let inner = row / tile.inner_rows * tile.inner_rows;
+        let start = offsets(tile, weights.cols(), inner).next().expect("columns");
+        let bytes = tile.inner_rows * tile.cols / 4;
+        (0..weights.cols() / tile.cols).map(move |i| {
+            let start = start + i * tile.rows * tile.cols / 4;
+            weights.bytes()[start..][..bytes].as_chunks().0
         })
     }
 }
@@ -145,8 +162,9 @@ impl Layout for Tl1 {
     fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]) {
         assert!(row < rows && out.len() == cols);
         let tile = self.tile(rows, cols);
-        for (quad, at) in out.chunks_exact_mut(4).zip(offsets(tile, cols, row)) {
-            quad.copy_from_slice(&decode(bytes[at]));
-        }
+        let mut quads = out.as_chunks_mut::<4>().0.iter_mut();
+        // In one loop over the offsets, which are several when asked for one by one.
+        offsets(tile, cols, row)
+            .for_each(|at| *quads.next().expect("a byte for four columns") = decode(bytes[at]));
     }
 }

@@ -60,7 +60,7 @@ impl Tl2 {
     }
 
     /// Where the parts of a matrix of a shape that fits lie.
-    fn parts(&self, rows: usize, cols: usize) -> Parts {
+    pub(crate) fn parts(&self, rows: usize, cols: usize) -> Parts {
         let tile = self.tile(rows, cols);
         let triple_cols = cols - cols % tile.cols;
         let signs = rows * triple_cols / 6;
@@ -70,7 +70,7 @@ impl Tl2 {
 
 /// Where what lies.
 #[derive(Debug, Clone, Copy)]
-struct Parts {
+pub(crate) struct Parts {
     tile: Tile,
     /// K3.
     triple_cols: usize,
@@ -88,6 +88,12 @@ fn slot(row: usize) -> usize {
 }
 
 impl Parts {
+    /// Columns that are triples; those behind them are pairs.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn triple_cols(&self) -> usize {
+        self.triple_cols
+    }
+
     /// The weights before the 32 rows that `row` is in, in tile `j` of tiles of `tile_cols` of `cols`
     /// columns.
     fn before(&self, row: usize, j: usize, cols: usize, tile_cols: usize) -> usize {
@@ -97,7 +103,7 @@ impl Parts {
 
     /// For each 24 columns of the triples of a row: the offset of the first of four bytes of
     /// magnitudes, [`STEP`] apart, and the offset of the word of signs.
-    fn triples(self, row: usize) -> impl Iterator<Item = (usize, usize)> {
+    pub(crate) fn triples(self, row: usize) -> impl Iterator<Item = (usize, usize)> {
         (0..self.triple_cols / self.tile.cols).flat_map(move |j| {
             let before = self.before(row, j, self.triple_cols, self.tile.cols);
             (0..self.tile.cols / 24).map(move |i| {
@@ -108,7 +114,7 @@ impl Parts {
     }
 
     /// Offsets of the bytes of the pairs of a row.
-    fn pairs(self, row: usize) -> impl Iterator<Item = usize> {
+    pub(crate) fn pairs(self, row: usize) -> impl Iterator<Item = usize> {
         (0..self.pair_cols / 32).flat_map(move |j| {
             let before = self.before(row, j, self.pair_cols, 32);
             (0..8).map(move |i| self.pairs + before / 4 + i * STEP + slot(row))

@@ -1,7 +1,8 @@
-//! One call of a kernel, by one of three ways.
+//! One call of a kernel, by one of its ways.
 
 use super::fives;
 use super::lookup::Lookup;
+use super::nibbles;
 use super::{MAX_TILE, Ops};
 use crate::acts::Activations;
 use crate::kernel::Packed;
@@ -94,6 +95,24 @@ impl<'a> Call<'a> {
                 // SAFETY: the tier is the caller's promise; strip and tokens hold all groups.
                 unsafe { fives::multiply(strip.as_ptr(), groups, &pointers[..tile.len()], sums) };
             });
+        }
+    }
+
+    /// Token after token, straight from the nibbles of `tl1` or `tl2`.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2.
+    pub(super) unsafe fn by_nibbles(&self, tables: &mut [nibbles::Tables; 2], sink: Sink) {
+        for t in self.tokens.clone() {
+            let x = &self.x.row(t)[..self.weights.cols()];
+            let mut sink = |row, sums: &[i32; ROWS]| sink(t, row, sums);
+            // SAFETY: the tier is the caller's promise.
+            unsafe {
+                match self.weights.layout().name() {
+                    "tl1" => nibbles::tl1(self.weights, &mut tables[0], x, self.rows.clone(), &mut sink),
+                    _ => nibbles::tl2(self.weights, tables, x, self.rows.clone(), &mut sink),
+                }
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod fives;
 mod lookup;
 mod lookup256;
 mod lookup512;
+mod nibbles;
 mod peak;
 mod strip;
 mod vector;
@@ -217,10 +218,12 @@ impl Kernel for X86 {
         let way = self.way(weights, tokens.len(), rows.len());
         // SAFETY: `boxed` has seen the tier.
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
-        SCRATCH.with_borrow_mut(|Scratch { space, padded, quads, words, mixed }| match way {
+        SCRATCH.with_borrow_mut(|Scratch { space, padded, tables, quads, words, mixed }| match way {
             Way::Chunks(chunks) => call.by_chunks(chunks, sink),
             // SAFETY: `boxed` has seen the tier; only that of AVX-512 VNNI goes this way.
             Way::Fives => unsafe { call.by_fives(padded, sink) },
+            // SAFETY: `boxed` has seen the tier, which includes AVX2.
+            Way::Nibbles => unsafe { call.by_nibbles(tables, sink) },
             Way::Strips => call.by_strips(space, sink),
             // SAFETY: `boxed` has seen the tier, which includes the way's.
             Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
@@ -232,10 +235,14 @@ impl Kernel for X86 {
     }
 }
 
+/// The most tokens that are multiplied with nibbles, one after the other.
+const NIBBLES: usize = 4;
+
 /// An algorithm.
 enum Way {
     Chunks(Chunks),
     Fives,
+    Nibbles,
     Strips,
     Lookup256,
     Lookup512,
@@ -260,6 +267,7 @@ impl X86 {
         }
         match Source::of(weights) {
             Source::Chunks(chunks) if tokens == 1 => Way::Chunks(chunks),
+            Source::Rows if tokens <= NIBBLES && matches!(self.layout.name(), "tl1" | "tl2") => Way::Nibbles,
             Source::Fives if self.ops.tier == Tier::Avx512Vnni => Way::Fives,
             _ => Way::Strips,
         }
@@ -272,6 +280,7 @@ struct Scratch {
     space: Space,
     /// Tokens with more zeros behind the last column.
     padded: Vec<i8>,
+    tables: [nibbles::Tables; 2],
     quads: lookup256::Quads,
     words: lookup512::Words<false>,
     mixed: lookup512::Words<true>,
