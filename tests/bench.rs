@@ -77,6 +77,9 @@ fn kernels_alone_are_measured_in_every_form() {
     let json: Value = serde_json::from_str(&rows("json")).unwrap();
     assert_eq!(json[1]["test"], "64x256 n8");
     assert!(json[1]["unit"] == "GMAC/s" && json[1]["n_prompt"].is_null(), "{json}");
+    // 32 rows × 256 columns are 2 KiB, and serve 8 tokens.
+    let [speed, read] = ["median", "weights_gb_per_s"].map(|name| json[1][name].as_f64().unwrap());
+    assert!((read / (speed / 8.0 / 4.0) - 1.0).abs() < 1e-9, "{speed} GMAC/s, {read} GB/s");
     let text = rows("csv");
     let mut csv = csv::Reader::from_reader(text.as_bytes());
     assert_eq!(csv.records().filter(|r| r.is_ok()).count(), 2);
@@ -133,6 +136,7 @@ fn doctor_lists_kernels_and_says_why_energy_is_not_measured() {
         let of_layout: Vec<&Value> = kernels.iter().filter(|k| k["layout"] == layout).collect();
         assert_eq!(of_layout.iter().filter(|k| k["chosen"] == true).count(), 1, "{layout}");
         assert!(of_layout.iter().any(|k| k["tier"] == "scalar" && k["available"] == true));
+        assert!(of_layout.iter().all(|k| k["available"] == k["way"].is_string()), "{of_layout:?}");
     }
     let energy = &found["energy"];
     let sources = energy["sources"].as_array().unwrap();
@@ -140,4 +144,33 @@ fn doctor_lists_kernels_and_says_why_energy_is_not_measured() {
     assert!(found["environment"]["host"].is_null() && found["environment"]["threads"].as_u64() > Some(0));
     let (code, text, _) = tritmark(&["doctor"]);
     assert!(code == 0 && text.contains("Kernels") && text.contains("tm2"), "{text}");
+}
+
+#[test]
+fn a_tuning_is_stored_and_used_until_the_cpu_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let doctor = |args: &[&str]| {
+        let mut command = Command::cargo_bin("tritmark").unwrap();
+        let output =
+            command.args(["doctor", "--json"]).args(args).env("XDG_CONFIG_HOME", dir.path()).output();
+        let output = output.unwrap();
+        assert!(output.status.success());
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (found, String::from_utf8(output.stderr).unwrap())
+    };
+    let (found, _) = doctor(&["--tune"]);
+    let path = dir.path().join("tritmark/tuning.json");
+    assert_eq!(found["tuned"], path.to_str().unwrap());
+    let mut stored: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    stored["tasks"] = 5.into();
+    fs::write(&path, stored.to_string()).unwrap();
+    let (found, said) = doctor(&[]);
+    let tuning = found["environment"]["tuning"].as_str().unwrap();
+    assert!(tuning.starts_with("measured: ") && tuning.ends_with("5 tasks a thread"), "{tuning}");
+    assert_eq!(said, "");
+    stored["cpu"] = "another".into();
+    fs::write(&path, stored.to_string()).unwrap();
+    let (found, said) = doctor(&[]);
+    assert!(found["environment"]["tuning"].as_str().unwrap().starts_with("default: "));
+    assert!(said.contains("'another'") && said.contains(path.to_str().unwrap()), "{said}");
 }

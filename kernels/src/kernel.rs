@@ -5,6 +5,7 @@ use crate::acts::Activations;
 use crate::buffer::Buffer;
 use crate::layout::{self, Layout, ShapeError, UnpackError};
 use crate::tier::{self, Tier};
+use std::fmt;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -34,6 +35,10 @@ pub trait Kernel: Send + Sync {
         None
     }
 
+    /// How it gets at the weights for one token, and with the instructions of which tier: a lower one
+    /// than its own where its own bring this layout nothing.
+    fn way(&self) -> (Way, Tier);
+
     /// Computes `Σ_c w[r, c] · x[t, c]`, exact, for each token `t` of `tokens` and row `r` of `rows`, and
     /// hands the sums to `sink(token, first row, sums of consecutive rows)`, each exactly once, in any
     /// order. One token runs as gemv, more as gemm. A sink is called with as many rows as the kernel
@@ -61,6 +66,30 @@ pub trait Kernel: Send + Sync {
         self.run(weights, x, 0..x.tokens(), rows.clone(), &mut |t, row, sums| {
             out[t * rows.len() + row - rows.start..][..sums.len()].copy_from_slice(sums);
         });
+    }
+}
+
+/// How a kernel gets at weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// As the bytes lie.
+    Direct,
+    /// It looks sums up in tables, by the bytes as they lie.
+    Lookup,
+    /// By turning 32 rows at a time, in cache, into a form that it multiplies.
+    Strips,
+    /// By unpacking row after row.
+    Rows,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Way::Direct => "direct",
+            Way::Lookup => "lookup",
+            Way::Strips => "strips",
+            Way::Rows => "rows",
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::common::{print_json, print_line, progress};
 use crate::energy::Meter;
 use crate::error::{Error, Result};
-use crate::machine::{Environment, Limits, Watch};
+use crate::machine::{Environment, Limits, Watch, tuning};
 use crate::record::Tool;
 use crate::speed::lists::{List, numbers};
 use serde::Serialize;
@@ -15,7 +15,9 @@ use tritmark_kernels::kernel;
 /// Tell what this machine is, which kernels it can run, how its energy can be measured, and what it
 /// can do at most.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tritmark doctor\n  tritmark doctor --limits --threads 1-8*2 --json")]
+#[command(
+    after_help = "Examples:\n  tritmark doctor\n  tritmark doctor --limits --threads 1-8*2 --json\n  tritmark doctor --tune"
+)]
 pub struct Args {
     /// Measure the limits too: reading from each level of memory, int8 and f32 arithmetic
     #[arg(long)]
@@ -23,6 +25,10 @@ pub struct Args {
     /// Threads to measure limits with [default: 1 and all]
     #[arg(short, long, value_name = "LIST", requires = "limits")]
     threads: Vec<List>,
+    /// Measure from where on tables pay, how far ahead to prefetch and how finely to cut work on this
+    /// CPU, and store it for later runs; no result depends on it
+    #[arg(long)]
+    tune: bool,
     /// Log of an external power meter: CSV of time and watts
     #[arg(long, value_name = "FILE")]
     meter: Option<PathBuf>,
@@ -43,6 +49,9 @@ struct Findings {
     energy: Energy,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Limits>,
+    /// Where a new tuning was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tuned: Option<PathBuf>,
 }
 
 /// A kernel of this program.
@@ -53,6 +62,10 @@ struct KernelState {
     available: bool,
     /// Whether it runs where a layout is asked for without a tier.
     chosen: bool,
+    /// How it gets at the weights for one token; of kernels that this CPU can run.
+    way: Option<String>,
+    /// The tier whose instructions do that, where it is a lower one.
+    falls_to: Option<String>,
 }
 
 /// How energy can be measured.
@@ -75,14 +88,20 @@ impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the meter's log cannot be read, or standard output is closed.
+    /// If the meter's log cannot be read, the tuning cannot be stored, or standard output is closed.
     pub fn run(self) -> Result<()> {
         let mut environment = Watch::start().environment();
-        let kernels = kernel::compiled().iter().map(|c| KernelState {
-            layout: c.layout.name(),
-            tier: c.tier.to_string(),
-            available: c.kernel.is_some(),
-            chosen: kernel::best(c.layout, None).is_some_and(|best| best.tier() == c.tier),
+        let tuned = self.tune.then(|| tune(&mut environment)).transpose()?;
+        let kernels = kernel::compiled().iter().map(|c| {
+            let way = c.kernel.as_ref().map(|k| k.way());
+            KernelState {
+                layout: c.layout.name(),
+                tier: c.tier.to_string(),
+                available: c.kernel.is_some(),
+                chosen: kernel::best(c.layout, None).is_some_and(|best| best.tier() == c.tier),
+                way: way.map(|(way, _)| way.to_string()),
+                falls_to: way.filter(|(_, tier)| *tier != c.tier).map(|(_, tier)| tier.to_string()),
+            }
         });
         let meter = Meter::open(Path::new("/"), self.meter.as_deref())?;
         let sources =
@@ -92,8 +111,8 @@ impl Args {
         if self.anonymise {
             environment.anonymise();
         }
-        let findings =
-            Findings { tool: Tool::current(), environment, kernels: kernels.collect(), energy, limits };
+        let kernels = kernels.collect();
+        let findings = Findings { tool: Tool::current(), environment, kernels, energy, limits, tuned };
         if self.json { print_json(&findings) } else { print_line(findings.text().trim_end()) }
     }
 
@@ -116,11 +135,27 @@ impl Args {
     }
 }
 
+/// Measures a tuning, uses it and stores it; says where.
+fn tune(environment: &mut Environment) -> Result<PathBuf> {
+    let bar = progress(1, "tuning");
+    let tuning = tuning::measure(environment, &mut |done, total, what| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+        bar.set_message(what.to_owned());
+    });
+    bar.finish_and_clear();
+    environment.tuning = Some(tuning::in_use());
+    tuning::store(&tuning)
+}
+
 impl Findings {
     fn text(&self) -> String {
         let mut out = String::new();
         self.machine(&mut out);
         self.kernel_table(&mut out);
+        if let Some(path) = &self.tuned {
+            let _ = writeln!(out, "\nThe tuning is stored in {}", path.display());
+        }
         let _ = writeln!(out, "\nEnergy");
         for Source { source, domain, main } in &self.energy.sources {
             let role = if *main { "measured" } else { "shown beside" };
@@ -194,6 +229,7 @@ impl Findings {
                 }),
             ),
             ("system", Some(e.os.clone())),
+            ("tuning", e.tuning.clone()),
         ];
         let _ = writeln!(out, "Machine");
         for (name, value) in lines {
@@ -203,19 +239,24 @@ impl Findings {
         }
     }
 
-    /// A line for each layout: tiers that run, the one chosen, and tiers this CPU lacks.
+    /// A line for each layout: tiers that run and how, the one chosen, and tiers this CPU lacks.
     fn kernel_table(&self, out: &mut String) {
         let _ = writeln!(
             out,
-            "\nKernels: layout, tiers that run here [the one that is chosen], (tiers this CPU lacks)"
+            "\nKernels: layout, tiers that run here [the one that is chosen], (tiers this CPU lacks), and how they \
+             get at\n  the weights for one token. direct: as the bytes lie; lookup: sums from tables, by the bytes \
+             as they lie;\n  strips: turning 32 rows at a time, in cache, into the form of tm2; rows: unpacking \
+             each. =avx2: with the\n  instructions of that lower tier, as its own bring the layout nothing. \
+             Tables for many tokens: see tuning."
         );
         for of_layout in self.kernels.chunk_by(|a, b| a.layout == b.layout) {
             let tiers: Vec<String> = of_layout
                 .iter()
-                .map(|k| match (k.available, k.chosen) {
-                    (true, true) => format!("[{}]", k.tier),
-                    (true, false) => k.tier.clone(),
-                    (false, _) => format!("({})", k.tier),
+                .map(|k| {
+                    let Some(way) = &k.way else { return format!("({})", k.tier) };
+                    let lower = k.falls_to.as_ref().map_or(String::new(), |tier| format!("={tier}"));
+                    let text = format!("{}:{way}{lower}", k.tier);
+                    if k.chosen { format!("[{text}]") } else { text }
                 })
                 .collect();
             let _ = writeln!(out, "  {:12} {}", of_layout[0].layout, tiers.join(" "));

@@ -22,7 +22,9 @@ mod synth;
 mod verify;
 
 use crate::error::Result;
+use crate::machine::tuning;
 use clap::{Parser, Subcommand};
+use std::io::Write;
 
 /// Convert, prove and measure ternary (1.58-bit, BitNet) language models on CPUs.
 #[derive(Debug, Parser)]
@@ -67,7 +69,11 @@ enum Command {
 pub fn run() -> Result<()> {
     // llama-bench has this one option of two letters behind a single dash.
     let args = std::env::args_os().map(|arg| if arg == "-pg" { "--pg".into() } else { arg });
-    match Cli::parse_from(args).command {
+    let cli = Cli::parse_from(args);
+    if let Some(reason) = tuning::use_stored() {
+        let _ = writeln!(std::io::stderr(), "note: {reason}");
+    }
+    match cli.command {
         Command::Inspect(args) => args.run(),
         Command::Convert(args) => args.run(),
         Command::Verify(args) => args.run(),

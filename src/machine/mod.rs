@@ -3,6 +3,7 @@
 mod cpu;
 mod limits;
 pub(crate) mod linux;
+pub mod tuning;
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -69,6 +70,9 @@ pub struct Environment {
     pub huge_pages: Option<String>,
     /// Memory, bytes.
     pub memory: Option<u64>,
+    /// What the kernels are tuned to, in words.
+    #[serde(default)]
+    pub tuning: Option<String>,
 }
 
 /// The machine from the start of a measurement on.
@@ -92,6 +96,7 @@ impl Watch {
             arch: std::env::consts::ARCH.into(),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
             os: std::env::consts::OS.into(),
+            tuning: Some(tuning::in_use()),
             ..Environment::default()
         };
         cpu::describe(&mut start);

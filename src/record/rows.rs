@@ -3,6 +3,7 @@
 use super::{Arm, Outcome, Record, Test};
 use serde_json::{Map, Value};
 use std::fmt::Write;
+use tritmark_kernels::layout;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -46,6 +47,7 @@ struct Row<'a> {
     rows: Option<u32>,
     cols: Option<u32>,
     batch: Option<u32>,
+    weights_gb_per_s: Option<f64>,
     test_time: &'a str,
     avg_ns: Option<f64>,
     stddev_ns: Option<f64>,
@@ -124,6 +126,7 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         rows: shape.map(|s| s[0]),
         cols: shape.map(|s| s[1]),
         batch: shape.map(|s| s[2]),
+        weights_gb_per_s: weights_gb_per_s(arm),
         test_time: &record.started,
         avg_ns: ns.as_deref().map(mean),
         stddev_ns: ns.as_deref().map(deviation),
@@ -156,6 +159,15 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         Ok(Value::Object(row)) => Some(row),
         _ => None,
     }
+}
+
+/// 10⁹ bytes of weights a second that a kernel's arm read.
+fn weights_gb_per_s(arm: &Arm) -> Option<f64> {
+    let Test::Kernel { rows, cols, batch } = arm.test else { return None };
+    let layout = layout::by_name(arm.subject.layout.as_deref()?)?;
+    let bytes = layout.packed_len(rows as usize, cols as usize).ok()?;
+    let macs = f64::from(rows) * f64::from(cols) * f64::from(batch);
+    Some(arm.speed.as_ref()?.median * bytes as f64 / macs)
 }
 
 /// All arms of records that have a speed, written out.
@@ -254,7 +266,8 @@ fn table(records: &[Record]) -> String {
                 subject.kernel() + &variant,
                 subject.threads.to_string(),
                 arm.test.to_string(),
-                format!("{:.2} {}", speed.median, speed.unit),
+                format!("{:.2} {}", speed.median, speed.unit)
+                    + &weights_gb_per_s(arm).map(|gb| format!(", {gb:.2} GB/s")).unwrap_or_default(),
                 format!("{:.2}–{:.2}", speed.interval[0], speed.interval[1]),
                 speed
                     .bound

@@ -240,15 +240,19 @@ impl Layout for Tl2 {
         assert!(row < rows && out.len() == cols);
         let parts = self.parts(rows, cols);
         let (triples, pairs) = out.split_at_mut(parts.triple_cols);
-        for (w, (magnitudes, signs)) in triples.chunks_exact_mut(24).zip(parts.triples(row)) {
+        let mut steps = triples.as_chunks_mut::<24>().0.iter_mut();
+        // In one loop over the offsets, which are several when asked for one by one.
+        parts.triples(row).for_each(|(magnitudes, signs)| {
             let signs = word(bytes, signs);
-            for (i, w) in w.chunks_exact_mut(3).enumerate() {
-                let magnitude = magnitude(bytes, magnitudes, i) as i8;
+            let bytes = &bytes[magnitudes..][..3 * STEP + 1];
+            let step = steps.next().expect("24 columns for each step");
+            for (i, w) in step.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                let magnitude = magnitude(bytes, 0, i) as i8;
                 let t = if signs & sign(row, i) == 0 { magnitude } else { -magnitude };
                 // Out of bounds only for bytes that did not pass the check.
-                w.copy_from_slice(&TRIPLES[(t + 13).clamp(0, 26) as usize]);
+                *w = TRIPLES[(t + 13).clamp(0, 26) as usize];
             }
-        }
+        });
         for (w, at) in pairs.chunks_exact_mut(4).zip(parts.pairs(row)) {
             w.copy_from_slice(&decode(bytes[at]));
         }

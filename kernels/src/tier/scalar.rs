@@ -1,7 +1,7 @@
 //! Plain Rust for any layout: the law that every other kernel is held against.
 
 use crate::acts::Activations;
-use crate::kernel::{Kernel, Packed, check_call};
+use crate::kernel::{Kernel, Packed, Way, check_call};
 use crate::layout::Layout;
 use crate::tier::Tier;
 use std::cell::RefCell;
@@ -26,6 +26,10 @@ impl Kernel for Scalar {
 
     fn row_step(&self) -> usize {
         1
+    }
+
+    fn way(&self) -> (Way, Tier) {
+        (Way::Rows, Tier::Scalar)
     }
 
     fn run(

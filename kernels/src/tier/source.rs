@@ -2,8 +2,8 @@
 //! the [`tm2`](crate::layout::TM2) form, whose lanes are rows.
 
 use crate::kernel::Packed;
-use crate::layout::tm1_6;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
+use crate::layout::{Layout, tm1_6};
 use std::ops::Range;
 
 /// How a layout's bytes become strips.
@@ -54,13 +54,13 @@ impl Chunks {
 }
 
 impl Source {
-    /// The best way for these weights.
-    pub(super) fn of(weights: &Packed) -> Self {
-        match weights.layout().name() {
+    /// The best way for weights of a layout with so many columns.
+    pub(super) fn of(layout: &dyn Layout, cols: usize) -> Self {
+        match layout.name() {
             "tm2" => Source::Strips,
             "tm1_6" => Source::Fives,
             // A block straddles rows otherwise.
-            "i2_s" if weights.cols().is_multiple_of(GROUP) => {
+            "i2_s" if cols.is_multiple_of(GROUP) => {
                 Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true })
             }
             "tq2_0" => Source::Chunks(Chunks { pair: 2 * ROW_BYTES + 2, reversed: false }),

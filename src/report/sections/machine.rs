@@ -84,6 +84,7 @@ fn properties(record: &Record) -> Vec<(&'static str, Option<String>)> {
         ("CPU quota", e.cgroup_cpus.map(|c| format!("{} CPUs", significant(c, 3)))),
         ("Container or hypervisor", e.virtualisation.clone()),
         ("System", text(&e.os)),
+        ("Tuning of kernels", e.tuning.clone()),
         (
             "Program",
             Some(format!("{} {}, {} build", record.tool.name, record.tool.version, record.tool.profile)),

@@ -9,7 +9,7 @@ mod strip;
 mod vector;
 
 use crate::acts::Activations;
-use crate::kernel::{Kernel, New, Packed, check_call};
+use crate::kernel::{Kernel, New, Packed, Way, check_call};
 use crate::layout::tm1_6;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::layout::{
@@ -166,9 +166,18 @@ impl Kernel for Aarch64 {
         ROWS
     }
 
+    fn way(&self) -> (Way, Tier) {
+        let way = match Source::of(self.layout, GROUP) {
+            Source::Strips | Source::Chunks(_) => Way::Direct,
+            Source::Fives | Source::Rows => Way::Strips,
+        };
+        // `smmla` multiplies pairs of tokens.
+        (way, self.ops.tier.min(Tier::NeonDotprod))
+    }
+
     fn run(&self, weights: &Packed, x: &Activations, tokens: Range<usize>, rows: Range<usize>, sink: Sink) {
         check_call(self, weights, x, &tokens, &rows);
-        match Source::of(weights) {
+        match Source::of(self.layout, weights.cols()) {
             Source::Chunks(chunks) if tokens.len() == 1 => {
                 self.by_chunks(weights, chunks, x, tokens.start, rows, sink)
             }

@@ -40,7 +40,7 @@ impl<'a> Call<'a> {
     ) -> Self {
         let groups = weights.cols().div_ceil(GROUP);
         assert!(x.stride() >= groups * GROUP, "strides are whole groups");
-        Self { ops, weights, source: Source::of(weights), x, tokens, rows, groups }
+        Self { ops, weights, source: Source::of(weights.layout(), weights.cols()), x, tokens, rows, groups }
     }
 
     /// One token, straight from the chunks of a layout that has them.

@@ -18,9 +18,9 @@ mod strip;
 mod vector;
 
 use crate::acts::Activations;
-use crate::kernel::{Kernel, New, Packed, check_call};
+use crate::kernel::{self, Kernel, New, Packed, check_call};
 use crate::layout::tm1_6;
-use crate::layout::tm2::ROWS;
+use crate::layout::tm2::{GROUP, ROWS};
 use crate::layout::{
     HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_6, TM2, TQ1_0,
     TQ2_0,
@@ -202,6 +202,21 @@ impl Kernel for X86 {
         ROWS
     }
 
+    fn way(&self) -> (kernel::Way, Tier) {
+        let own = self.ops.tier;
+        match self.choose(GROUP, 1, ROWS) {
+            // On AVX-512 without VNNI as on AVX2: rows end too soon for wider vectors to pay.
+            Way::Chunks(_) if own == Tier::Avx512 => (kernel::Way::Direct, Tier::Avx2),
+            Way::Chunks(_) | Way::Fives => (kernel::Way::Direct, own),
+            Way::Strips if self.layout.name() == TM2.name() => (kernel::Way::Direct, own),
+            Way::Strips => (kernel::Way::Strips, own),
+            Way::Nibbles => (kernel::Way::Lookup, Tier::Avx2),
+            // Where a tuning asks for tables that early.
+            Way::Lookup256 => (kernel::Way::Strips, Tier::Avx2),
+            Way::Lookup512 => (kernel::Way::Strips, Tier::Avx512),
+        }
+    }
+
     fn tokens_each(&self) -> Option<usize> {
         Some(self.lookup_from().tokens)
     }
@@ -215,7 +230,7 @@ impl Kernel for X86 {
         sink: &mut dyn FnMut(usize, usize, &[i32]),
     ) {
         check_call(self, weights, x, &tokens, &rows);
-        let way = self.way(weights, tokens.len(), rows.len());
+        let way = self.choose(weights.cols(), tokens.len(), rows.len());
         // SAFETY: `boxed` has seen the tier.
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
         SCRATCH.with_borrow_mut(|Scratch { space, padded, tables, quads, words, mixed }| match way {
@@ -256,7 +271,7 @@ impl X86 {
     }
 
     /// The fastest way for so many tokens and rows.
-    fn way(&self, weights: &Packed, tokens: usize, rows: usize) -> Way {
+    fn choose(&self, cols: usize, tokens: usize, rows: usize) -> Way {
         let least = self.lookup_from();
         if tokens >= least.tokens && rows >= least.rows {
             return match self.ops.tier {
@@ -265,7 +280,7 @@ impl X86 {
                 _ => Way::Lookup256,
             };
         }
-        match Source::of(weights) {
+        match Source::of(self.layout, cols) {
             Source::Chunks(chunks) if tokens == 1 => Way::Chunks(chunks),
             Source::Rows if tokens <= NIBBLES && matches!(self.layout.name(), "tl1" | "tl2") => Way::Nibbles,
             Source::Fives if self.ops.tier == Tier::Avx512Vnni => Way::Fives,

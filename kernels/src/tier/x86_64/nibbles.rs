@@ -55,7 +55,6 @@ impl Tables {
     /// The tables for the columns of a token, nibbles of `W` columns each.
     #[target_feature(enable = "avx2")]
     fn fill<const W: usize>(&mut self, x: &[i8], digits: &[[i16; 16]; W]) {
-        self.0.clear();
         self.0.resize(x.len().div_ceil(4 * W), Two::default());
         // SAFETY: an array is the 32 bytes of a register.
         let digits = digits.each_ref().map(|d| unsafe { _mm256_loadu_si256(d.as_ptr().cast()) });
