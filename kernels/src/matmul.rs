@@ -64,77 +64,69 @@ pub fn matmul(pool: &Pool, matrices: &[&Matrix], x: &Activations, outs: &mut [&m
         assert_eq!(x.cols(), m.cols(), "activations of another width");
     }
     let split = Split::new(matrices, x.tokens(), pool.threads());
-    let count = matrices.iter().map(|m| split.tasks(m)).sum();
     let outs = Outputs(outs.as_mut_ptr());
-    pool.tasks(count, |_, task| {
-        let (at, tokens, rows) = split.task(matrices, task);
-        let m = matrices[at];
-        m.kernel.run(&m.packed, x, tokens.clone(), rows.clone(), &mut |t, row, sums| {
-            assert!(tokens.contains(&t) && rows.start <= row && row + sums.len() <= rows.end);
-            // SAFETY: the output is `tokens * matrix rows` long, the place lies in it by the line
-            // above, and belongs to the tokens and rows that this task alone has.
-            let out = unsafe {
-                let out = (*outs.get().add(at)).as_mut_ptr().add(t * m.rows() + row);
-                std::slice::from_raw_parts_mut(out, sums.len())
-            };
-            scale(sums, f64::from(m.scale) / f64::from(x.scale(t)), out);
-        });
+    pool.tasks(split.tasks, |_, task| {
+        let (tokens, mut steps) = split.task(task);
+        for (at, m) in matrices.iter().enumerate() {
+            let step = m.kernel.row_step();
+            let all = m.rows().div_ceil(step);
+            let rows = steps.start.min(all) * step..(steps.end.min(all) * step).min(m.rows());
+            steps = steps.start.saturating_sub(all)..steps.end.saturating_sub(all);
+            if rows.is_empty() {
+                continue;
+            }
+            m.kernel.run(&m.packed, x, tokens.clone(), rows.clone(), &mut |t, row, sums| {
+                assert!(tokens.contains(&t) && rows.start <= row && row + sums.len() <= rows.end);
+                // SAFETY: the output is `tokens * matrix rows` long, the place lies in it by the line
+                // above, and belongs to the tokens and rows that this task alone has.
+                let out = unsafe {
+                    let out = (*outs.get().add(at)).as_mut_ptr().add(t * m.rows() + row);
+                    std::slice::from_raw_parts_mut(out, sums.len())
+                };
+                scale(sums, f64::from(m.scale) / f64::from(x.scale(t)), out);
+            });
+        }
     });
 }
 
-/// How a product is cut into tasks.
+/// How a product is cut into tasks: by tokens, or by steps of rows, counted through all matrices.
 struct Split {
     tokens: usize,
-    /// Tokens of a task; all of them where tasks are row ranges.
-    tokens_each: usize,
-    /// Rows of a task, before rounding up to the kernel's step; all of them where tasks are token
-    /// ranges.
-    rows_each: usize,
+    steps: usize,
+    tasks: usize,
+    by_tokens: bool,
 }
 
 impl Split {
     /// Token ranges are multiples of this, so that kernels can fill their tiles.
     const TOKENS: usize = 8;
+    /// Fewer tokens than this are not worth a task of their own: each decodes the weights.
+    const TOKENS_EACH: usize = 256;
 
     fn new(matrices: &[&Matrix], tokens: usize, threads: usize) -> Self {
-        let rows: usize = matrices.iter().map(|m| m.rows()).sum();
+        let steps = matrices.iter().map(|m| m.rows().div_ceil(m.kernel.row_step())).sum();
+        let split = |tasks, by_tokens| Self { tokens, steps, tasks, by_tokens };
         if threads == 1 {
-            return Self { tokens, tokens_each: tokens, rows_each: rows };
+            return split(1, false);
         }
-        let tasks = threads * tuning::tasks();
         let least = matrices.iter().map(|m| m.kernel.tokens_each()).max().flatten();
-        if let Some(least) = least
-            && tokens / threads >= least
-        {
-            let tasks = (tokens / least).min(tasks) / threads * threads;
-            let tokens_each = tokens.div_ceil(tasks).next_multiple_of(Self::TOKENS);
-            return Self { tokens, tokens_each, rows_each: rows };
-        }
-        Self { tokens, tokens_each: tokens, rows_each: rows.div_ceil(tasks) }
-    }
-
-    /// Rows of a task of this matrix.
-    fn rows(&self, m: &Matrix) -> usize {
-        self.rows_each.next_multiple_of(m.kernel.row_step())
-    }
-
-    /// Number of tasks of this matrix.
-    fn tasks(&self, m: &Matrix) -> usize {
-        m.rows().div_ceil(self.rows(m)) * self.tokens.div_ceil(self.tokens_each)
-    }
-
-    /// The matrix, the tokens and the rows of a task.
-    fn task(&self, matrices: &[&Matrix], mut task: usize) -> (usize, Range<usize>, Range<usize>) {
-        for (at, m) in matrices.iter().enumerate() {
-            if task < self.tasks(m) {
-                let part = |i: usize, each: usize, all: usize| i * each..all.min((i + 1) * each);
-                let row_ranges = m.rows().div_ceil(self.rows(m));
-                let tokens = part(task / row_ranges, self.tokens_each, self.tokens);
-                return (at, tokens, part(task % row_ranges, self.rows(m), m.rows()));
+        match least {
+            Some(least) if tokens / threads >= least => {
+                split(threads * (tokens / threads / Self::TOKENS_EACH).clamp(1, tuning::tasks()), true)
             }
-            task -= self.tasks(m);
+            _ => split((threads * tuning::tasks()).min(steps), false),
         }
-        unreachable!("tasks are counted as they are numbered")
+    }
+
+    /// The tokens and steps of a task.
+    fn task(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let part = |all: usize| task * all / self.tasks..(task + 1) * all / self.tasks;
+        if !self.by_tokens {
+            return (0..self.tokens, part(self.steps));
+        }
+        let tiles = part(self.tokens.div_ceil(Self::TOKENS));
+        let tokens = tiles.start * Self::TOKENS..(tiles.end * Self::TOKENS).min(self.tokens);
+        (tokens, 0..self.steps)
     }
 }
 
