@@ -35,8 +35,8 @@ impl Chunks {
         g / 2 * self.pair + g % 2 * ROW_BYTES
     }
 
-    /// Bytes of a row of `groups` chunks.
-    fn row_bytes(self, groups: usize) -> usize {
+    /// Bytes of a row of `groups` chunks, and from one row to the next.
+    pub(super) fn row_bytes(self, groups: usize) -> usize {
         // A row of an odd number of chunks ends in half a pair.
         groups / 2 * self.pair + groups % 2 * ROW_BYTES
     }

@@ -1,5 +1,6 @@
 //! One call of a kernel, by one of its ways.
 
+use super::chunk;
 use super::fives;
 use super::lookup::Lookup;
 use super::nibbles;
@@ -51,11 +52,23 @@ impl<'a> Call<'a> {
             for start in self.rows.clone().step_by(ROWS) {
                 let rows = start..self.rows.end.min(start + ROWS);
                 let sums = &mut sums[..rows.len()];
-                for (row, sum) in rows.zip(sums.iter_mut()) {
-                    let row = chunks.row(self.weights, row).as_ptr();
-                    // SAFETY: the tier is there (`new`); the row's slice holds the chunks of all
-                    // groups, and the token as many columns (`new`).
-                    *sum = unsafe { (self.ops.chunks)(row, chunks, self.groups, x) };
+                for (first, sums) in rows.step_by(chunk::RUN).zip(sums.chunks_mut(chunk::RUN)) {
+                    let row = |i: usize| chunks.row(self.weights, first + i).as_ptr();
+                    let run = |row, stride| {
+                        // SAFETY: the tier is there (`new`); the slices of the rows hold the chunks of
+                        // all groups, and the token as many columns (`new`).
+                        unsafe { (self.ops.chunks)(row, stride, chunks, self.groups, x) }
+                    };
+                    if sums.len() < chunk::RUN {
+                        // The last rows: each by itself, as often as there are rows in a run.
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            *sum = run(row(i), 0)[0];
+                        }
+                        continue;
+                    }
+                    // Rows follow each other, and the last of them is there.
+                    row(chunk::RUN - 1);
+                    sums.copy_from_slice(&run(row(0), chunks.row_bytes(self.groups)));
                 }
                 correct(sums, self.x.sum(t));
                 sink(t, start, sums);

@@ -45,7 +45,7 @@ struct Ops {
     /// [`strip::tile`] for up to [`MAX_TILE`] tokens.
     tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile),
     /// [`chunk::gemv`].
-    chunks: unsafe fn(*const u8, Chunks, usize, *const i8) -> i32,
+    chunks: unsafe fn(*const u8, usize, Chunks, usize, *const i8) -> [i32; chunk::RUN],
     /// [`tm1_6::to_tm2`].
     to_tm2: unsafe fn(&[u8], &mut [u8]),
     /// [`peak::peak`].
@@ -97,9 +97,15 @@ macro_rules! ops {
                 }
             }
             #[target_feature(enable = $features)]
-            unsafe fn chunks(row: *const u8, chunks: Chunks, groups: usize, x: *const i8) -> i32 {
+            unsafe fn chunks(
+                row: *const u8,
+                stride: usize,
+                chunks: Chunks,
+                groups: usize,
+                x: *const i8,
+            ) -> [i32; chunk::RUN] {
                 // SAFETY: passed on; the function is compiled for the tier.
-                unsafe { chunk::gemv::<vector::$chunk>(row, chunks, groups, x) }
+                unsafe { chunk::gemv::<vector::$chunk>(row, stride, chunks, groups, x) }
             }
             #[target_feature(enable = $features)]
             unsafe fn to_tm2(fives: &[u8], out: &mut [u8]) {
