@@ -29,6 +29,21 @@ static TABLE: [u8; 128] = {
     table
 };
 
+/// Each of the four digits of all four-digit numbers.
+static DIGITS: [[u8; 128]; 4] = {
+    let mut digits = [[0; 128]; 4];
+    let mut low = 0;
+    while low < 81 {
+        let mut p = 0;
+        while p < 4 {
+            digits[p][low] = TABLE[low] >> (2 * p) & 3;
+            p += 1;
+        }
+        low += 1;
+    }
+    digits
+};
+
 /// The most tokens of a tile.
 pub(super) const TILE: usize = 12;
 
@@ -122,16 +137,18 @@ unsafe fn tile<const NT: usize>(
 unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, out: &mut [i32; ROWS]) {
     // The top sums are at most 2^15 columns · 2 · 81 · 128 < 2^30 in this many groups.
     const FOLD: usize = 1024;
-    let ahead = tuning::prefetch();
     let byte = |b: u8| _mm512_set1_epi8(b as i8);
-    // SAFETY: pointers are the caller's promise, and the table has 128 bytes; every access lies within
+    let ahead = tuning::prefetch();
+    // SAFETY: pointers are the caller's promise, and a table has 128 bytes; every access lies within
     // the group that is counted, and a prefetch may point anywhere.
     unsafe {
-        let table: [_; 2] =
-            [_mm512_loadu_si512(TABLE.as_ptr().cast()), _mm512_loadu_si512(TABLE.as_ptr().add(64).cast())];
+        let digits: [[_; 2]; 4] = std::array::from_fn(|p| {
+            let table = DIGITS[p].as_ptr();
+            [_mm512_loadu_si512(table.cast()), _mm512_loadu_si512(table.add(64).cast())]
+        });
         let mut totals = [_mm512_setzero_si512(); 2];
         for first in (0..groups).step_by(FOLD) {
-            // Of planes 0 and 2, planes 1 and 3 (four-fold), plane 4 (81-fold).
+            // Of planes 0 and 2, planes 1 and 3, plane 4 (81-fold).
             let mut sums = [[_mm512_setzero_si512(); 3]; 2];
             for g in first..groups.min(first + FOLD) {
                 for j in 0..8 {
@@ -148,15 +165,13 @@ unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, out: &mut [i32; RO
                         let low =
                             _mm512_min_epu8(_mm512_sub_epi8(all, byte(81)), _mm512_sub_epi8(all, byte(162)));
                         let low = _mm512_min_epu8(low, all);
-                        let codes = _mm512_permutex2var_epi8(table[0], low, table[1]);
-                        let upper = _mm512_srli_epi16::<4>(codes);
-                        let [even, odd, top] = &mut sums[v];
-                        let dot = |sum: &mut _, codes, x| *sum = _mm512_dpbusd_epi32(*sum, codes, x);
-                        dot(even, _mm512_and_si512(codes, byte(0x03)), xs[0]);
-                        dot(odd, _mm512_and_si512(codes, byte(0x0c)), xs[1]);
-                        dot(even, _mm512_and_si512(upper, byte(0x03)), xs[2]);
-                        dot(odd, _mm512_and_si512(upper, byte(0x0c)), xs[3]);
-                        dot(top, _mm512_sub_epi8(all, low), xs[4]);
+                        let top = _mm512_sub_epi8(all, low);
+                        for p in 0..4 {
+                            let [a, b] = digits[p];
+                            let codes = _mm512_permutex2var_epi8(a, low, b);
+                            sums[v][p % 2] = _mm512_dpbusd_epi32(sums[v][p % 2], codes, xs[p]);
+                        }
+                        sums[v][2] = _mm512_dpbusd_epi32(sums[v][2], top, xs[4]);
                     }
                 }
             }
@@ -168,7 +183,7 @@ unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, out: &mut [i32; RO
                     *lane /= 81;
                 }
                 let top = _mm512_loadu_si512(lanes.as_ptr().cast());
-                let sum = _mm512_add_epi32(_mm512_add_epi32(even, _mm512_srai_epi32::<2>(odd)), top);
+                let sum = _mm512_add_epi32(_mm512_add_epi32(even, odd), top);
                 totals[v] = _mm512_add_epi32(totals[v], sum);
             }
         }
