@@ -121,6 +121,10 @@ fn every_layout_comes_back_to_the_same_bytes() {
     for fixture in Fixture::all() {
         let dir = tempfile::tempdir().unwrap();
         let checkpoint = common::open(&fixture);
+        if checkpoint.config.gemma.is_some() {
+            // transformers has no class for a ternary Gemma.
+            continue;
+        }
         let mut source = fixture.path().to_owned();
         if checkpoint.provenance.dialect != "hf-packed" {
             source = dir.path().join("source");
