@@ -22,6 +22,8 @@ pub struct Options {
     pub shard_size: Option<u64>,
     /// Keep scales in f32 tensors of their own (GGUF, architecture `bitnet`).
     pub scale_tensors: bool,
+    /// The ggml type id of `tl2`, one of [`gguf::TL2_IDS`] (GGUF).
+    pub tl2_id: Option<u32>,
     /// Write what the runtime does not run rightly all the same.
     pub force: bool,
 }
@@ -102,8 +104,12 @@ pub fn plan(checkpoint: &Checkpoint, out: &Path, options: &Options) -> Result<Pl
     if container != Container::Gguf && matches!(embedding, Some(Form::Quant(_))) {
         return usage("only GGUF holds quantised embeddings: choose f32, f16 or bf16".into());
     }
-    if container != Container::Gguf && (options.runtime.is_some() || options.scale_tensors) {
-        return usage("--for and --scale-tensors are for GGUF outputs: name the output X.gguf".into());
+    if container != Container::Gguf
+        && (options.runtime.is_some() || options.scale_tensors || options.tl2_id.is_some())
+    {
+        return usage(
+            "--for, --scale-tensors and --tl2-id are for GGUF outputs: name the output X.gguf".into(),
+        );
     }
     if container != Container::Directory && options.shard_size.is_some() {
         return usage("--shard-size is for Hugging Face directories".into());
@@ -121,6 +127,7 @@ pub fn plan(checkpoint: &Checkpoint, out: &Path, options: &Options) -> Result<Pl
                 runtime: options.runtime,
                 embedding,
                 scale_tensors: options.scale_tensors,
+                tl2_id: options.tl2_id,
                 force: options.force,
             },
         ),

@@ -15,6 +15,12 @@ pub fn write_whole(
     write: impl FnOnce(&mut BufWriter<&mut File>) -> std::io::Result<()>,
 ) -> Result<()> {
     let io = |e| Error::io(path, e);
+    // A device or pipe is written to; a file in its place would take it away from everybody.
+    if std::fs::metadata(path).is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
+        let mut file = File::options().write(true).open(path).map_err(io)?;
+        let mut buffered = BufWriter::new(&mut file);
+        return write(&mut buffered).and_then(|()| buffered.flush()).map_err(io);
+    }
     let mut file = temporary(path)?;
     let mut buffered = BufWriter::new(file.as_file_mut());
     write(&mut buffered).and_then(|()| buffered.flush()).map_err(io)?;

@@ -254,7 +254,13 @@ fn runtimes(checkpoint: &Checkpoint) -> Vec<RuntimeVerdict> {
         .collect();
     let transformers = match (p.dialect.starts_with("hf"), p.family.as_str()) {
         (false, _) => Verdict::Refused("reads Hugging Face directories only: convert first".into()),
-        (true, "bitnet" | "llama") if !p.post_training => Verdict::Right,
+        (true, "bitnet") if c.heads * c.head_dim != c.hidden => {
+            Verdict::Refused("expects heads as wide together as the model".into())
+        }
+        (true, "bitnet" | "llama" | "qwen3") if !p.post_training => Verdict::Right,
+        (true, "bitnet-embedding-qwen3" | "bitnet-embedding-gemma3") => Verdict::Wrong(
+            "takes the model for a plain one, without ternary weights and the norms before them".into(),
+        ),
         (true, "bitnet-1bitllm") => Verdict::Wrong(
             "takes the model for a plain Llama, without its sub-norms and ternary weights".into(),
         ),

@@ -119,19 +119,28 @@ fn gguf_tensors_are_those_of_other_writers() {
 fn every_layout_comes_back_to_the_same_bytes() {
     let layouts: Vec<&str> = tritmark_kernels::layout::ALL.iter().map(|l| l.name()).collect();
     for fixture in Fixture::all() {
-        if common::open(&fixture).provenance.dialect != "hf-packed" {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = common::open(&fixture);
+        if checkpoint.config.gemma.is_some() {
+            // transformers has no class for a ternary Gemma.
             continue;
         }
-        let dir = tempfile::tempdir().unwrap();
+        let mut source = fixture.path().to_owned();
+        if checkpoint.provenance.dialect != "hf-packed" {
+            source = dir.path().join("source");
+            let family = checkpoint.provenance.family.as_str();
+            tritmark(&["convert", text(fixture.path()), text(&source), "--family", family]).success();
+        }
         let mut trips = 0;
         for (i, layout) in layouts.iter().enumerate() {
             for extension in ["safetensors", "gguf"] {
                 let packed = dir.path().join(format!("{i}.{extension}"));
-                let convert = ["convert", text(fixture.path()), text(&packed), "--to", layout];
+                // What no runtime runs must come back all the same.
+                let convert = ["convert", text(&source), text(&packed), "--to", layout, "--force"];
                 let output =
                     Command::cargo_bin("tritmark").unwrap().args(convert).arg("--json").output().unwrap();
                 if !output.status.success() {
-                    // A shape or a model that the layout, the container or every runtime lacks.
+                    // A shape or a model that the layout or the container lacks.
                     let message = String::from_utf8_lossy(&output.stderr);
                     assert_eq!(output.status.code(), Some(2), "{fixture} to {layout}: {message}");
                     continue;
@@ -139,12 +148,12 @@ fn every_layout_comes_back_to_the_same_bytes() {
                 let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
                 if report["inexact_scales"].as_array().is_some_and(|s| !s.is_empty()) {
                     // Said to be lossy; only the trits come back.
-                    tritmark(&["verify", text(fixture.path()), text(&packed), "--no-probe"]).success();
+                    tritmark(&["verify", text(&source), text(&packed), "--no-probe"]).success();
                     continue;
                 }
                 let back = dir.path().join(format!("{i}-{extension}"));
                 tritmark(&["convert", text(&packed), text(&back)]).success();
-                assert_same_tensors(fixture.path(), &back);
+                assert_same_tensors(&source, &back);
                 trips += 1;
             }
         }
@@ -206,6 +215,112 @@ fn a_failure_leaves_the_old_file_and_nothing_else() {
     let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["source", "x.gguf"]);
+}
+
+/// Runs the program under a shell, which `limits` first.
+#[cfg(unix)]
+fn limited(limits: &str, args: &[&str]) -> assert_cmd::assert::Assert {
+    let shell = format!("{limits}; exec \"$0\" \"$@\"");
+    let program = assert_cmd::cargo::cargo_bin("tritmark");
+    Command::new("sh").args(["-c", &shell]).arg(program).args(args).assert()
+}
+
+/// Names in a folder, sorted.
+#[cfg(unix)]
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A write that fails half-way, as on a full disk.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_leaves_the_old_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, to) in [("x.gguf", "i2_s"), ("x.safetensors", "tm2"), ("x-hf", "hf")] {
+        let out = dir.path().join(name);
+        if name != "x-hf" {
+            std::fs::write(&out, "old").unwrap();
+        }
+        let before = names(dir.path());
+        let args = ["convert", "demo", text(&out), "--to", to];
+        let output = limited("trap '' XFSZ; ulimit -f 1000", &args).code(74);
+        let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(error.contains(name) || error.contains("model.safetensors"), "{error}");
+        assert_eq!(names(dir.path()), before, "{name}");
+        assert!(name == "x-hf" || std::fs::read(&out).unwrap() == b"old", "{name}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn devices_stay_devices_and_links_stay_links() {
+    let dir = tempfile::tempdir().unwrap();
+    tritmark(&["logits", "demo", "--ids", "1,2", "-o", "/dev/null"]).success();
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    let (link, file) = (dir.path().join("link.gguf"), dir.path().join("file.gguf"));
+    std::fs::write(&file, "old").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    tritmark(&["convert", "demo", text(&link)]).success();
+    assert!(link.is_symlink());
+    tritmark(&["verify", "demo", text(&file), "--no-probe"]).success();
+    let device = dir.path().join("null.gguf");
+    std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+    tritmark(&["convert", "demo", text(&device)]).code(2);
+}
+
+/// transformers multiplies no two float types: with scales in f32, everything is.
+#[test]
+fn a_directory_has_one_float_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let masters = packed().with_file_name("bitnet2b-bf16-odd");
+    let inverse = packed().with_file_name("falcon3-158");
+    for (i, (source, to, form, class)) in [
+        ("demo", "hf", "F32", "autobitlinear"),
+        ("demo", "bf16", "F32", "autobitlinear"),
+        (text(&masters), "hf", "F32", "autobitlinear"),
+        (text(&packed()), "hf", "BF16", "autobitlinear"),
+        (text(&packed()), "bf16", "BF16", "autobitlinear"),
+        (text(&inverse), "hf", "BF16", "bitlinear"),
+        // The class for inverse scales unpacks whatever it finds.
+        (text(&inverse), "bf16", "F32", "autobitlinear"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = dir.path().join(i.to_string());
+        tritmark(&["convert", source, text(&out), "--to", to]).success();
+        let config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(out.join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["quantization_config"]["linear_class"], class, "{source} to {to}");
+        let dtype = if form == "F32" { "float32" } else { "bfloat16" };
+        assert_eq!(config["torch_dtype"], dtype, "{source} to {to}");
+        for (name, (found, ..)) in hf_tensors(&out) {
+            assert!(found == form || found == "U8" && to == "hf", "{source} to {to}: {name} is {found}");
+        }
+        tritmark(&["verify", source, text(&out), "--no-probe"]).success();
+    }
+    let out = dir.path().join("asked");
+    let args = ["convert", "demo", text(&out), "--embedding", "bf16"];
+    let error = String::from_utf8(tritmark(&args).code(2).get_output().stderr.clone()).unwrap();
+    assert!(error.contains("one form"), "{error}");
+}
+
+#[test]
+fn tl2_has_the_id_of_either_fork() {
+    let dir = tempfile::tempdir().unwrap();
+    for (extra, id) in [(&[][..], 39), (&["--tl2-id", "42"], 42)] {
+        let out = dir.path().join(format!("{id}.gguf"));
+        let args = [&["convert", "demo", text(&out), "--to", "tl2", "--force"], extra].concat();
+        tritmark(&args).success();
+        let reader = Reader::open(&out).unwrap();
+        assert!(reader.tensors().iter().any(|t| t.name == "blk.0.attn_q.weight" && t.kind == id));
+        tritmark(&["verify", "demo", text(&out), "--no-probe"]).success();
+    }
+    let out = dir.path().join("x.gguf");
+    tritmark(&["convert", "demo", text(&out), "--to", "i2_s", "--tl2-id", "42"]).code(2);
 }
 
 #[test]

@@ -78,6 +78,11 @@ impl Trits {
         self.cols
     }
 
+    /// The buffer alone, to be used again.
+    pub fn into_vec(self) -> Vec<i8> {
+        self.data
+    }
+
     /// All weights, row-major.
     pub fn as_slice(&self) -> &[i8] {
         &self.data

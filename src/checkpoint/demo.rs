@@ -1,5 +1,6 @@
 //! The demo model that is part of the program; see `bench-suites/demo/README.md` for its origin.
 
+use super::file::Bytes;
 use super::{Checkpoint, hf};
 use crate::error::Result;
 
@@ -14,11 +15,11 @@ pub const TEXT: &str = include_str!("../../bench-suites/demo/test.txt");
 /// # Errors
 /// Never, unless the program was built from damaged files.
 pub fn open() -> Result<Checkpoint> {
-    hf::from_embedded(
+    hf::from_memory(
         NAME,
-        include_str!("../../bench-suites/demo/config.json"),
-        include_bytes!("../../bench-suites/demo/model.safetensors"),
-        include_bytes!("../../bench-suites/demo/tokenizer.json"),
+        include_bytes!("../../bench-suites/demo/config.json"),
+        Bytes::Embedded(include_bytes!("../../bench-suites/demo/model.safetensors")),
+        Some(include_bytes!("../../bench-suites/demo/tokenizer.json").to_vec()),
     )
 }
 

@@ -19,6 +19,7 @@ pub mod write;
 
 use crate::error::{Error, Result};
 use config::ModelConfig;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use role::Role;
 use std::ops::Range;
@@ -86,16 +87,18 @@ pub trait Container: Send + Sync {
     /// A ternary weight as trits and its effective *multiplicative* scale:
     /// `y = (x_i8 · trits) / s_x · scale`.
     ///
+    /// `spare` is a buffer that is not needed any more, for the trits where they fit it.
+    ///
     /// # Errors
     /// If the tensor is missing, not ternary, or damaged.
-    fn ternary(&self, role: Role) -> Result<Ternary>;
+    fn ternary(&self, role: Role, spare: Vec<i8>) -> Result<Ternary>;
 
     /// The scale of [`ternary`](Self::ternary) alone.
     ///
     /// # Errors
     /// As there.
     fn scale(&self, role: Role) -> Result<f32> {
-        Ok(self.ternary(role)?.scale)
+        Ok(self.ternary(role, vec![])?.scale)
     }
 
     /// A tensor of floats in its stored precision (integer-quantised ones come as f32).
@@ -165,6 +168,9 @@ pub enum FloatData {
     Bf16(Vec<bf16>),
 }
 
+/// Values in a piece of [`FloatTensor::each_f32`]: a multiple of every block of a float form.
+const PIECE: usize = 4096;
+
 impl FloatTensor {
     /// A copy of some rows (of some values, for a vector).
     ///
@@ -181,6 +187,24 @@ impl FloatTensor {
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
         FloatTensor { shape, data }
+    }
+
+    /// Its values in pieces, one after the other, each as f32 (exact) in the same small buffer.
+    pub fn each_f32(&self, mut piece: impl FnMut(&[f32])) {
+        let mut buffer = [0f32; PIECE];
+        match &self.data {
+            FloatData::F32(v) => piece(v),
+            FloatData::F16(v) => v.chunks(PIECE).for_each(|v| {
+                let out = &mut buffer[..v.len()];
+                v.convert_to_f32_slice(out);
+                piece(out);
+            }),
+            FloatData::Bf16(v) => v.chunks(PIECE).for_each(|v| {
+                let out = &mut buffer[..v.len()];
+                v.convert_to_f32_slice(out);
+                piece(out);
+            }),
+        }
     }
 
     /// All values as f32, exact.
@@ -242,7 +266,15 @@ impl Checkpoint {
     /// # Errors
     /// As there.
     pub fn ternary(&self, role: Role) -> Result<Ternary> {
-        self.container.ternary(role)
+        self.ternary_into(role, vec![])
+    }
+
+    /// As [`ternary`](Self::ternary), into the buffer of a matrix that is not needed any more.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ternary_into(&self, role: Role, spare: Vec<i8>) -> Result<Ternary> {
+        self.container.ternary(role, spare)
     }
 
     /// See [`Container::scale`].

@@ -151,7 +151,7 @@ impl Container for Packed {
         &self.infos
     }
 
-    fn ternary(&self, role: Role) -> Result<Ternary> {
+    fn ternary(&self, role: Role, spare: Vec<i8>) -> Result<Ternary> {
         let entry = self.entry(role)?;
         let info = self.infos.iter().find(|i| i.role == Some(role));
         let Some((&[rows, cols], Role::Layer(_, LayerRole::Linear(_)))) =
@@ -161,7 +161,7 @@ impl Container for Packed {
         };
         let unpacked = self
             .layout
-            .unpack(rows, cols, self.archive.data(entry))
+            .unpack_into(rows, cols, self.archive.data(entry), spare)
             .map_err(|e| self.archive.error(entry, e.to_string()))?;
         Ok(Ternary { trits: unpacked.trits, scale: self.scale(role)? })
     }

@@ -2,6 +2,7 @@
 
 use super::common::{OpenArgs, print_json, print_line, progress};
 use crate::checkpoint::gguf::runtime::Runtime;
+use crate::checkpoint::write::gguf::TL2_IDS;
 use crate::checkpoint::write::{Inexact, Plan};
 use crate::convert;
 use crate::error::Result;
@@ -39,6 +40,9 @@ pub struct Args {
     /// Keep scales in tensors of their own, exact (GGUF architecture bitnet)
     #[arg(long)]
     scale_tensors: bool,
+    /// Type id of tl2: 39 as in bitnet.cpp's first fork of llama.cpp, 42 as in its later one
+    #[arg(long, value_name = "ID", value_parser = tl2_id)]
+    tl2_id: Option<u32>,
     /// List what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -65,6 +69,7 @@ impl Args {
             embedding: self.embedding,
             shard_size: self.shard_size,
             scale_tensors: self.scale_tensors,
+            tl2_id: self.tl2_id,
             force: self.force,
         };
         let plan = convert::plan(&checkpoint, &self.out, &options)?;
@@ -135,6 +140,10 @@ fn dry_run(plan: &Plan, json: bool) -> Result<()> {
     plan.side.iter().try_for_each(|(name, _)| print_line(name))?;
     plan.warnings.iter().for_each(|warning| eprintln!("note: {warning}"));
     Ok(())
+}
+
+fn tl2_id(text: &str) -> Result<u32, String> {
+    TL2_IDS.into_iter().find(|id| id.to_string() == text).ok_or_else(|| "expected 39 or 42".into())
 }
 
 /// Bytes from `500MB`, `2GB` or a plain number; decimal units, as transformers has it.

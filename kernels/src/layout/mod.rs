@@ -77,8 +77,24 @@ pub trait Layout: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`check`](Layout::check).
     fn unpack(&self, rows: usize, cols: usize, bytes: &[u8]) -> Result<Unpacked, UnpackError> {
+        self.unpack_into(rows, cols, bytes, vec![])
+    }
+
+    /// As [`unpack`](Layout::unpack), into a buffer of any length and content that is not needed any
+    /// more.
+    ///
+    /// # Errors
+    /// As [`check`](Layout::check).
+    fn unpack_into(
+        &self,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+        spare: Vec<i8>,
+    ) -> Result<Unpacked, UnpackError> {
         let scale = self.check(rows, cols, bytes)?;
-        let mut data = vec![0; rows * cols];
+        let mut data = spare;
+        data.resize(rows * cols, 0);
         for (row, out) in data.chunks_exact_mut(cols).enumerate() {
             self.unpack_row(rows, cols, bytes, row, out);
         }

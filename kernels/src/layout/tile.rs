@@ -45,7 +45,9 @@ impl Tile {
 
 /// Rows, columns, and the tiles that bitnet.cpp publishes for this shape, for `tl1` and for `tl2`.
 ///
-/// Not yet confirmed against its presets: a foreign file may need its tile named explicitly.
+/// They are those with which its `setup_env.py` calls `codegen_tl1.py` and `codegen_tl2.py`, so those
+/// of its kernels and of the files that its converter makes beside them. Its folder `preset_kernels`
+/// agrees, save for `tl1` of Llama3-8B, where it has other tiles that no build uses.
 pub const PUBLISHED: [(usize, usize, Tile, Tile); 10] = [
     // bitnet_b1_58-large
     (1536, 4096, Tile::new(256, 128, 32), Tile::new(256, 96, 32)),

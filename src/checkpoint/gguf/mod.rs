@@ -312,14 +312,15 @@ impl Container for Gguf {
         &self.infos
     }
 
-    fn ternary(&self, role: Role) -> Result<Ternary> {
+    fn ternary(&self, role: Role, spare: Vec<i8>) -> Result<Ternary> {
         let (tensor, form, bytes) = self.find(role)?;
         let (rows, cols) = form::matrix(tensor);
         let (trits, scale) = match form {
             Form::Packed(layout) => {
                 let scale = layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?;
                 let order = self.row_order(role, rows);
-                let mut data = vec![0; rows * cols];
+                let mut data = spare;
+                data.resize(rows * cols, 0);
                 for (row, out) in data.chunks_exact_mut(cols).enumerate() {
                     let row = order.as_ref().map_or(row, |order| order.in_file(row));
                     layout.unpack_row(rows, cols, bytes, row, out);

@@ -45,27 +45,26 @@ pub fn open_file(name: &str, options: &OpenOptions) -> Result<Checkpoint> {
     assemble(name, path.parent().unwrap_or(Path::new("")), archive, options)
 }
 
-/// Opens a checkpoint that is part of the program: a `config.json`, a safetensors file and a
-/// `tokenizer.json`.
+/// Opens a checkpoint that is in memory: a `config.json`, a safetensors file and a `tokenizer.json`.
 ///
 /// # Errors
 /// As [`open_dir`].
-pub fn from_embedded(
+pub fn from_memory(
     name: &str,
-    config: &str,
-    tensors: &'static [u8],
-    tokenizer: &[u8],
+    config: &[u8],
+    tensors: Bytes,
+    tokenizer: Option<Vec<u8>>,
 ) -> Result<Checkpoint> {
     let root = Path::new(name);
     let mut archive = Archive::default();
-    archive.add(&root.join("model.safetensors"), Bytes::Embedded(tensors))?;
+    archive.add(&root.join("model.safetensors"), tensors)?;
     Parts {
         root: root.into(),
         name: name.into(),
-        config: Json::parse(&root.join("config.json"), config.as_bytes())?,
+        config: Json::parse(&root.join("config.json"), config)?,
         generation: None,
         tokenizer_config: None,
-        tokenizer: Some(tokenizer.to_vec()),
+        tokenizer,
         archive,
         notes: vec![],
     }

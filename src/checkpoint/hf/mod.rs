@@ -15,7 +15,7 @@ use super::{Checkpoint, OpenOptions, POST_TRAINING_NOTE, Provenance, Ptq, tokeni
 use crate::checkpoint::config::LinearKind;
 use crate::error::{Error, Result};
 use config::{Json, Quantization};
-pub use files::{from_embedded, open_dir, open_file};
+pub use files::{from_memory, open_dir, open_file};
 use std::path::Path;
 use tensors::{Catalog, Tensors};
 

@@ -281,9 +281,9 @@ impl Tensors {
         Ok(scale)
     }
 
-    fn unpack(&self, entry: &Entry, rows: usize, cols: usize) -> Result<Trits> {
+    fn unpack(&self, entry: &Entry, rows: usize, cols: usize, spare: Vec<i8>) -> Result<Trits> {
         let hf = layout::by_name("hf").ok_or_else(|| Error::Bug("no layout is called hf".into()))?;
-        match hf.unpack(rows, cols, self.archive.data(entry)) {
+        match hf.unpack_into(rows, cols, self.archive.data(entry), spare) {
             Ok(unpacked) => Ok(unpacked.trits),
             Err(UnpackError::Code { offset, byte }) => {
                 // The first of the byte's four codes that is 3.
@@ -303,7 +303,7 @@ impl Container for Tensors {
         &self.index.infos
     }
 
-    fn ternary(&self, role: Role) -> Result<Ternary> {
+    fn ternary(&self, role: Role, spare: Vec<i8>) -> Result<Ternary> {
         let (entry, info) = self.entry(role)?;
         let Role::Layer(layer, LayerRole::Linear(linear)) = role else {
             return Err(self.archive.error(entry, "is no ternary matrix"));
@@ -327,7 +327,7 @@ impl Container for Tensors {
             Source::Offline { inverse_scale } => {
                 let scale = self.scale(layer, linear, inverse_scale)?;
                 let trits = match entry.dtype {
-                    Dtype::U8 => self.unpack(entry, rows, cols)?,
+                    Dtype::U8 => self.unpack(entry, rows, cols, spare)?,
                     _ => floats(Rule::Magnitude(Some(1.0)))?.0,
                 };
                 (trits, scale)
@@ -349,7 +349,7 @@ impl Container for Tensors {
             (Source::Offline { inverse_scale }, Role::Layer(layer, LayerRole::Linear(linear))) => {
                 Tensors::scale(self, layer, linear, inverse_scale)
             }
-            _ => Ok(self.ternary(role)?.scale),
+            _ => Ok(self.ternary(role, vec![])?.scale),
         }
     }
 

@@ -13,8 +13,11 @@ use std::ops::Range;
 use tritmark_kernels::Trits;
 use tritmark_kernels::layout::Layout;
 
-/// Values of a float matrix that are encoded at once.
-const SLICE: usize = 2 << 20;
+/// Values of a float matrix that are encoded at once; few, so that they stay in the cache.
+const SLICE: usize = 256 << 10;
+
+/// Slices that are read between two calls of [`Checkpoint::release`].
+const SLICES: usize = 64;
 
 /// Makes tensors.
 pub struct Encoder<'a> {
@@ -49,8 +52,14 @@ impl Encoder<'_> {
         }
     }
 
-    /// The bytes of a piece, and the scale if it had to be rounded.
-    pub fn encode(&self, item: &Item, piece: &Piece) -> Result<(Vec<u8>, Option<Inexact>)> {
+    /// The bytes of a piece, and the scale if it had to be rounded. `spare` is kept from piece to piece,
+    /// so that not each matrix asks the system for new memory.
+    pub fn encode(
+        &self,
+        item: &Item,
+        piece: &Piece,
+        spare: &mut Vec<i8>,
+    ) -> Result<(Vec<u8>, Option<Inexact>)> {
         if let Action::Bytes(bytes) = &item.action {
             return Ok((bytes.clone(), None));
         }
@@ -68,19 +77,22 @@ impl Encoder<'_> {
                 if let Some(heads) = *interleave {
                     float = interleave_floats(&float, heads);
                 }
-                Ok((floats(&float.data, *form)?, None))
+                Ok((floats(&float, *form)?, None))
             }
             Action::Spread { form, interleave, scaled } => {
-                let (trits, scale) = self.trits(role, *interleave)?;
+                let (trits, scale) = self.trits(role, *interleave, spare)?;
                 let factor = if *scaled { scale } else { 1.0 };
                 let values = trits.as_slice().iter().map(|&t| f32::from(t) * factor).collect();
-                Ok((floats(&FloatData::F32(values), *form)?, inexact(factor, rounded(factor, *form)?)))
+                let values = FloatTensor { shape: item.shape.clone(), data: FloatData::F32(values) };
+                *spare = trits.into_vec();
+                Ok((floats(&values, *form)?, inexact(factor, rounded(factor, *form)?)))
             }
             Action::Pack { layout, interleave, unit } => {
-                let (trits, scale) = self.trits(role, *interleave)?;
+                let (trits, scale) = self.trits(role, *interleave, spare)?;
                 let scale = if *unit { 1.0 } else { scale };
                 let (bytes, stored) = pack(*layout, &trits, scale, item.len as usize)
                     .map_err(|what| Error::Bug(format!("{} as {}: {what}", item.name, layout.name())))?;
+                *spare = trits.into_vec();
                 Ok((bytes, stored.and_then(|stored| inexact(scale, stored))))
             }
             Action::Scale { form, inverse } => {
@@ -90,13 +102,14 @@ impl Encoder<'_> {
                 let scale = self.checkpoint.scale(Role::Layer(layer, LayerRole::Linear(linear)))?;
                 let turn = |x: f32| if *inverse { 1.0 / x } else { x };
                 let stored = rounded(turn(scale), *form)?;
-                Ok((floats(&FloatData::F32(vec![stored]), *form)?, inexact(scale, turn(stored))))
+                let stored_tensor = FloatTensor { shape: vec![1], data: FloatData::F32(vec![stored]) };
+                Ok((floats(&stored_tensor, *form)?, inexact(scale, turn(stored))))
             }
         }
     }
 
-    fn trits(&self, role: Role, interleave: Option<usize>) -> Result<(Trits, f32)> {
-        let ternary = self.checkpoint.ternary(role)?;
+    fn trits(&self, role: Role, interleave: Option<usize>, spare: &mut Vec<i8>) -> Result<(Trits, f32)> {
+        let ternary = self.checkpoint.ternary_into(role, std::mem::take(spare))?;
         let Some(heads) = interleave else { return Ok((ternary.trits, ternary.scale)) };
         let (rows, cols) = (ternary.trits.rows(), ternary.trits.cols());
         let data = interleave_rows(ternary.trits.as_slice(), rows, heads);
@@ -158,31 +171,34 @@ pub fn rounded(x: f32, form: Form) -> Result<f32> {
 }
 
 /// Little-endian bytes of floats in `form`.
-fn floats(data: &FloatData, form: Form) -> Result<Vec<u8>> {
-    Ok(match (form, data) {
-        (Form::F16, FloatData::F16(v)) => bytes(v, |x| x.to_le_bytes()),
-        (Form::Bf16, FloatData::Bf16(v)) => bytes(v, |x| x.to_le_bytes()),
-        (_, FloatData::F32(v)) => from_f32(v, form)?,
-        (_, FloatData::F16(v)) => from_f32(&v.iter().map(|x| x.to_f32()).collect::<Vec<_>>(), form)?,
-        (_, FloatData::Bf16(v)) => from_f32(&v.iter().map(|x| x.to_f32()).collect::<Vec<_>>(), form)?,
-    })
-}
-
-fn from_f32(values: &[f32], form: Form) -> Result<Vec<u8>> {
-    Ok(match form {
-        Form::F32 => bytes(values, |x| x.to_le_bytes()),
-        Form::F16 => bytes(&halves(values), |x| x.to_le_bytes()),
-        Form::Bf16 => bytes(values, |x| bf16::from_f32(x).to_le_bytes()),
-        Form::Quant(quant) => {
-            let (len, block) = quant.block();
-            let mut out = vec![0; values.len() / len * block];
-            quant.encode(values, &mut out);
-            out
-        }
+fn floats(float: &FloatTensor, form: Form) -> Result<Vec<u8>> {
+    let (values, bytes) = match form {
+        Form::F32 => (1, 4),
+        Form::F16 | Form::Bf16 => (1, 2),
+        Form::Quant(quant) => quant.block(),
         Form::Packed(_) | Form::Other(_) => {
             return Err(Error::Bug(format!("{} is no form of floats", form.name())));
         }
-    })
+    };
+    let mut out = vec![0; float.shape.iter().product::<usize>() / values * bytes];
+    match (form, &float.data) {
+        (Form::F16, FloatData::F16(v)) => put(&mut out, v, |x| x.to_le_bytes()),
+        (Form::Bf16, FloatData::Bf16(v)) => put(&mut out, v, |x| x.to_le_bytes()),
+        _ => {
+            let mut rest = out.as_mut_slice();
+            float.each_f32(|piece| {
+                let (out, behind) = std::mem::take(&mut rest).split_at_mut(piece.len() / values * bytes);
+                rest = behind;
+                match form {
+                    Form::F16 => put(out, &halves(piece), |x| x.to_le_bytes()),
+                    Form::Bf16 => put(out, piece, |x| bf16::from_f32(x).to_le_bytes()),
+                    Form::Quant(quant) => quant.encode(piece, out),
+                    _ => put(out, piece, |x| x.to_le_bytes()),
+                }
+            });
+        }
+    }
+    Ok(out)
 }
 
 /// All values as f16, rounded.
@@ -192,34 +208,42 @@ fn halves(values: &[f32]) -> Vec<f16> {
     out
 }
 
-fn bytes<T: Copy, const N: usize>(values: &[T], one: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-    let mut out = vec![0; values.len() * N];
+fn put<T: Copy, const N: usize>(out: &mut [u8], values: &[T], one: impl Fn(T) -> [u8; N]) {
     for (out, &x) in out.as_chunks_mut().0.iter_mut().zip(values) {
         *out = one(x);
     }
-    out
 }
 
 /// Whether a form of single floats holds every value of a tensor.
 pub fn exact(checkpoint: &Checkpoint, role: Role, form: Form) -> Result<bool> {
     let shape = checkpoint.config.shape(role);
     let (rows, cols) = matrix(&shape);
-    let slices: Vec<_> = slices(rows, cols).collect();
-    let holds = |slice: Range<usize>| {
+    let slices: Vec<_> = slices(rows, cols).enumerate().collect();
+    let holds = |(i, slice): (usize, Range<usize>)| {
         let float = match shape.len() {
             1 => checkpoint.float(role)?,
             _ => checkpoint.float_rows(role, slice)?,
         };
-        checkpoint.release();
+        if i % SLICES == 0 {
+            checkpoint.release();
+        }
         Ok(match (&float.data, form) {
             (_, Form::F32) | (FloatData::F16(_), Form::F16) | (FloatData::Bf16(_), Form::Bf16) => true,
-            (_, Form::F16) => {
-                let values = float.to_f32();
-                let mut back = vec![0.0; values.len()];
-                halves(&values).convert_to_f32_slice(&mut back);
-                values.iter().zip(&back).all(|(x, y)| x.to_bits() == y.to_bits())
+            (_, Form::F16 | Form::Bf16) => {
+                let mut holds = true;
+                float.each_f32(|piece| {
+                    holds = holds
+                        && match form {
+                            Form::F16 => {
+                                let mut back = vec![0.0; piece.len()];
+                                halves(piece).convert_to_f32_slice(&mut back);
+                                piece.iter().zip(&back).all(|(x, y)| x.to_bits() == y.to_bits())
+                            }
+                            _ => piece.iter().all(|x| x.to_bits() & 0xffff == 0),
+                        };
+                });
+                holds
             }
-            (_, Form::Bf16) => float.to_f32().iter().all(|x| x.to_bits() & 0xffff == 0),
             _ => return Err(Error::Bug(format!("{} holds no single values", form.name()))),
         })
     };

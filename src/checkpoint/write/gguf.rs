@@ -43,9 +43,15 @@ pub struct Options {
     pub embedding: Option<Form>,
     /// Keep scales in f32 tensors of their own and state 1 in the blocks (architecture `bitnet`).
     pub scale_tensors: bool,
+    /// The ggml type id of `tl2`; `None` takes the first that [`TL2_IDS`] lists.
+    pub tl2_id: Option<u32>,
     /// Write also what the runtime is known not to load or to compute wrongly.
     pub force: bool,
 }
+
+/// The ids that bitnet.cpp has given to `tl2`: that of its first fork of llama.cpp, and that of the
+/// later one, where 39 had become MXFP4.
+pub const TL2_IDS: [u32; 2] = [39, 42];
 
 /// Plans a GGUF file.
 ///
@@ -68,6 +74,13 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
             "only the architecture bitnet has scale tensors, and {runtime} is to find this model as {architecture}"
         )));
     }
+    let lookup = |prefix| options.matrices.name().starts_with(prefix);
+    if options.scale_tensors && (lookup("tl1") || lookup("tl2")) {
+        return Err(Error::Usage("builds of bitnet.cpp that read tl1 or tl2 know no scale tensors".into()));
+    }
+    if options.tl2_id.is_some() && !lookup("tl2") {
+        return Err(Error::Usage("--tl2-id is for --to tl2".into()));
+    }
     let mut tensors = vec![];
     for role in config.roles() {
         tensors.push(item(checkpoint, role, architecture, options)?);
@@ -80,6 +93,9 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         }
     }
     let kind = |item: &Item| match &item.action {
+        Action::Pack { layout, .. } if layout.name().starts_with("tl2") => {
+            Some(options.tl2_id.unwrap_or(TL2_IDS[0]))
+        }
         Action::Pack { layout, .. } => Form::Packed(*layout).id(),
         Action::Spread { form, .. } | Action::Float { form, .. } | Action::Scale { form, .. } => form.id(),
         Action::Bytes(_) => None,

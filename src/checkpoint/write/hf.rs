@@ -43,12 +43,16 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         )));
     }
     let scale = match config.linear {
-        LinearKind::Ternary => Some(scale_form(checkpoint)?),
+        LinearKind::Ternary => Some(scale_form(checkpoint, options.packed)?),
         LinearKind::Float => None,
+    };
+    let floats = match scale {
+        Some(scale) if !scale.inverse => Some(one_form(checkpoint, scale, options.embedding)?),
+        _ => None,
     };
     let mut stored = vec![];
     for role in config.roles() {
-        stored.push(tensor(checkpoint, family, role, options)?);
+        stored.push(tensor(checkpoint, family, role, options, floats)?);
         if let (Role::Layer(layer, LayerRole::Linear(linear)), Some(ScaleForm { form, inverse })) =
             (role, scale)
         {
@@ -61,7 +65,7 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     }
     let unhashed = Origin::unhashed(checkpoint);
     let (files, index) = shards(stored, options.shard_size, &unhashed);
-    let json = config_json(config, family, architecture, scale);
+    let json = config_json(config, family, architecture, scale, floats.unwrap_or(Form::Bf16));
     let config_file = move |origin: &Origin| {
         let mut json = json.clone();
         json["tritmark"] = serde_json::to_value(origin).expect("strings have a JSON form");
@@ -77,19 +81,28 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     }
     let mut warnings = vec![];
     if scale.is_some_and(|s| s.form == Form::F32) {
-        warnings.push("No scale form of Hugging Face checkpoints in bf16 is exact for this model, so weight_scale is f32: load it with dtype=float32.".into());
+        warnings.push("The scales are not exact in bf16, so they and all floats are f32, and transformers computes in f32.".into());
     }
     if !side.iter().any(|(name, _)| name.starts_with("tokenizer.")) {
         warnings.push("The source has no tokenizer, so the output has none.".into());
     }
-    let target =
-        format!("Hugging Face {architecture}, {}", if options.packed { "packed" } else { "unpacked bf16" });
+    let form = match (options.packed, floats) {
+        (true, _) => "packed".to_owned(),
+        (false, floats) => format!("unpacked {}", floats.unwrap_or(Form::Bf16).name()),
+    };
+    let target = format!("Hugging Face {architecture}, {form}");
     Ok(Plan { target, directory: true, files, side, warnings })
 }
 
 /// The class of transformers and the family that names its tensors.
 fn class(config: &ModelConfig) -> Result<(&'static Family, &'static str)> {
     let (family, class) = match (config.gemma.is_some(), config.sub_norms, config.qk_norm) {
+        (false, true, false) if config.heads * config.head_dim != config.hidden => {
+            return Err(Error::Usage(format!(
+                "transformers' BitNetForCausalLM has heads as wide together as the model, but here {} heads of {} stand beside a width of {}",
+                config.heads, config.head_dim, config.hidden
+            )));
+        }
         (false, true, false) => ("bitnet", "BitNetForCausalLM"),
         (false, false, true) => ("qwen3", "Qwen3ForCausalLM"),
         (false, false, false) => ("llama", "LlamaForCausalLM"),
@@ -103,11 +116,12 @@ fn class(config: &ModelConfig) -> Result<(&'static Family, &'static str)> {
     Ok((family, class))
 }
 
-/// The form that holds every scale exactly, bf16 first; f32 always does.
-fn scale_form(checkpoint: &Checkpoint) -> Result<ScaleForm> {
+/// The form that holds every scale exactly, bf16 first; f32 always does. Only packed matrices may have
+/// the inverse one: transformers' class for it unpacks whatever it finds.
+fn scale_form(checkpoint: &Checkpoint, packed: bool) -> Result<ScaleForm> {
     let scales: Vec<f32> =
         checkpoint.config.linear_roles().map(|role| checkpoint.scale(role)).collect::<Result<_>>()?;
-    for inverse in [false, true] {
+    for inverse in [false, true].into_iter().filter(|inverse| packed || !inverse) {
         let turn = |x: f32| if inverse { 1.0 / x } else { x };
         let exact = |&s: &f32| rounded(turn(s), Form::Bf16).is_ok_and(|stored| turn(stored) == s);
         if scales.iter().all(exact) {
@@ -117,7 +131,61 @@ fn scale_form(checkpoint: &Checkpoint) -> Result<ScaleForm> {
     Ok(ScaleForm { form: Form::F32, inverse: false })
 }
 
-fn tensor(checkpoint: &Checkpoint, family: &Family, role: Role, options: &Options) -> Result<Stored> {
+/// The one form of all floats beside scales that multiply. transformers (5.23, 5.24) leaves them as
+/// they are stored, while the linear layers take the configuration's `torch_dtype`; two types then
+/// meet in a product and it stops.
+fn one_form(checkpoint: &Checkpoint, scale: ScaleForm, asked: Option<Form>) -> Result<Form> {
+    let config = &checkpoint.config;
+    let embeds = |role: &Role| matches!(role, Role::TokenEmbedding | Role::Head);
+    let matrices: Vec<Role> = config.linear_roles().collect();
+    let mut floats = config.roles();
+    floats.retain(|role| !matrices.contains(role));
+    // A Hugging Face source's own form comes first, where it has only one.
+    let mut own: Vec<String> = floats.iter().map(|&role| source_form(checkpoint, role)).collect();
+    own.dedup();
+    let own = match own.as_slice() {
+        [one] if checkpoint.provenance.dialect.starts_with("hf") => Form::float(one),
+        _ => None,
+    };
+    // What is asked for may round the embedding and the head, but nothing else.
+    floats.retain(|role| asked.is_none() || !embeds(role));
+    let holds = |form: Form| -> Result<bool> {
+        if !matches!(form, Form::F32 | Form::F16 | Form::Bf16)
+            || (scale.form == Form::F32 && form != Form::F32)
+        {
+            return Ok(false);
+        }
+        for &role in &matrices {
+            let scale = checkpoint.scale(role)?;
+            if rounded(scale, form)? != scale {
+                return Ok(false);
+            }
+        }
+        for &role in &floats {
+            if !exact(checkpoint, role, form)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    for form in own.into_iter().chain([Form::Bf16, Form::F16, Form::F32]) {
+        if asked.is_none_or(|asked| asked == form) && holds(form)? {
+            return Ok(form);
+        }
+    }
+    Err(Error::Usage(format!(
+        "transformers needs all floats of this model in one form, and {} does not hold its scales and norms exactly: choose f32",
+        asked.unwrap_or(Form::F32).name()
+    )))
+}
+
+fn tensor(
+    checkpoint: &Checkpoint,
+    family: &Family,
+    role: Role,
+    options: &Options,
+    floats: Option<Form>,
+) -> Result<Stored> {
     let shape = checkpoint.config.shape(role);
     let linear = matches!(role, Role::Layer(_, LayerRole::Linear(_)));
     let (form, action, in_file) = if linear && checkpoint.config.linear == LinearKind::Ternary {
@@ -126,12 +194,12 @@ fn tensor(checkpoint: &Checkpoint, family: &Family, role: Role, options: &Option
             let packed = vec![shape[0] / 4, shape[1]];
             (Form::Packed(layout), Action::Pack { layout, interleave: None, unit: false }, packed)
         } else {
-            let form = Form::Bf16;
+            let form = floats.unwrap_or(Form::Bf16);
             (form, Action::Spread { form, interleave: None, scaled: false }, shape.clone())
         }
     } else {
         let asked = options.embedding.filter(|_| matches!(role, Role::TokenEmbedding | Role::Head));
-        let form = match asked {
+        let form = match floats.or(asked) {
             Some(form) => form,
             None => float_form(checkpoint, role)?,
         };
@@ -211,8 +279,18 @@ fn shards(stored: Vec<Stored>, size: u64, unhashed: &Origin) -> (Vec<super::File
     (files, index)
 }
 
-fn config_json(c: &ModelConfig, family: &Family, architecture: &str, scale: Option<ScaleForm>) -> Value {
-    let dtype = if scale.is_some_and(|s| s.form == Form::F32) { "float32" } else { "bfloat16" };
+fn config_json(
+    c: &ModelConfig,
+    family: &Family,
+    architecture: &str,
+    scale: Option<ScaleForm>,
+    floats: Form,
+) -> Value {
+    let dtype = match floats {
+        Form::F32 => "float32",
+        Form::F16 => "float16",
+        _ => "bfloat16",
+    };
     let mut json = json!({
         "architectures": [architecture],
         "model_type": family.model_type,

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tritmark_kernels::layout::Layout;
 
 /// Makes bytes that state where the weights come from; equally many whatever the hashes are.
@@ -200,6 +201,9 @@ impl Inexact {
 /// What the tensors in work at one time may take, roughly; large machines run fewer threads for it.
 const MEMORY: usize = 512 << 20;
 
+/// Bytes that are written between two calls of [`Checkpoint::release`].
+const RELEASE: u64 = 64 << 20;
+
 impl Plan {
     /// Bytes of all files with tensors.
     pub fn bytes(&self) -> u64 {
@@ -245,13 +249,19 @@ impl Plan {
             }
         }
         let inexact = Mutex::new(vec![]);
+        let written = AtomicU64::new(0);
         let convert = || {
-            pieces.par_iter().try_for_each(|(item, file, piece)| {
-                let (bytes, rounded) = encoder.encode(item, piece)?;
+            pieces.par_iter().try_for_each_init(Vec::new, |spare, (item, file, piece)| {
+                let (bytes, rounded) = encoder.encode(item, piece, spare)?;
                 file.write_at(&bytes, item.start + piece.offset)?;
-                checkpoint.release();
+                // The source's pages go back now and then; each time, what other threads read comes anew.
+                let len = bytes.len() as u64;
+                let before = written.fetch_add(len, Ordering::Relaxed);
+                if before / RELEASE != (before + len) / RELEASE {
+                    checkpoint.release();
+                }
                 inexact.lock().expect("no thread panics with the lock").extend(rounded);
-                done(bytes.len() as u64);
+                done(len);
                 Ok(())
             })
         };

@@ -23,10 +23,17 @@ pub struct OutputFile {
 }
 
 impl Output {
-    /// Starts one. A file may replace an older one, a directory may not.
+    /// Starts one. A file may replace an older one, a directory may not. What a link leads to is
+    /// replaced, not the link.
     pub fn create(target: &Path, directory: bool) -> Result<Self> {
         let there = target.symlink_metadata().ok();
-        if there.is_some_and(|kind| directory || kind.is_dir()) {
+        let link = there.as_ref().is_some_and(|kind| kind.is_symlink());
+        let target = &match link && !directory {
+            true => target.canonicalize().map_err(|e| Error::io(target, e))?,
+            false => target.to_owned(),
+        };
+        let there = there.and_then(|_| target.symlink_metadata().ok());
+        if there.is_some_and(|kind| directory || !kind.is_file()) {
             return Err(Error::Usage(format!("{} exists already; choose another name", target.display())));
         }
         let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
