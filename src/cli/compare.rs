@@ -22,6 +22,7 @@ Speeds are compared by the fastest run of each round (upper quartile over the ro
 slows runs down, so these are what it disturbs least. A difference counts where the Mann-Whitney U test
 gives p < 0.01, the 95 % interval of the ratio excludes 1, it exceeds --tolerance, and it exceeds what
 the machine itself did between the records by the fixed loads that were timed in the same rounds. Where
+the CPUs were quiet, a difference of the medians that meets the same tests counts too. Where
 nothing is found the column `sees` says how large a change would have been noticed.")]
 pub struct Args {
     /// Records: the first is what the others are held against

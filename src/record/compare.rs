@@ -442,17 +442,17 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
         && medians.differs(options.tolerance)
         && !medians.explained_by(sides.shift(threads, false, options.seed))
     {
-        let reason = format!(
-            "the fastest runs are the same, but typical ones are {} {} without other load; look at the samples",
-            percent(medians.ratio),
-            word(medians.ratio)
-        );
-        (Verdict::CannotTell, Some(reason))
+        (row.ratio, row.interval, row.p) = (medians.ratio, Some(medians.interval), Some(medians.p));
+        let verdict = if medians.ratio < 1.0 { Verdict::Slower } else { Verdict::Faster };
+        (
+            verdict,
+            Some("typical runs, by their medians, and without other load; the fastest are the same".into()),
+        )
     } else {
         (Verdict::Same, None)
     };
     if row.verdict != Verdict::CannotTell {
-        let [low, high] = main.interval;
+        let [low, high] = row.interval.unwrap_or(main.interval);
         row.seen_above = Some(options.tolerance.max(row.ratio - low).max(high - row.ratio));
     }
 }
@@ -591,8 +591,8 @@ mod tests {
         };
         let (a, b) = (quiet(0.99), quiet(0.8));
         let row = held(&a, &b).unwrap().rows.remove(1);
-        assert_eq!(row.verdict, Verdict::CannotTell);
-        assert!(row.reason.unwrap().contains("typical ones are 19"));
+        assert_eq!(row.verdict, Verdict::Slower);
+        assert!(row.reason.unwrap().contains("typical runs") && (row.ratio - 0.8).abs() < 0.05);
     }
 
     #[test]
