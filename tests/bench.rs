@@ -174,3 +174,65 @@ fn a_tuning_is_stored_and_used_until_the_cpu_changes() {
     assert!(found["environment"]["tuning"].as_str().unwrap().starts_with("default: "));
     assert!(said.contains("'another'") && said.contains(path.to_str().unwrap()), "{said}");
 }
+
+/// A tree in which a package's counter can be read by its owner only.
+#[cfg(unix)]
+#[test]
+fn a_counter_that_one_may_not_read_is_explained_with_the_remedy() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    let open = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(dir.path(), 0o755);
+    let zone = dir.path().join("sys/class/powercap/intel-rapl:0");
+    fs::create_dir_all(&zone).unwrap();
+    fs::write(zone.join("name"), "package-0\n").unwrap();
+    fs::write(zone.join("max_energy_range_uj"), "1000000\n").unwrap();
+    fs::write(zone.join("energy_uj"), "1\n").unwrap();
+    open(&zone.join("energy_uj"), 0o400);
+    // Root may read everything, so the program has to run as somebody else, from where they may.
+    let program = dir.path().join("tritmark");
+    fs::copy(assert_cmd::cargo::cargo_bin("tritmark"), &program).unwrap();
+    open(&program, 0o755);
+    let mut command = std::process::Command::new(&program);
+    command.args(["doctor", "--json", "--energy-root"]).arg(dir.path()).current_dir(dir.path());
+    if fs::metadata(dir.path()).unwrap().uid() == 0 {
+        command.uid(65534);
+    } else {
+        open(&zone.join("energy_uj"), 0o000);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["energy"]["sources"], serde_json::json!([]));
+    let remedy = format!("`sudo chmod a+r {}/sys/class/powercap/*/energy_uj`", dir.path().display());
+    assert!(found["energy"]["refused"][0].as_str().unwrap().contains(&remedy), "{found}");
+}
+
+#[test]
+fn energy_is_measured_below_another_root_and_rated_power_is_modelled_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let chip = dir.path().join("sys/class/hwmon/hwmon0");
+    fs::create_dir_all(&chip).unwrap();
+    fs::write(chip.join("name"), "power_meter\n").unwrap();
+    fs::write(chip.join("power1_average"), "40000000\n").unwrap();
+    let root = dir.path().to_str().unwrap();
+    let args = ["-p", "4", "-n", "0", "-t", "1", "-k", "tm2/scalar", "--energy-root", root, "--tdp", "65"];
+    let (code, out, err) = bench(&[&args[..], &["-o", "jsonl"]].concat());
+    assert_eq!(code, 0, "{err}");
+    let row: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+    let number = |name: &str| row[name].as_f64().unwrap();
+    assert_eq!(row["energy_source"], "hwmon power_meter hwmon0/power1 (power_meter power1)");
+    let watts = number("measured_joules_per_token") * number("median");
+    // The energy window and the samples are different times of one load.
+    assert!((10.0..160.0).contains(&watts), "{watts}");
+    assert!(
+        number("energy_window_s") >= 2.0
+            && row["energy_warnings"][0].as_str().unwrap().starts_with("The load")
+    );
+    assert!((number("modelled_joules_per_token_tdp") * number("median") / 65.0 - 1.0).abs() < 1e-12);
+    let (code, _, err) = bench(&["--tdp", "0"]);
+    assert!(code == 2 && err.contains("watts above 0"), "{err}");
+}

@@ -12,7 +12,7 @@ use crate::speed::{Observer, Options};
 use crate::verify;
 use indicatif::ProgressBar;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Measure speed and energy of kernels and models.
@@ -80,6 +80,12 @@ pub struct Args {
     /// Log of an external power meter: CSV of time and watts
     #[arg(long, value_name = "FILE")]
     meter: Option<PathBuf>,
+    /// Where to look for energy sensors, e.g. where a container has the host's /sys: DIR/sys
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    energy_root: PathBuf,
+    /// Rated power of the processor: adds energy modelled as rated power times time
+    #[arg(long, value_name = "WATTS", value_parser = watts)]
+    tdp: Option<f64>,
     /// Form of the output
     #[arg(short, long, default_value = "md", value_name = "FORMAT")]
     output: Format,
@@ -107,6 +113,11 @@ fn shape(text: &str) -> Result<(u32, u32), String> {
     let parse = |n: &str| n.parse().ok().filter(|n| (1..=1 << 20).contains(n));
     let shape = text.split_once('x').and_then(|(rows, cols)| Some((parse(rows)?, parse(cols)?)));
     shape.ok_or_else(|| format!("'{text}' is no shape; expected ROWSxCOLS, e.g. 6912x2560"))
+}
+
+fn watts(text: &str) -> Result<f64, String> {
+    let watts = text.parse().ok().filter(|w: &f64| w.is_finite() && *w > 0.0);
+    watts.ok_or_else(|| format!("'{text}' is no number of watts above 0"))
 }
 
 /// Shows progress, and keeps what is finished on the screen only.
@@ -143,7 +154,7 @@ impl Args {
             return Err(Error::Usage("--threads must be at least 1".into()));
         }
         let names = if self.model.is_empty() { vec!["demo".to_owned()] } else { self.model.clone() };
-        let mut meter = Meter::open(Path::new("/"), self.meter.as_deref())?;
+        let mut meter = Meter::open(&self.energy_root, self.meter.as_deref())?;
         let started = record::now();
         let watch = Watch::start();
         let environment = watch.environment();
@@ -217,6 +228,7 @@ impl Args {
             seed: self.seed,
             rounds: self.rounds.unwrap_or(base.rounds),
             min_time: self.min_time.map_or(Ok(base.min_time), |s| seconds("min-time", s))?,
+            rated_watts: self.tdp,
             budget: self.budget.map(|s| seconds("budget", s)).transpose()?,
             ..base
         })
@@ -272,16 +284,21 @@ impl Args {
             return Ok(());
         }
         let warned = record.arms.iter().flat_map(|arm| {
-            let warnings = arm.speed.iter().flat_map(|s| &s.warnings);
+            let of_energy = match &arm.energy_measured {
+                Some(Outcome::Measured(energy)) => energy.warnings.clone(),
+                Some(Outcome::NotMeasured(reason)) => vec![format!("Energy was not measured: {reason}.")],
+                None => Vec::new(),
+            };
+            let warnings = arm.speed.iter().flat_map(|s| s.warnings.clone()).chain(of_energy);
             warnings.map(move |w| (w, format!("{}: {}", arm.subject, arm.test)))
         });
         // The same sentence with other figures is said once.
         let kind = |w: &str| w.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
         let mut kinds: Vec<(String, String, usize)> = Vec::new();
         for (warning, arm) in warned {
-            match kinds.iter_mut().find(|k| k.0 == kind(warning)) {
+            match kinds.iter_mut().find(|k| k.0 == kind(&warning)) {
                 Some(known) => known.2 += 1,
-                None => kinds.push((kind(warning), format!("{arm}: {warning}"), 0)),
+                None => kinds.push((kind(&warning), format!("{arm}: {warning}"), 0)),
             }
         }
         let more = |n: usize| if n == 0 { String::new() } else { format!(" (And {n} more arms.)") };

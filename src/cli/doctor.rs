@@ -8,7 +8,7 @@ use crate::record::Tool;
 use crate::speed::lists::{List, numbers};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tritmark_kernels::kernel;
 
@@ -32,6 +32,9 @@ pub struct Args {
     /// Log of an external power meter: CSV of time and watts
     #[arg(long, value_name = "FILE")]
     meter: Option<PathBuf>,
+    /// Where to look for energy sensors, e.g. where a container has the host's /sys: DIR/sys
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    energy_root: PathBuf,
     /// Leave out the host name
     #[arg(long)]
     anonymise: bool,
@@ -103,7 +106,7 @@ impl Args {
                 falls_to: way.filter(|(_, tier)| *tier != c.tier).map(|(_, tier)| tier.to_string()),
             }
         });
-        let meter = Meter::open(Path::new("/"), self.meter.as_deref())?;
+        let meter = Meter::open(&self.energy_root, self.meter.as_deref())?;
         let sources =
             meter.sources().into_iter().map(|(source, domain, main)| Source { source, domain, main });
         let energy = Energy { sources: sources.collect(), refused: meter.refused.clone() };

@@ -15,7 +15,7 @@ Examples:
   llama-perplexity -m model.gguf -f wiki.test.raw > ppl.log 2>&1
   tritmark import ppl.log --text wikitext-2 -o llama-ppl.json")]
 pub struct Args {
-    /// Output of llama-bench (JSON, JSONL or CSV) or a log of llama-perplexity
+    /// Output of llama-bench (JSON, JSONL, CSV, SQL or its table) or a log of llama-perplexity
     file: PathBuf,
     /// Where to write the record
     #[arg(short, long, value_name = "FILE")]

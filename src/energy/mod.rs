@@ -2,7 +2,11 @@
 //! counts. The two are different types and never meet.
 
 pub mod external;
+#[cfg(all(target_os = "macos", feature = "macos-energy"))]
+mod macos;
 pub mod model;
+#[cfg(target_os = "linux")]
+mod perf;
 pub mod sensors;
 
 use crate::error::Result;
@@ -75,7 +79,7 @@ impl Meter {
         let mut refused = found.refused;
         if found.sensors.is_empty() && refused.is_empty() {
             refused.push(
-                "this system shows no energy sensor (powercap, hwmon, INA3221 or battery); \
+                "this system shows no energy sensor (powercap, perf, hwmon, INA3221 or battery); \
                  virtual machines rarely do, and elsewhere an external meter's log can be given with --meter"
                     .into(),
             );
@@ -271,7 +275,8 @@ impl Meter {
 }
 
 fn log_source(log: &external::Log) -> String {
-    format!("external meter, {}", log.path().display())
+    // Records may travel: a path would tell whose machine it was.
+    format!("external meter, {}", log.path().file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// What was seen of a sensor so far in a window.

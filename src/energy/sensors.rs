@@ -1,4 +1,5 @@
-//! What a Linux machine offers to read energy or power from, found under `/sys`.
+//! What a machine offers to read energy or power from: on Linux found under `/sys`, on macOS through
+//! a library (feature `macos-energy`).
 
 use crate::machine::linux::{number, numbered, text};
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ pub enum Scope {
 }
 
 /// One thing to read.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Sensor {
     /// Where the figure comes from, e.g. `powercap intel-rapl:0`.
     pub source: String,
@@ -38,14 +39,20 @@ pub struct Sensor {
 }
 
 /// How a sensor is read.
-#[derive(Debug, Clone)]
-enum Reading {
+#[derive(Debug)]
+pub(super) enum Reading {
     /// A counter of microjoules that starts again at 0 above `range`.
     Counter { path: PathBuf, range: Option<u64> },
     /// Power, in watts after multiplying by `unit`.
     Power { path: PathBuf, unit: f64 },
     /// Volts and amperes, in watts after multiplying both and `unit`.
     Product { paths: [PathBuf; 2], unit: f64 },
+    /// A counter of the kernel's perf subsystem, in microjoules after multiplying by `unit`.
+    #[cfg(target_os = "linux")]
+    Perf { counter: perf_event::Counter, unit: f64 },
+    /// Microjoules that another thread counts, or why it stopped.
+    #[cfg(all(target_os = "macos", feature = "macos-energy"))]
+    Counted(super::macos::Counted),
 }
 
 /// What the last look at a sensor gave.
@@ -66,7 +73,7 @@ pub struct Found {
 }
 
 impl Sensor {
-    fn new(driver: &str, place: &str, domain: String, scope: Scope, reading: Reading) -> Self {
+    pub(super) fn new(driver: &str, place: &str, domain: String, scope: Scope, reading: Reading) -> Self {
         Self {
             source: format!("{driver} {place}"),
             domain,
@@ -94,14 +101,22 @@ impl Sensor {
 
     /// Joules from the last look to this one.
     fn since(&self, last: &State, at: Instant, raw: f64) -> Result<f64, String> {
-        let Reading::Counter { range, .. } = &self.reading else {
-            return Ok((last.raw + raw) / 2.0 * (at - last.at).as_secs_f64());
+        let range = match &self.reading {
+            Reading::Power { .. } | Reading::Product { .. } => {
+                return Ok((last.raw + raw) / 2.0 * (at - last.at).as_secs_f64());
+            }
+            Reading::Counter { range, .. } => *range,
+            // These are 64 bits wide.
+            #[cfg(target_os = "linux")]
+            Reading::Perf { .. } => None,
+            #[cfg(all(target_os = "macos", feature = "macos-energy"))]
+            Reading::Counted(_) => None,
         };
         if raw >= last.raw {
             return Ok((raw - last.raw) * 1e-6);
         }
         match range {
-            Some(range) if *range as f64 >= last.raw => Ok((*range as f64 - last.raw + raw) * 1e-6),
+            Some(range) if range as f64 >= last.raw => Ok((range as f64 - last.raw + raw) * 1e-6),
             _ => Err(format!(
                 "the counter of {} fell from {} to {raw} µJ, which its stated range {range:?} does not explain",
                 self.source, last.raw
@@ -109,14 +124,21 @@ impl Sensor {
         }
     }
 
-    /// What the file holds now: microjoules of a counter, else watts.
-    fn raw(&self) -> Result<f64, String> {
-        match &self.reading {
+    /// What the sensor shows now: microjoules of a counter, else watts.
+    fn raw(&mut self) -> Result<f64, String> {
+        match &mut self.reading {
             Reading::Counter { path, .. } => read(path).map(|microjoules: u64| microjoules as f64),
-            Reading::Power { path, unit } => read(path).map(|power: f64| power * unit),
+            Reading::Power { path, unit } => read(path).map(|power: f64| power * *unit),
             Reading::Product { paths: [volts, amperes], unit } => {
-                Ok(read::<f64>(volts)? * read::<f64>(amperes)? * unit)
+                Ok(read::<f64>(volts)? * read::<f64>(amperes)? * *unit)
             }
+            #[cfg(target_os = "linux")]
+            Reading::Perf { counter, unit } => match counter.read() {
+                Ok(count) => Ok(count as f64 * *unit),
+                Err(e) => Err(format!("{} cannot be read: {e}", self.source)),
+            },
+            #[cfg(all(target_os = "macos", feature = "macos-energy"))]
+            Reading::Counted(counted) => counted.microjoules(),
         }
     }
 
@@ -165,12 +187,19 @@ pub fn find(root: &Path) -> Found {
     }
     ina3221_iio(&root.join("sys/bus/i2c/drivers/ina3221x"), &mut found);
     batteries(&class.join("power_supply"), &mut found);
+    // The perf events show the same registers as powercap, so they stand in for it only.
+    #[cfg(target_os = "linux")]
+    if !found.sensors.iter().any(|s| s.driver == "powercap" && s.scope == Scope::Processor) {
+        super::perf::find(root, &mut found);
+    }
+    #[cfg(all(target_os = "macos", feature = "macos-energy"))]
+    super::macos::find(&mut found);
     found
 }
 
 impl Found {
     /// Takes a sensor if it can be read now.
-    fn add(&mut self, sensor: Sensor) {
+    pub(super) fn add(&mut self, mut sensor: Sensor) {
         match sensor.raw() {
             Ok(_) => self.sensors.push(sensor),
             Err(reason) if self.refused.contains(&reason) => {}
@@ -340,11 +369,14 @@ fn batteries(dir: &Path, found: &mut Found) {
             ));
             continue;
         }
+        // Some drivers show what leaves the battery as negative.
+        let sign = |file: &str| number::<f64>(supply.join(file)).map_or(1.0, f64::signum);
         let reading = if supply.join("power_now").exists() {
-            Reading::Power { path: supply.join("power_now"), unit: 1e-6 }
+            Reading::Power { path: supply.join("power_now"), unit: 1e-6 * sign("power_now") }
         } else {
+            let paths = ["voltage_now", "current_now"].map(|f| supply.join(f));
             // µV · µA
-            Reading::Product { paths: ["voltage_now", "current_now"].map(|f| supply.join(f)), unit: 1e-12 }
+            Reading::Product { paths, unit: 1e-12 * sign("current_now") }
         };
         found.add(Sensor::new("battery", &place, "whole machine".into(), Scope::Machine, reading));
     }

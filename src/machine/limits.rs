@@ -87,6 +87,7 @@ impl Limits {
                 .into(),
             "int8: the tier's own multiply-add instructions on registers. f32: fused multiply-adds on registers.".into(),
         ];
+        found.method.extend(found.impossible());
         let others =
             CpuTimes::read(Path::new("/")).zip(before).and_then(|(end, start)| end.since(&start).others());
         if let Some(share) = others.filter(|s| *s > 0.05) {
@@ -94,6 +95,36 @@ impl Limits {
                 "Other programs used {:.0} % of the CPUs meanwhile, so these limits may be too low.",
                 100.0 * share
             ));
+        }
+        found
+    }
+
+    /// Figures that cannot be: a cache that is slower than what lies behind it, or more threads that
+    /// do less than fewer. Full sentences with advice.
+    fn impossible(&self) -> Vec<String> {
+        const LESS: f64 = 0.9;
+        let advice = "something else held it back; stop other programs and measure again";
+        let mut found = Vec::new();
+        for pair in self.read.windows(2).filter(|p| p[0].threads == p[1].threads) {
+            if pair[0].gb_per_s < LESS * pair[1].gb_per_s {
+                found.push(format!(
+                    "{} reads slower than {} with {} threads, which cannot be: {advice}.",
+                    pair[0].level, pair[1].level, pair[0].threads
+                ));
+            }
+        }
+        let peaks = self.int8.iter().chain(&self.f32);
+        let fewer = |more: &ComputeLimit| {
+            let of_tier = |l: &&ComputeLimit| l.tier == more.tier && l.threads < more.threads;
+            peaks.clone().filter(of_tier).map(|l| l.gmac_per_s).reduce(f64::max)
+        };
+        for peak in peaks.clone() {
+            if fewer(peak).is_some_and(|best| peak.gmac_per_s < LESS * best) {
+                found.push(format!(
+                    "{} threads multiply slower than fewer with {}, which cannot be where each has a core: {advice}.",
+                    peak.threads, peak.tier
+                ));
+            }
         }
         found
     }
@@ -154,6 +185,14 @@ mod tests {
         assert_eq!(limits.reading(1, 3), None);
         assert_eq!(limits.int8(1), Some(("avx512vnni", 484e9)));
         assert_eq!(limits.int8(2), Some(("avx2", 240e9)));
+        assert!(limits.impossible().is_empty());
+        let mut odd = limits;
+        odd.read[0].gb_per_s = 50.0;
+        odd.int8[2].gmac_per_s = 60.0;
+        let found = odd.impossible();
+        assert!(found[0].starts_with("L2 reads slower than L3 with 1 threads"), "{found:?}");
+        assert!(found[1].starts_with("2 threads multiply slower than fewer with avx2"), "{found:?}");
+        assert_eq!(found.len(), 2);
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// CPUs of a list as the kernel writes it: `0-3,8`.
-fn cpu_list(list: &str) -> BTreeSet<u32> {
+pub fn cpu_list(list: &str) -> BTreeSet<u32> {
     list.split(',')
         .filter_map(|part| {
             let (from, to) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));

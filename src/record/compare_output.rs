@@ -50,12 +50,18 @@ fn metric(row: &Row) -> String {
     }
 }
 
+/// What the columns of speeds hold.
+const RATIOS: &str = "Before and after are medians. Ratio, interval and p are of the fastest runs of each round, \
+                      which other load disturbs least, where the records hold them; `sees` is the change that \
+                      would have been noticed.";
+
 fn tables(comparisons: &[Comparison], markdown: bool) -> String {
     let mut out = String::new();
     for comparison in comparisons {
         let _ = writeln!(out, "{}{} → {}\n", if markdown { "### " } else { "" }, comparison.a, comparison.b);
         let mut lines = vec![
-            ["arm", "figure", "before", "after", "ratio", "95 % interval", "p", "verdict"].map(str::to_owned),
+            ["arm", "figure", "before", "after", "ratio", "95 % interval", "p", "sees", "verdict"]
+                .map(str::to_owned),
         ];
         for row in &comparison.rows {
             let verdict = match (&row.reason, row.verdict) {
@@ -73,11 +79,12 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
                 format!("{:.4}", row.ratio),
                 row.interval.map(|[low, high]| format!("{low:.3}–{high:.3}")).unwrap_or_default(),
                 row.p.map(|p| format!("{p:.4}")).unwrap_or_default(),
+                row.seen_above.map(|s| format!("> {:.1} %", 100.0 * s)).unwrap_or_default(),
                 verdict,
             ]);
         }
         let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..8).map(width).collect();
+        let widths: Vec<usize> = (0..9).map(width).collect();
         for (i, line) in lines.iter().enumerate() {
             let padded = line.iter().zip(&widths).map(|(text, width)| {
                 let text = if markdown { text.replace('|', "\\|") } else { text.clone() };
@@ -95,6 +102,9 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
             }
         }
         let mut remarks = comparison.notes.clone();
+        if comparison.rows.iter().any(|r| r.metric == Metric::Speed) {
+            remarks.push(RATIOS.into());
+        }
         if let Some(mean) = comparison.speed_mean {
             remarks.insert(0, format!("Geometric mean of the ratios of speed: {mean:.4}."));
         }

@@ -4,6 +4,7 @@ use super::{Model, Record, Subject};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::role::{LayerRole, Role};
 use std::fmt;
+use std::path::Path;
 
 impl Model {
     /// Describes an opened checkpoint whose [`model_hash`](crate::verify::model_hash) is `hash`.
@@ -31,13 +32,54 @@ impl Model {
 }
 
 impl Record {
-    /// Leaves out what tells whose machine it was: the host's name, and the paths of models.
+    /// Leaves out what tells whose machine it was: the host's name, and paths.
     pub fn anonymise(&mut self) {
         self.environment.anonymise();
         for model in &mut self.models {
-            self.command = self.command.replace(&model.name, &model.id);
+            for text in self.notes.iter_mut().chain([&mut self.command]) {
+                *text = text.replace(&model.name, &model.id);
+            }
             model.name = model.id.clone();
         }
+        self.command = without_paths(&self.command);
+    }
+}
+
+/// A command line with the last part of each path in place of it.
+fn without_paths(command: &str) -> String {
+    let mut quoted = false;
+    let words = command.split(|c: char| {
+        quoted ^= c == '\'';
+        c == ' ' && !quoted
+    });
+    let words = words.map(|word| {
+        // `--option=path` is one word.
+        let (option, value) = match word.split_once('=') {
+            Some((option, value)) if option.starts_with('-') => (&word[..option.len() + 1], value),
+            _ => ("", word),
+        };
+        let path = Path::new(value.trim_matches('\''));
+        let exists = |path: &Path| !path.as_os_str().is_empty() && path.exists();
+        // A kernel, `i2_s/avx2`, looks like a path but leads nowhere.
+        let is_path = path.is_absolute() || exists(path) || path.parent().is_some_and(exists);
+        match path.file_name().filter(|_| is_path) {
+            Some(name) => format!("{option}{}", name.to_string_lossy()),
+            None => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_keep_kernels_and_lose_paths() {
+        let command = "tritmark bench -k i2_s/avx2 --record /home/me/r.json --meter='/home/me/my logs/m.csv' -o md \
+                       -m src/lib.rs '/home/me/a b.gguf'";
+        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter=m.csv -o md -m lib.rs a b.gguf";
+        assert_eq!(without_paths(command), expected);
     }
 }
 

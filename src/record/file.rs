@@ -1,8 +1,10 @@
 //! Records on disk: reading with every figure checked, writing whole files or nothing.
 
-use super::{Arm, Record, SCHEMA, Test, Tool};
+use super::{Arm, Outcome, Record, SCHEMA, Speed, Test, Tool};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::machine::{ComputeLimit, Environment};
+use crate::speed::stats;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::Write;
@@ -91,6 +93,7 @@ pub fn check(record: &Record) -> Result<(), String> {
     if record.schema != SCHEMA {
         return Err(format!("field `schema` must be {SCHEMA}, it is {}", record.schema));
     }
+    check_frame(record).map_err(|what| format!("field `{what}"))?;
     let mut models = HashSet::new();
     for (i, model) in record.models.iter().enumerate() {
         if !models.insert(model.id.as_str()) {
@@ -116,54 +119,165 @@ pub fn check(record: &Record) -> Result<(), String> {
         check_arm(arm).map_err(at)?;
     }
     for (i, control) in record.controls.iter().enumerate() {
-        positive(&format!("controls[{i}].samples"), &control.samples).map_err(|e| format!("field `{e}"))?;
+        positive(&format!("controls[{i}].samples"), &control.samples)
+            .and_then(|()| fastest(&format!("controls[{i}].best"), &control.samples, &control.best))
+            .map_err(|e| format!("field `{e}"))?;
+    }
+    Ok(())
+}
+
+/// The machine, the times and the protocol.
+fn check_frame(record: &Record) -> Result<(), String> {
+    let time = |name: &str, text: &str| {
+        let parsed = text.parse::<jiff::Timestamp>();
+        parsed.map_err(|_| format!("{name}`: '{text}' is no time in RFC 3339"))
+    };
+    let (started, finished) = (time("started", &record.started)?, time("finished", &record.finished)?);
+    if finished < started {
+        return Err(format!("finished`: {} is before the start, {}", record.finished, record.started));
+    }
+    let Environment { threads, cgroup_cpus, steal, load, mhz, caches, .. } = &record.environment;
+    at_least("environment.threads", 1.0, [f64::from(*threads)])?;
+    at_least("environment.load", 0.0, *load)?;
+    at_least("environment.steal", 0.0, *steal)?;
+    at_most("environment.steal", 1.0, *steal)?;
+    positive("environment.cgroup_cpus", cgroup_cpus.as_slice())?;
+    positive("environment.mhz", mhz.as_ref().map_or(&[], |m| m))?;
+    at_least("environment.caches", 1.0, caches.iter().map(|c| c.1 as f64))?;
+    at_least("protocol.rounds", 1.0, [f64::from(record.protocol.rounds)])?;
+    at_least("protocol.min_time_s", 0.0, [record.protocol.min_time_s])?;
+    if let Outcome::Measured(limits) = &record.limits {
+        let figures = |list: &[ComputeLimit]| list.iter().map(|l| l.gmac_per_s).collect::<Vec<_>>();
+        positive("limits.measured.read", &limits.read.iter().map(|r| r.gb_per_s).collect::<Vec<_>>())?;
+        positive("limits.measured.int8", &figures(&limits.int8))?;
+        positive("limits.measured.f32", &figures(&limits.f32))?;
     }
     Ok(())
 }
 
 fn check_arm(arm: &Arm) -> Result<(), String> {
+    at_least("subject.threads", 1.0, [f64::from(arm.subject.threads)])?;
+    let unit = match arm.test {
+        Test::Model { prompt: 0, generate: 0, .. } => return Err("test`: it has no token".into()),
+        Test::Kernel { rows, cols, batch } if [rows, cols, batch].contains(&0) => {
+            return Err("test`: a matrix has a row, a column and a token at least".into());
+        }
+        Test::Kernel { .. } => "GMAC/s",
+        _ => "tokens/s",
+    };
     if let Some(speed) = &arm.speed {
-        let n = speed.samples.len();
-        positive("speed.samples", &speed.samples)?;
-        positive("speed.seconds", &speed.seconds)?;
-        if n == 0 || speed.seconds.len() != n {
+        if speed.unit != unit {
+            return Err(format!("speed.unit`: this test is measured in {unit}, not '{}'", speed.unit));
+        }
+        check_speed(speed)?;
+    }
+    if let Some(accuracy) = &arm.accuracy {
+        if accuracy.nll_bits != format!("{:016x}", accuracy.nll.to_bits()) {
             return Err(format!(
-                "speed.seconds`: as many as samples are expected and at least one, found {} and {n}",
-                speed.seconds.len()
+                "accuracy.nll_bits`: {} are not the bits of {}",
+                accuracy.nll_bits, accuracy.nll
             ));
         }
-        positive("speed.median", &[speed.median])?;
-        let (low, high) = speed.samples.iter().fold((f64::MAX, 0.0f64), |(l, h), &s| (l.min(s), h.max(s)));
-        // Decimal text of a mean of two samples may round past the samples themselves.
-        let slack = 1e-9 * high;
-        if !(low - slack..=high + slack).contains(&speed.median) {
-            return Err(format!("speed.median`: {} is outside of the samples {low} to {high}", speed.median));
-        }
-        if speed.interval[0].partial_cmp(&speed.interval[1]).is_none_or(|order| order.is_gt()) {
-            return Err(format!("speed.interval`: {:?} is no interval", speed.interval));
-        }
-        if let Some(&outlier) = speed.outliers.iter().find(|&&o| o >= n) {
-            return Err(format!("speed.outliers`: there is no sample {outlier}"));
-        }
+        same("accuracy.ppl", accuracy.ppl, accuracy.nll.exp(), "follows from nll")?;
+        at_least("accuracy.ppl_stderr", 0.0, [accuracy.ppl_stderr])?;
+        at_least("accuracy.scored", 1.0, [accuracy.scored as f64])?;
+        at_least("accuracy.windows", 1.0, [accuracy.windows as f64])?;
+        at_least("accuracy.seconds", 0.0, [accuracy.seconds])?;
+        positive("accuracy.bits_per_byte", accuracy.bits_per_byte.as_slice())?;
     }
-    if let Some(accuracy) = &arm.accuracy
-        && accuracy.nll_bits != format!("{:016x}", accuracy.nll.to_bits())
-    {
+    if let Some(modelled) = &arm.energy_modelled {
+        positive("energy_modelled.joules_per_token_7nm", &[modelled.joules_per_token_7nm])?;
+        positive("energy_modelled.joules_per_token_45nm", &[modelled.joules_per_token_45nm])?;
+    }
+    if let Some(rated) = &arm.energy_rated {
+        positive("energy_rated.watts", &[rated.watts])?;
+        positive("energy_rated.joules_per_token", &[rated.joules_per_token])?;
+    }
+    if let Some(Outcome::Measured(energy)) = &arm.energy_measured {
+        positive("energy_measured.measured.seconds", &[energy.seconds])?;
+        positive("energy_measured.measured.gross_joules", &[energy.gross_joules])?;
+        at_least("energy_measured.measured.tokens", 1.0, [energy.tokens as f64])?;
+        let per_token = energy.gross_joules / energy.tokens as f64;
+        let field = "energy_measured.measured.joules_per_token";
+        same(field, energy.joules_per_token, per_token, "follows from joules and tokens")?;
+        at_least("energy_measured.measured.idle_watts", 0.0, energy.idle_watts)?;
+        positive("energy_measured.measured.update_period_s", energy.update_period_s.as_slice())?;
+    }
+    Ok(())
+}
+
+/// A speed, whose median must follow from its samples.
+fn check_speed(speed: &Speed) -> Result<(), String> {
+    let n = speed.samples.len();
+    positive("speed.samples", &speed.samples)?;
+    positive("speed.seconds", &speed.seconds)?;
+    fastest("speed.best", &speed.samples, &speed.best)?;
+    if n == 0 || speed.seconds.len() != n {
         return Err(format!(
-            "accuracy.nll_bits`: {} are not the bits of {}",
-            accuracy.nll_bits, accuracy.nll
+            "speed.seconds`: as many as samples are expected and at least one, found {} and {n}",
+            speed.seconds.len()
         ));
     }
-    if let Some(super::Outcome::Measured(energy)) = &arm.energy_measured {
-        positive("energy_measured.measured.seconds", &[energy.seconds])?;
-        if energy.gross_joules < 0.0 || energy.tokens == 0 {
-            return Err(format!(
-                "energy_measured.measured`: {} J over {} tokens cannot be",
-                energy.gross_joules, energy.tokens
-            ));
+    same("speed.median", speed.median, stats::median(&speed.samples), "follows from the samples")?;
+    at_least("speed.mad", 0.0, [speed.mad])?;
+    if let Some(&outlier) = speed.outliers.iter().find(|&&o| o >= n) {
+        return Err(format!("speed.outliers`: there is no sample {outlier}"));
+    }
+    positive("speed.interval", &speed.interval)?;
+    if !speed.interval.is_sorted() {
+        return Err(format!("speed.interval`: {:?} is no interval", speed.interval));
+    }
+    positive("speed.bound.value", &speed.bound.iter().map(|b| b.value).collect::<Vec<_>>())?;
+    positive("speed.first_token_ms", speed.first_token_ms.as_slice())?;
+    at_least("speed.disturbance", 0.0, speed.disturbance)?;
+    if let Some(latencies) = &speed.latency_ms {
+        positive("speed.latency_ms", latencies)?;
+        if !latencies.is_sorted() {
+            return Err(format!("speed.latency_ms`: {latencies:?} do not rise"));
         }
     }
     Ok(())
+}
+
+/// Greatest relative difference of a figure written down from the same computed again.
+const SLACK: f64 = 1e-9;
+
+fn same(field: &str, found: f64, expected: f64, why: &str) -> Result<(), String> {
+    if (found - expected).abs() <= SLACK * expected.abs() {
+        return Ok(());
+    }
+    Err(format!("{field}`: it is {found}, but {expected} {why}"))
+}
+
+fn at_least(field: &str, least: f64, values: impl IntoIterator<Item = f64>) -> Result<(), String> {
+    match values.into_iter().find(|v| !(v.is_finite() && *v >= least)) {
+        Some(value) => Err(format!("{field}`: it is {value}, it must be at least {least}")),
+        None => Ok(()),
+    }
+}
+
+fn at_most(field: &str, most: f64, values: impl IntoIterator<Item = f64>) -> Result<(), String> {
+    match values.into_iter().find(|v| *v > most) {
+        Some(value) => Err(format!("{field}`: it is {value}, it must be at most {most}")),
+        None => Ok(()),
+    }
+}
+
+/// That the fastest of each sample, where it is known, is not slower than the sample.
+fn fastest(field: &str, samples: &[f64], best: &[f64]) -> Result<(), String> {
+    positive(field, best)?;
+    if !best.is_empty() && best.len() != samples.len() {
+        return Err(format!(
+            "{field}`: one for each of {} samples is expected, found {}",
+            samples.len(),
+            best.len()
+        ));
+    }
+    // Sums of seconds round.
+    match best.iter().zip(samples).position(|(best, sample)| *best < sample * (1.0 - 1e-9)) {
+        Some(at) => Err(format!("{field}`: value {at} is {}, below its sample {}", best[at], samples[at])),
+        None => Ok(()),
+    }
 }
 
 fn positive(field: &str, values: &[f64]) -> Result<(), String> {
@@ -211,7 +325,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r.json");
         let mut record = example();
-        record.arms[0].speed.as_mut().unwrap().mad = 0.1 + 0.2;
+        record.environment.load = Some(0.1 + 0.2);
         for records in [vec![record.clone()], vec![record.clone(), example()], Vec::new()] {
             write(&path, &records).unwrap();
             assert_eq!(read(&path).unwrap(), records);
@@ -224,7 +338,7 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         type Case = (fn(&mut Value), &'static str);
-        let cases: [Case; 12] = [
+        let cases: [Case; 26] = [
             (|v| v["arms"][1]["speed"]["samples"][3] = (-1.0).into(), "arms[1].speed.samples"),
             (|v| v["arms"][1]["speed"]["median"] = Value::Null, "arms[1].speed.median"),
             (|v| v["arms"][1]["speed"]["median"] = 500.0.into(), "arms[1].speed.median"),
@@ -237,6 +351,20 @@ mod tests {
             (|v| v["environment"]["cpuu"] = 1.into(), "environment.cpuu"),
             (|v| drop(v.as_object_mut().unwrap().remove("tool")), "tool"),
             (|v| v["controls"][0]["samples"][0] = 0.into(), "controls[0].samples"),
+            (|v| v["controls"][0]["best"] = vec![1.0].into(), "controls[0].best"),
+            (|v| v["arms"][1]["speed"]["best"] = vec![1.0; 10].into(), "arms[1].speed.best"),
+            (|v| v["arms"][1]["speed"]["samples"][3] = 1e9.into(), "arms[1].speed"),
+            (|v| v["arms"][1]["speed"]["mad"] = (-1).into(), "arms[1].speed.mad"),
+            (|v| v["arms"][1]["speed"]["interval"][0] = 0.into(), "arms[1].speed.interval"),
+            (|v| v["arms"][1]["speed"]["unit"] = "GMAC/s".into(), "arms[1].speed.unit"),
+            (|v| v["arms"][1]["subject"]["threads"] = 0.into(), "arms[1].subject.threads"),
+            (|v| v["arms"][1]["test"]["generate"] = 0.into(), "arms[1].test"),
+            (|v| v["arms"][2]["accuracy"]["ppl"] = 12.into(), "arms[2].accuracy.ppl"),
+            (|v| v["environment"]["steal"] = 2.into(), "environment.steal"),
+            (|v| v["environment"]["threads"] = 0.into(), "environment.threads"),
+            (|v| v["protocol"]["rounds"] = 0.into(), "protocol.rounds"),
+            (|v| v["started"] = "yesterday".into(), "started"),
+            (|v| v["finished"] = "2001-01-01T00:00:00Z".into(), "finished"),
         ];
         for (change, field) in cases {
             let message = broken(change);

@@ -92,9 +92,14 @@ pub fn check(gates: &[Gate], comparisons: &[Comparison]) -> Result<()> {
             open.push(format!("{}: no such figure is in both records", gate.text));
         }
         for row in rows {
-            let line = || format!("{}: {}: {:.4} → {:.4} {}", gate.text, row.name(), row.a, row.b, row.unit);
+            let line = || {
+                let Row { a, b, ratio, unit, .. } = row;
+                format!("{}: {}: {a:.4} → {b:.4} {unit}, ratio {ratio:.4}", gate.text, row.name())
+            };
             let sampled = row.interval.is_some();
-            if gate.passed(row.metric, row.a, row.b) && (!sampled || row.verdict == Verdict::Slower) {
+            if gate.passed(row.metric, row.a, row.a * row.ratio)
+                && (!sampled || row.verdict == Verdict::Slower)
+            {
                 failed.push(line());
             } else if let Some([low, high]) = row.interval
                 && gate.passed(row.metric, row.a, row.a * low)

@@ -20,7 +20,7 @@ pub struct Options {
     pub text: String,
 }
 
-/// Reads output of llama-bench (JSON, JSONL, CSV) or a log of llama-perplexity; which of them it is
+/// Reads output of llama-bench (JSON, JSONL, CSV, SQL, Markdown) or a log of llama-perplexity; which of them it is
 /// shows in the content.
 ///
 /// # Errors
@@ -43,7 +43,8 @@ pub fn import(path: &Path, options: &Options) -> Result<Record> {
     };
     record.map_err(|message| {
         Error::input(path, message).hint(
-            "expected `llama-bench -o json`, `-o jsonl` or `-o csv`, or a log of `llama-perplexity … 2>&1`",
+            "expected output of `llama-bench` (best `-o json`, which alone has the samples), or a log of \
+             `llama-perplexity … 2>&1`",
         )
     })
 }
@@ -58,6 +59,12 @@ fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
         let stream = serde_json::Deserializer::from_str(text).into_iter();
         return stream.collect::<Result<_, _>>().map_err(|e| format!("is no JSON: {e}"));
     }
+    if text.lines().any(|line| line.starts_with("INSERT INTO")) {
+        return text.lines().filter(|line| line.starts_with("INSERT INTO")).map(sql_row).collect();
+    }
+    if text.lines().any(|line| line.starts_with('|')) {
+        return markdown_rows(text);
+    }
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let names = reader.headers().map_err(|e| e.to_string())?.clone();
     if !names.iter().any(|n| n == "avg_ts") {
@@ -65,16 +72,96 @@ fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     }
     let row = |row: csv::Result<csv::StringRecord>| {
         let row = row.map_err(|e| e.to_string())?;
-        // The CSV form puts numbers in quotes too.
-        let value = |text: &str| match text.parse::<f64>() {
-            Ok(number) if number.is_finite() => {
-                serde_json::from_str(text).unwrap_or_else(|_| Value::from(number))
-            }
-            _ => Value::from(text),
-        };
-        Ok(names.iter().zip(&row).map(|(name, text)| (name.to_owned(), value(text))).collect())
+        Ok(names.iter().zip(&row).map(|(name, text)| (name.to_owned(), Value::from(text))).collect())
     };
     reader.records().map(row).collect()
+}
+
+/// A row of `llama-bench -o sql`: `INSERT INTO llama_bench (a, b) VALUES ('x', 'y');`, in which the
+/// program puts every value in quotes and escapes none.
+fn sql_row(line: &str) -> Result<Map<String, Value>, String> {
+    let wrong = || format!("'{:.60}…' is no row as llama-bench writes it", line);
+    let (_, rest) = line.split_once('(').ok_or_else(wrong)?;
+    let (names, values) = rest.split_once(") VALUES ('").ok_or_else(wrong)?;
+    let values: Vec<&str> = values.trim_end().strip_suffix("');").ok_or_else(wrong)?.split("', '").collect();
+    let names: Vec<&str> = names.split(", ").collect();
+    if names.len() != values.len() {
+        return Err(format!("a row has {} names and {} values", names.len(), values.len()));
+    }
+    Ok(names.into_iter().zip(values).map(|(name, value)| (name.to_owned(), value.into())).collect())
+}
+
+/// Rows of the table that llama-bench prints where no form is asked for. It names the model's type in
+/// place of its file, and rounds.
+fn markdown_rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
+    let cells = |line: &str| -> Vec<String> {
+        line.trim().trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let mut lines = text.lines().filter(|line| line.starts_with('|'));
+    let names = lines.next().map(cells).unwrap_or_default();
+    let build = text.lines().find_map(|line| line.strip_prefix("build: ")).unwrap_or_default();
+    let (commit, number) = build.split_once(" (").unwrap_or((build, ""));
+    let mut rows = Vec::new();
+    for (i, line) in lines.filter(|line| !line.trim_matches(['|', '-', ':', ' ']).is_empty()).enumerate() {
+        let wrong = |what: &str| format!("row {}: {what}", i + 1);
+        let mut row: Map<String, Value> =
+            names.iter().cloned().zip(cells(line).into_iter().map(Value::from)).collect();
+        let mut take = |name: &str| match row.remove(name) {
+            Some(Value::String(text)) => Ok(text),
+            _ => Err(wrong(&format!("column `{name}` is missing"))),
+        };
+        let (model, test, speed) = (take("model")?, take("test")?, take("t/s")?);
+        let threads = take("threads")?;
+        // What it prints of these is rounded, and the first two may not tell models apart.
+        let (_size, _params) = (take("size"), take("params"));
+        let [prompt, generate, depth] = test_name(&test)
+            .ok_or_else(|| wrong(&format!("'{test}' is no test such as pp512+tg128 @ d64")))?;
+        let (mean, deviation) = speed.split_once('±').unwrap_or((&speed, ""));
+        for (name, value) in [
+            ("model_filename", model.clone()),
+            ("model_type", model),
+            ("n_threads", threads),
+            ("n_prompt", prompt.to_string()),
+            ("n_gen", generate.to_string()),
+            ("n_depth", depth.to_string()),
+            ("avg_ts", mean.trim().to_owned()),
+            ("stddev_ts", deviation.trim().to_owned()),
+            ("build_commit", commit.to_owned()),
+            ("build_number", number.trim_end_matches(')').to_owned()),
+        ] {
+            row.insert(name.into(), value.into());
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Tokens of prompt, generation and depth in `pp512+tg128 @ d64`.
+fn test_name(name: &str) -> Option<[u32; 3]> {
+    let (test, depth) = match name.split_once(" @ d") {
+        Some((test, depth)) => (test, depth.parse().ok()?),
+        None => (name, 0),
+    };
+    let mut tokens = [0, 0, depth];
+    for part in test.split('+') {
+        if let Some(prompt) = part.strip_prefix("pp") {
+            tokens[0] = prompt.parse().ok()?;
+        } else {
+            tokens[1] = part.strip_prefix("tg")?.parse().ok()?;
+        }
+    }
+    Some(tokens)
+}
+
+/// The first of two forms of the same samples, if they are.
+fn matching(exact: Vec<f64>, rounded: &[f64]) -> Option<Vec<f64>> {
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-4 * a;
+    (exact.len() == rounded.len() && exact.iter().zip(rounded).all(near)).then_some(exact)
+}
+
+/// A value without the quotes that JSON puts around text.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A row of llama-bench with its number, for messages.
@@ -92,11 +179,14 @@ impl Fields<'_> {
     }
 
     fn count(&self, name: &str) -> Result<u32, String> {
-        self.get(name, "a whole number", |v| u32::try_from(v.as_u64()?).ok())
+        // Forms other than JSON have numbers as text.
+        self.get(name, "a whole number", |v| plain(v).parse().ok())
     }
 
     fn positive(&self, name: &str) -> Result<f64, String> {
-        self.get(name, "a number above 0", |v| v.as_f64().filter(|f| *f > 0.0))
+        self.get(name, "a number above 0", |v| {
+            plain(v).parse().ok().filter(|f: &f64| f.is_finite() && *f > 0.0)
+        })
     }
 
     fn text(&self, name: &str) -> Result<String, String> {
@@ -143,7 +233,7 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
     let fields = |i: usize| Fields { number: i + 1, row: &rows[i] };
     let first = rows.first().map(|_| fields(0)).ok_or("holds no row")?;
     let commit = first.text("build_commit").ok();
-    let version = rows[0].get("build_number").map(Value::to_string).unwrap_or_default();
+    let version = rows[0].get("build_number").map(plain).unwrap_or_default();
     let cpu = first.text("cpu_info").unwrap_or_default();
     // Settings that differ between rows tell arms apart.
     let varies = |name: &&String| rows.iter().any(|r| r.get(*name) != rows[0].get(*name));
@@ -161,11 +251,16 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
         }
         let mean = fields.positive("avg_ts")?;
         let mut warnings = Vec::new();
-        let samples = match fields.list("samples_ts")? {
-            Some(samples) => samples,
-            None => {
+        // Of the two forms of the samples one is exact, the other has six digits.
+        let exact = fields.list("samples_ns")?.map(|ns| ns.iter().map(|t| 1e9 * tokens / t).collect());
+        let samples: Vec<f64> = match (exact, fields.list("samples_ts")?) {
+            (Some(exact), Some(rounded)) => matching(exact, &rounded).ok_or_else(|| {
+                format!("row {}: `samples_ns` and `samples_ts` contradict each other", i + 1)
+            })?,
+            (Some(samples), None) | (None, Some(samples)) => samples,
+            (None, None) => {
                 warnings.push(
-                    "The file gives only the mean, so there is no interval; import JSON instead of CSV."
+                    "The file gives only the mean, so there is no interval; import `llama-bench -o json` instead."
                         .into(),
                 );
                 vec![mean]
@@ -174,10 +269,9 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
         let model = fields.text("model_filename")?;
         let model = Path::new(&model).file_name().unwrap_or(model.as_ref()).to_string_lossy().into_owned();
         let mut variant = vec![fields.text("model_type")?];
-        variant.extend(
-            settings.iter().map(|s| format!("{s}={}", row.get(*s).map(Value::to_string).unwrap_or_default())),
-        );
-        let size = |name: &str, unit: &str| match row.get(name).and_then(Value::as_f64) {
+        variant
+            .extend(settings.iter().map(|s| format!("{s}={}", row.get(*s).map(plain).unwrap_or_default())));
+        let size = |name: &str, unit: &str| match row.get(name).and_then(|v| plain(v).parse::<f64>().ok()) {
             Some(n) => format!(", {:.3} {unit}", n / 1e9),
             None => String::new(),
         };
@@ -206,6 +300,8 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
                 outliers: stats::outliers(&samples),
                 seconds: samples.iter().map(|s| tokens / s).collect(),
                 samples,
+                best: Vec::new(),
+                disturbance: None,
                 warmup: 1,
                 bound: None,
                 latency_ms: None,
@@ -215,6 +311,7 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
             accuracy: None,
             energy_measured: None,
             energy_modelled: None,
+            energy_rated: None,
         });
     }
     let time = |i: usize| fields(i).text("test_time").unwrap_or_else(|_| super::now());
@@ -286,6 +383,7 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
         }),
         energy_measured: None,
         energy_modelled: None,
+        energy_rated: None,
     };
     let method = "Imported from a log of llama-perplexity, which prints four decimals.";
     let now = super::now();
@@ -354,8 +452,8 @@ mod tests {
     const ROW: &str = r#"{"build_commit": "5dc9dd71", "build_number": 3960, "cpu_info": "AMD EPYC", "model_filename": "/m/a.gguf",
         "model_type": "bitnet 2B I2_S", "model_size": 1187000000, "model_n_params": 2410000000, "n_batch": 2048,
         "n_threads": 2, "type_k": "f16", "n_prompt": 0, "n_gen": 128, "test_time": "2026-01-01T00:00:00Z",
-        "avg_ns": 4500000000, "stddev_ns": 1, "avg_ts": 28.5, "stddev_ts": 0.1, "samples_ns": [1,2,3],
-        "samples_ts": [28.4, 28.5, 28.7]}"#;
+        "avg_ns": 4500000000, "stddev_ns": 1, "avg_ts": 28.5, "stddev_ts": 0.1,
+        "samples_ns": [4507042254, 4491228070, 4459930314], "samples_ts": [28.4, 28.5, 28.7]}"#;
 
     fn bench_of(text: &str) -> Result<Record, String> {
         rows(text).and_then(|rows| bench(&rows, "f", &options()))
@@ -370,8 +468,8 @@ mod tests {
         assert_eq!(arm.test.to_string(), "tg128");
         assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("a.gguf", 2));
         let speed = arm.speed.as_ref().unwrap();
-        assert_eq!((speed.median, speed.samples.len()), (28.5, 3));
-        assert!((speed.seconds[1] - 128.0 / 28.5).abs() < 1e-12);
+        assert!((speed.median - 28.5).abs() < 1e-6 && speed.samples.len() == 3);
+        assert!((speed.seconds[1] - 4.491228070).abs() < 1e-12);
         assert!(arm.imported.as_ref().unwrap().contains("build 3960 (5dc9dd71)"));
         assert_eq!(record.environment.cpu, "AMD EPYC");
     }
@@ -397,12 +495,46 @@ mod tests {
     }
 
     #[test]
+    fn sql_and_markdown_are_read_as_the_program_writes_them() {
+        let sql = "CREATE TABLE IF NOT EXISTS llama_bench (\n  build_commit TEXT,\n  n_gen INTEGER\n);\n\n\
+                   INSERT INTO llama_bench (build_commit, build_number, cpu_info, model_filename, model_type, n_threads, \
+                   n_prompt, n_gen, n_depth, test_time, avg_ts) VALUES ('12345678', '7', 'CPU, fast', 'm.gguf', 't', '4', \
+                   '512', '16', '32', '2026-01-01T00:00:00Z', '99.500000');\n";
+        let record = bench_of(sql).unwrap();
+        assert_eq!(record.arms[0].test.to_string(), "pp512+tg16 @ d32");
+        assert_eq!(record.arms[0].speed.as_ref().unwrap().median, 99.5);
+        assert_eq!(record.tool.git_revision.as_deref(), Some("12345678"));
+        assert!(bench_of(&sql.replace("'7', ", "")).unwrap_err().contains("11 names and 10 values"));
+
+        let table = "| model          |       size |     params | backend    | threads |            test |                  t/s |\n\
+                     | -------------- | ---------: | ---------: | ---------- | ------: | --------------: | -------------------: |\n\
+                     | bitnet 2B TQ2_0 |  1.11 GiB |     2.41 B | CPU        |       2 |           pp512 |        150.21 ± 1.30 |\n\
+                     | bitnet 2B TQ2_0 |  1.11 GiB |     2.41 B | CPU        |       2 |   tg128 @ d4096 |         28.53 ± 0.11 |\n\
+                     \nbuild: 0104b151 (7123)\n";
+        let record = bench_of(table).unwrap();
+        super::super::check(&record).unwrap();
+        let tests: Vec<_> = record.arms.iter().map(|a| a.test.to_string()).collect();
+        assert_eq!(tests, ["pp512", "tg128 @ d4096"]);
+        assert_eq!((record.tool.version.as_str(), record.arms[1].subject.threads), ("7123", 2));
+        assert_eq!(record.arms[1].speed.as_ref().unwrap().median, 28.53);
+        for (from, to, named) in [
+            ("tg128 @", "tx128 @", "row 2"),
+            ("28.53", "fast", "`avg_ts`"),
+            ("| threads", "| t", "`threads`"),
+        ] {
+            let error = bench_of(&table.replace(from, to)).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
     fn wrong_rows_name_row_and_field() {
         for (from, to, named) in [
             ("\"n_gen\": 128", "\"n_gen\": -1", "`n_gen`"),
             ("\"n_gen\": 128", "\"n_gen\": 0", "both 0"),
             ("\"n_threads\": 2", "\"threads\": 2", "`n_threads`"),
             ("[28.4, 28.5, 28.7]", "[28.4, 0]", "`samples_ts`"),
+            ("[28.4, 28.5, 28.7]", "[28.4, 28.5, 29.7]", "contradict"),
             ("\"avg_ts\": 28.5", "\"avg_ts\": \"fast\"", "`avg_ts`"),
         ] {
             let error = bench_of(&format!("[{ROW},{}]", ROW.replace(from, to))).unwrap_err();

@@ -1,6 +1,6 @@
 //! Records of many machines and of shards of one run, put together.
 
-use super::{Arm, Record};
+use super::{Arm, Control, Record};
 use crate::error::{Error, Result};
 
 /// Puts records together: those of one machine, program and protocol become one record, the others
@@ -62,13 +62,9 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             None => whole.arms.push(arm),
         }
     }
-    for control in part.controls {
-        match whole.controls.iter_mut().find(|c| c.name == control.name && c.threads == control.threads) {
-            Some(known) if known.samples == control.samples => {}
-            Some(known) => known.samples.extend(control.samples),
-            None => whole.controls.push(control),
-        }
-    }
+    let new = |c: &Control| !whole.controls.iter().any(|known| known == c);
+    let further = part.controls.into_iter().filter(new).collect();
+    Control::gather(&mut whole.controls, further);
     for note in part.notes {
         if !whole.notes.contains(&note) {
             whole.notes.push(note);

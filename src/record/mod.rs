@@ -104,6 +104,30 @@ pub struct Control {
     pub threads: u32,
     /// One value a round, in the order taken.
     pub samples: Vec<f64>,
+    /// The same at the fastest part of each round; empty in records of before it was kept.
+    #[serde(default)]
+    pub best: Vec<f64>,
+}
+
+impl Control {
+    /// Puts the values of further rounds to those of the same control.
+    pub fn gather(all: &mut Vec<Self>, further: Vec<Self>) {
+        for new in further {
+            match all.iter_mut().find(|c| c.name == new.name && c.threads == new.threads) {
+                // Only where every round has both can they be told apart by round.
+                Some(known) => {
+                    let whole = |c: &Self| c.best.len() == c.samples.len();
+                    if whole(known) && whole(&new) {
+                        known.best.extend(new.best);
+                    } else {
+                        known.best.clear();
+                    }
+                    known.samples.extend(new.samples);
+                }
+                None => all.push(new),
+            }
+        }
+    }
 }
 
 /// How samples were taken.
@@ -194,6 +218,9 @@ pub struct Arm {
     pub energy_measured: Option<Outcome<MeasuredEnergy>>,
     /// Modelled energy: arithmetic only, never a measurement.
     pub energy_modelled: Option<ModelledEnergy>,
+    /// Rated power times time, where the user stated a rated power; never a measurement either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_rated: Option<RatedEnergy>,
 }
 
 /// What an arm measures.
@@ -278,6 +305,13 @@ pub struct Speed {
     pub unit: String,
     /// One value a round, in the order taken.
     pub samples: Vec<f64>,
+    /// The fastest run within each sample: what other load, which can only slow a run down, disturbed
+    /// least. Empty where it is not known.
+    #[serde(default)]
+    pub best: Vec<f64>,
+    /// Share of all CPUs' time that other programs and the hypervisor took during the samples.
+    #[serde(default)]
+    pub disturbance: Option<f64>,
     /// Seconds of each sample.
     pub seconds: Vec<f64>,
     /// Runs before the first sample, not counted.
@@ -310,6 +344,9 @@ pub struct Bound {
     pub value: f64,
     /// How it follows from which measured limits.
     pub how: String,
+    /// Whether it is that of reading from memory beyond the caches.
+    #[serde(default)]
+    pub memory: bool,
 }
 
 /// Accuracy over a text.
@@ -444,6 +481,18 @@ pub struct ModelledEnergy {
     pub joules_per_token_45nm: f64,
     /// The formula and its inputs, in words.
     pub how: String,
+}
+
+/// Energy of one token if the processor took its rated power (TDP) all the time. It does not: idle
+/// cores take less, boosting ones more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RatedEnergy {
+    /// Rated power as the user stated it, watts.
+    pub watts: f64,
+    /// That times the seconds of a token at the median speed.
+    pub joules_per_token: f64,
 }
 
 /// A record of three arms.

@@ -68,11 +68,15 @@ struct Row<'a> {
     latency_p99_ms: Option<f64>,
     first_token_ms: Option<f64>,
     measured_joules_per_token: Option<f64>,
-    measured_net_joules: Option<f64>,
+    measured_net_joules_per_token: Option<f64>,
     energy_source: Option<String>,
+    energy_window_s: Option<f64>,
+    energy_update_period_s: Option<f64>,
+    energy_warnings: Option<&'a [String]>,
     energy_not_measured: Option<&'a str>,
     modelled_joules_per_token_7nm: Option<f64>,
     modelled_joules_per_token_45nm: Option<f64>,
+    modelled_joules_per_token_tdp: Option<f64>,
     imported: Option<&'a str>,
     warnings: &'a [String],
 }
@@ -147,11 +151,15 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         latency_p99_ms: speed.latency_ms.map(|l| l[2]),
         first_token_ms: speed.first_token_ms,
         measured_joules_per_token: energy.map(|e| e.joules_per_token),
-        measured_net_joules: energy.and_then(|e| e.net_joules),
+        measured_net_joules_per_token: energy.and_then(|e| Some(e.net_joules? / e.tokens as f64)),
         energy_source: energy.map(|e| format!("{} ({})", e.source, e.domain)),
+        energy_window_s: energy.map(|e| e.seconds),
+        energy_update_period_s: energy.and_then(|e| e.update_period_s),
+        energy_warnings: energy.map(|e| e.warnings.as_slice()),
         energy_not_measured: unmeasured,
         modelled_joules_per_token_7nm: modelled.map(|m| m.joules_per_token_7nm),
         modelled_joules_per_token_45nm: modelled.map(|m| m.joules_per_token_45nm),
+        modelled_joules_per_token_tdp: arm.energy_rated.as_ref().map(|e| e.joules_per_token),
         imported: arm.imported.as_deref(),
         warnings: &speed.warnings,
     };
@@ -236,7 +244,8 @@ fn sql(rows: &[Map<String, Value>]) -> String {
 }
 
 fn table(records: &[Record]) -> String {
-    let header = [
+    let rated = records.iter().flat_map(|r| &r.arms).any(|arm| arm.energy_rated.is_some());
+    let mut header = vec![
         "model",
         "size",
         "params",
@@ -248,7 +257,8 @@ fn table(records: &[Record]) -> String {
         "of bound",
         "measured J/token",
     ];
-    let mut lines: Vec<[String; 10]> = vec![header.map(str::to_owned)];
+    header.extend(rated.then_some("modelled J/token (TDP × time)"));
+    let mut lines: Vec<Vec<String>> = vec![header.iter().map(|&h| h.to_owned()).collect()];
     for record in records {
         for arm in &record.arms {
             let Some(speed) = &arm.speed else { continue };
@@ -256,10 +266,14 @@ fn table(records: &[Record]) -> String {
             let subject = &arm.subject;
             let variant = subject.variant.as_ref().map(|v| format!(" ({v})")).unwrap_or_default();
             let energy = match &arm.energy_measured {
-                Some(Outcome::Measured(energy)) => format!("{:.4}", energy.joules_per_token),
+                Some(Outcome::Measured(energy)) => {
+                    let net =
+                        energy.net_joules.map(|net| format!(" (net {:.4})", net / energy.tokens as f64));
+                    format!("{:.4}{}", energy.joules_per_token, net.unwrap_or_default())
+                }
                 _ => "not measured".into(),
             };
-            lines.push([
+            let mut line = vec![
                 subject.model.replace('|', "\\|"),
                 model.map(|m| format!("{:.2} MB", m.file_bytes as f64 / 1e6)).unwrap_or_default(),
                 model.map(|m| format!("{:.2} M", m.params as f64 / 1e6)).unwrap_or_default(),
@@ -275,7 +289,12 @@ fn table(records: &[Record]) -> String {
                     .map(|b| format!("{:.0} %", 100.0 * speed.median / b.value))
                     .unwrap_or_default(),
                 energy,
-            ]);
+            ];
+            if rated {
+                let joules = |e: &super::RatedEnergy| format!("{:.4}", e.joules_per_token);
+                line.push(arm.energy_rated.as_ref().map(joules).unwrap_or_default());
+            }
+            lines.push(line);
         }
     }
     let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);

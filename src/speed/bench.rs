@@ -374,12 +374,7 @@ impl<'a> Bench<'a> {
     fn measure(&mut self, specs: Vec<ArmSpec<'_>>, controls: &mut [ControlSpec<'_>]) -> Result<()> {
         let (arms, controls) = measure(specs, controls, self.options, self.meter, self.observer)?;
         self.arms.extend(arms);
-        for new in controls {
-            match self.controls.iter_mut().find(|c| c.name == new.name && c.threads == new.threads) {
-                Some(known) => known.samples.extend(new.samples),
-                None => self.controls.push(new),
-            }
-        }
+        Control::gather(&mut self.controls, controls);
         Ok(())
     }
 

@@ -31,6 +31,7 @@ impl Cost {
 pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Option<Bound> {
     let &Test::Model { prompt, generate, depth } = test else { return None };
     let mut seconds = 0.0;
+    let mut memory = false;
     let mut how = Vec::new();
     if prompt > 0 {
         let (tier, rate) = if cost.float { limits.f32(threads)? } else { limits.int8(threads)? };
@@ -48,6 +49,7 @@ pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Opti
         let bytes = cost.bytes + positions * cost.bytes_per_position;
         let (level, bandwidth) = limits.reading(bytes, threads)?;
         seconds += f64::from(generate) * bytes as f64 / bandwidth;
+        memory = level == "RAM";
         how.push(format!(
             "{:.1} GB/s ({level}, {threads} threads) ÷ {:.2} MB read a token (weights, head, cache)",
             bandwidth / 1e9,
@@ -55,7 +57,7 @@ pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Opti
         ));
     }
     let value = f64::from(prompt + generate) / seconds;
-    value.is_finite().then(|| Bound { value, how: how.join("; ") })
+    value.is_finite().then(|| Bound { value, how: how.join("; "), memory })
 }
 
 /// The bound of one matrix of `bytes` bytes by a batch, in 10⁹ multiply-adds a second, with all
@@ -76,9 +78,9 @@ pub fn of_kernel(
             "{:.1} GB/s ({level}, {threads} threads) ÷ {bytes} bytes of weights for {macs:.3e} multiply-adds",
             bandwidth / 1e9
         );
-        Bound { value: by_memory / 1e9, how }
+        Bound { value: by_memory / 1e9, how, memory: level == "RAM" }
     } else {
-        Bound { value: rate / 1e9, how: format!("int8 peak ({tier}, {threads} threads)") }
+        Bound { value: rate / 1e9, how: format!("int8 peak ({tier}, {threads} threads)"), memory: false }
     })
 }
 
@@ -120,9 +122,9 @@ mod tests {
     fn a_kernel_is_bound_by_memory_or_arithmetic() {
         let one = of_kernel(&limits(), (1000, 1000, 1), 250_000, 1 << 30, 2).unwrap();
         // 4 weights a byte at 40 GB/s.
-        assert_eq!(one.value, 160.0);
+        assert_eq!((one.value, one.memory), (160.0, true));
         let cached = of_kernel(&limits(), (1000, 1000, 1), 250_000, 250_000, 2).unwrap();
-        assert_eq!(cached.value, 400.0);
+        assert_eq!((cached.value, cached.memory), (400.0, false));
         let many = of_kernel(&limits(), (1000, 1000, 64), 250_000, 1 << 30, 2).unwrap();
         assert_eq!(many.value, 400.0);
     }

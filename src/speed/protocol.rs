@@ -6,7 +6,9 @@ use super::warnings::Warning;
 use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
 use crate::machine::{self, CpuTimes};
-use crate::record::{Arm, Bound, Control, ModelledEnergy, Outcome, Protocol, Speed, Subject, Test};
+use crate::record::{
+    Arm, Bound, Control, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test,
+};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
@@ -34,6 +36,8 @@ pub struct Options {
     pub budget: Option<Duration>,
     /// Windows of the energy measurement.
     pub energy: Windows,
+    /// Rated power of the processor in watts, for a modelled energy; only if the user asks for it.
+    pub rated_watts: Option<f64>,
     /// Whether this is a short look rather than a measurement to publish.
     pub quick: bool,
 }
@@ -48,6 +52,7 @@ impl Options {
             warmup: Duration::from_secs(3),
             budget: None,
             energy: Windows::default(),
+            rated_watts: None,
             quick: false,
         }
     }
@@ -81,6 +86,9 @@ impl Options {
                 self.budget.map_or_else(String::new, |b| format!(" or as many as fit into {:.0} s", b.as_secs_f64())),
                 1e3 * self.min_time.as_secs_f64()
             ),
+            "The fastest run within each sample is kept beside it; comparisons rest on these, because other load \
+             disturbs them least."
+                .into(),
             "Figures are medians; the interval is the 95 % percentile bootstrap of the median with 10 000 \
              resamples; outliers (modified z-score above 3.5) are marked and kept."
                 .into(),
@@ -162,8 +170,8 @@ pub struct ControlSpec<'a> {
     pub name: &'static str,
     /// Threads.
     pub threads: u32,
-    /// Runs it for a moment and gives its speed.
-    pub run: Box<dyn FnMut() -> f64 + 'a>,
+    /// Runs it for a moment and gives its speed, over all of that time and at its fastest.
+    pub run: Box<dyn FnMut() -> [f64; 2] + 'a>,
 }
 
 /// Hears how far a measurement is.
@@ -187,6 +195,7 @@ impl Observer for () {}
 #[derive(Default)]
 struct Samples {
     speeds: Vec<f64>,
+    best: Vec<f64>,
     seconds: Vec<f64>,
     prompts: Vec<f64>,
     tokens: Vec<f64>,
@@ -217,7 +226,7 @@ pub fn measure(
 
     let throttled = machine::linux::throttle_events(root);
     let mut clocks: Vec<f64> = Vec::new();
-    let mut control_samples = vec![Vec::new(); controls.len()];
+    let mut control_samples = vec![(Vec::new(), Vec::new()); controls.len()];
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(options.seed);
     // Controls stand in the order behind the arms.
     let mut order: Vec<usize> = (0..specs.len() + controls.len()).collect();
@@ -231,7 +240,9 @@ pub fn measure(
         order.shuffle(&mut rng);
         for &i in &order {
             if let Some(control) = i.checked_sub(specs.len()) {
-                control_samples[control].push((controls[control].run)());
+                let [speed, best] = (controls[control].run)();
+                control_samples[control].0.push(speed);
+                control_samples[control].1.push(best);
                 continue;
             }
             let done = samples.iter().map(|s| s.speeds.len() as u64).sum();
@@ -257,6 +268,9 @@ pub fn measure(
         observer.step(total, total, &format!("energy {}", name(&spec)));
         let energy = energy(&mut spec, options, meter)?;
         let speed = evaluate(&spec, samples, &common, options.seed)?;
+        // Work of kernels alone is not in tokens.
+        let rated = options.rated_watts.filter(|_| matches!(spec.test, Test::Model { .. }));
+        let energy_rated = rated.map(|watts| RatedEnergy { watts, joules_per_token: watts / speed.median });
         let arm = Arm {
             subject: spec.subject,
             test: spec.test,
@@ -265,14 +279,16 @@ pub fn measure(
             accuracy: None,
             energy_measured: Some(energy),
             energy_modelled: spec.energy_modelled,
+            energy_rated,
         };
         observer.arm(&arm)?;
         arms.push(arm);
     }
-    let controls = controls.iter().zip(control_samples).map(|(spec, samples)| Control {
+    let controls = controls.iter().zip(control_samples).map(|(spec, (samples, best))| Control {
         name: spec.name.into(),
         threads: spec.threads,
         samples,
+        best,
     });
     Ok((arms, controls.collect()))
 }
@@ -312,15 +328,16 @@ fn last_variation(runs: &[f64]) -> f64 {
 fn sample(spec: &mut ArmSpec<'_>, samples: &mut Samples, options: &Options, root: &Path) -> Result<()> {
     let before = CpuTimes::read(root);
     let mut clock = Clock::default();
-    let mut runs = 0;
+    let (mut runs, mut fastest) = (0, f64::INFINITY);
     while clock.seconds < options.min_time.as_secs_f64() || runs == 0 {
-        run(spec, &mut clock)?;
+        fastest = run(spec, &mut clock)?.min(fastest);
         runs += 1;
     }
     if let Some((after, before)) = CpuTimes::read(root).zip(before) {
         samples.times += after.since(&before);
     }
     samples.speeds.push(spec.work * f64::from(runs) / clock.seconds);
+    samples.best.push(spec.work / fastest);
     samples.seconds.push(clock.seconds);
     samples.prompts.extend(clock.prompts);
     samples.tokens.extend(clock.tokens);
@@ -365,6 +382,7 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
     warnings.extend((ratio > 1.0).then_some(Warning::AboveBound { ratio }));
     warnings.extend(common.iter().cloned());
 
+    let taken = |t: &CpuTimes| Some(t.others()? + t.steal()?);
     let milliseconds = |seconds: &[f64], q| 1e3 * stats::quantile(seconds, q);
     let latency = |tokens: &[f64]| [0.5, 0.95, 0.99].map(|q| milliseconds(tokens, q));
     Ok(Speed {
@@ -373,6 +391,8 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
         mad: stats::mad(&speeds),
         interval: stats::median_interval(&speeds, seed),
         samples: speeds,
+        best: samples.best,
+        disturbance: taken(&samples.times),
         seconds: samples.seconds,
         warmup: samples.warmup.len() as u32,
         outliers,
@@ -547,13 +567,14 @@ mod tests {
         let mut value = 0.0;
         let run = Box::new(|| {
             value += 1.0;
-            value
+            [value, 2.0 * value]
         });
         let control = ControlSpec { name: "read", threads: 2, run };
         let mut count = Count(0);
         let (_, controls) =
             measure(arms.collect(), &mut [control], &options(), &mut no_meter(), &mut count).unwrap();
         assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(controls[0].best, [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
         assert_eq!(count.0, 2);
     }
 

@@ -72,7 +72,7 @@ pub fn outliers(samples: &[f64]) -> Vec<usize> {
 /// # Panics
 /// If there are no samples.
 pub fn median_interval(samples: &[f64], seed: u64) -> [f64; 2] {
-    bootstrap(seed, |rng| resampled_median(samples, rng))
+    bootstrap(seed, |rng| resampled(samples, 0.5, rng))
 }
 
 /// Percentile bootstrap 95 % interval of `median(b) / median(a)`, the two resampled on their own.
@@ -80,7 +80,16 @@ pub fn median_interval(samples: &[f64], seed: u64) -> [f64; 2] {
 /// # Panics
 /// If either has no samples.
 pub fn ratio_interval(a: &[f64], b: &[f64], seed: u64) -> [f64; 2] {
-    bootstrap(seed, |rng| resampled_median(b, rng) / resampled_median(a, rng))
+    quantile_ratio_interval(a, b, 0.5, seed)
+}
+
+/// Percentile bootstrap 95 % interval of `quantile(b, q) / quantile(a, q)`, the two resampled on
+/// their own.
+///
+/// # Panics
+/// If either has no samples.
+pub fn quantile_ratio_interval(a: &[f64], b: &[f64], q: f64, seed: u64) -> [f64; 2] {
+    bootstrap(seed, |rng| resampled(b, q, rng) / resampled(a, q, rng))
 }
 
 fn bootstrap(seed: u64, mut statistic: impl FnMut(&mut Xoshiro256PlusPlus) -> f64) -> [f64; 2] {
@@ -90,15 +99,17 @@ fn bootstrap(seed: u64, mut statistic: impl FnMut(&mut Xoshiro256PlusPlus) -> f6
     [of_sorted(&values, 0.025), of_sorted(&values, 0.975)]
 }
 
-fn resampled_median(samples: &[f64], rng: &mut Xoshiro256PlusPlus) -> f64 {
+/// [`quantile`] of as many samples drawn with replacement.
+fn resampled(samples: &[f64], q: f64, rng: &mut Xoshiro256PlusPlus) -> f64 {
     let mut drawn: Vec<f64> =
         (0..samples.len()).map(|_| samples[rng.random_range(0..samples.len())]).collect();
-    let (below, &mut upper, _) = drawn.select_nth_unstable_by(samples.len() / 2, f64::total_cmp);
-    if samples.len() % 2 == 1 {
-        return upper;
+    let at = q * (samples.len() - 1) as f64;
+    let (_, &mut low, above) = drawn.select_nth_unstable_by(at.floor() as usize, f64::total_cmp);
+    if at.fract() == 0.0 {
+        return low;
     }
-    let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    (lower + upper) / 2.0
+    let high = above.iter().copied().fold(f64::INFINITY, f64::min);
+    low + (high - low) * at.fract()
 }
 
 /// Two-sided p-value of the Mann–Whitney U test: exact where one side has at most 8 samples and none

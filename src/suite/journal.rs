@@ -4,7 +4,7 @@
 //! journal of another suite, model, machine or build is ignored.
 
 use crate::error::{Error, Result};
-use crate::record::{Arm, Proof};
+use crate::record::{Arm, Control, Proof};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
@@ -36,6 +36,8 @@ pub enum Entry {
     Proof(Proof),
     /// A measured arm.
     Arm(Box<Arm>),
+    /// The fixed loads of a finished test.
+    Controls(Vec<Control>),
 }
 
 /// The journal of a run.
@@ -48,6 +50,8 @@ pub struct Journal {
     pub proofs: Vec<Proof>,
     /// What was measured before this process.
     pub arms: Vec<Arm>,
+    /// The fixed loads of tests that were finished before this process.
+    pub controls: Vec<Control>,
     /// Whether it continues an interrupted run.
     pub resumed: bool,
 }
@@ -68,6 +72,7 @@ impl Journal {
             started: now,
             proofs: Vec::new(),
             arms: Vec::new(),
+            controls: Vec::new(),
             resumed,
         };
         let mut entries = entries.unwrap_or_default().into_iter();
@@ -81,6 +86,7 @@ impl Journal {
                 Entry::Start(..) => {}
                 Entry::Proof(proof) => journal.proofs.push(proof),
                 Entry::Arm(arm) => journal.arms.push(*arm),
+                Entry::Controls(controls) => Control::gather(&mut journal.controls, controls),
             }
         }
         Ok(journal)

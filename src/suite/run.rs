@@ -74,6 +74,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         controls: Vec::new(),
         notes: Vec::new(),
     };
+    job.controls = std::mem::take(&mut job.journal.controls);
     let mut models = Vec::new();
     for (checkpoint, hash) in checkpoints.iter().zip(&hashes) {
         let model = record::Model::describe(checkpoint, hash.clone());
@@ -318,7 +319,8 @@ impl Job<'_> {
             bench.model(model, checkpoint, &choices, &counts, &[test], plan.reference)?;
             let Bench { arms, controls, notes, .. } = bench;
             self.arms.extend(arms);
-            self.controls.extend(controls);
+            self.journal.append(&Entry::Controls(controls.clone()))?;
+            Control::gather(&mut self.controls, controls);
             self.notes.extend(notes.into_iter().filter(|n| !self.notes.contains(n)).collect::<Vec<_>>());
         }
         Ok(())
@@ -345,6 +347,7 @@ impl Job<'_> {
                     accuracy: Some(accuracy),
                     energy_measured: None,
                     energy_modelled: None,
+                    energy_rated: None,
                 };
                 self.journal.append(&Entry::Arm(Box::new(arm.clone())))?;
                 arm
@@ -409,10 +412,13 @@ fn threads(list: &[String]) -> Result<Vec<usize>> {
 /// The text of an accuracy test: the suite's, or the demo's own for the demo.
 fn text(plan: &Accuracy, checkpoint: &Checkpoint) -> Result<Text> {
     let (name, source) = match &plan.text {
-        Some(file) => (file.as_str(), accuracy::read_text(&[file.into()])?),
-        None => ("demo test text", demo::TEXT.to_owned()),
+        Some(file) => {
+            let name = Path::new(file).file_name().unwrap_or(file.as_ref()).to_string_lossy();
+            (name, accuracy::read_text(&[file.into()])?)
+        }
+        None => ("demo test text".into(), demo::TEXT.to_owned()),
     };
-    Text::tokenise(name, source, &accuracy::tokenizer_of(checkpoint)?, checkpoint.config.bos)
+    Text::tokenise(&name, source, &accuracy::tokenizer_of(checkpoint)?, checkpoint.config.bos)
 }
 
 /// Where a run without `--output` goes: the folder of an interrupted run of the same, else a new one.
