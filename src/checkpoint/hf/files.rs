@@ -55,6 +55,7 @@ pub fn from_embedded(
     config: &str,
     tensors: &'static [u8],
     tokenizer: &[u8],
+    options: &OpenOptions,
 ) -> Result<Checkpoint> {
     let root = Path::new(name);
     let mut archive = Archive::default();
@@ -69,7 +70,7 @@ pub fn from_embedded(
         archive,
         notes: vec![],
     }
-    .assemble(&OpenOptions::default())
+    .assemble(options)
 }
 
 fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> Result<Checkpoint> {
