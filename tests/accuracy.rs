@@ -97,7 +97,7 @@ fn a_suite_shows_why_native_training_matters() {
     let folder = tempfile::tempdir().unwrap();
     let suite = include_str!("../bench-suites/native-vs-ptq.toml")
         .replace("layouts = [\"i2_s\", \"tq1_0\", \"tm2\", \"tm1_6\"]", "layouts = [\"i2_s\", \"tm2\"]")
-        .replace("windows = 64", "windows = 4")
+        .replace("windows = 32", "windows = 4")
         .replace("rounds = 7", "rounds = 2")
         .replace("[speed]", "heads = [\"q4_0\"]\n\n[speed]");
     let file = folder.path().join("short.toml");

@@ -30,17 +30,15 @@ pub fn section(records: &[Record]) -> Section {
 
 /// Whether our kernels gave the same bits, test by test.
 fn agreement(record: &Record) -> Vec<Block> {
-    let mut blocks = Vec::new();
+    let (mut blocks, mut equal) = (Vec::new(), Vec::new());
     for group in identical_groups(record).iter().filter(|g| g.len() > 1) {
         let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
         dedup(&mut bits);
         let name = test_name(&group[0].0.test);
         if bits.len() == 1 {
-            blocks.push(Block::text(format!(
-                "All {} combinations of layout, instruction set and threads gave the same negative log-likelihood, bit for bit ({}), in {name}.",
-                group.len(),
-                bits[0]
-            )));
+            let model = model(record, &group[0].0.subject.model).filter(|_| record.models.len() > 1);
+            let model = model.map_or(String::new(), |m| format!("{}, ", m.name));
+            equal.push(format!("{model}{name}: {} combinations ({})", group.len(), bits[0]));
         } else {
             let of = |b: &str| {
                 let names: Vec<String> = group
@@ -53,6 +51,12 @@ fn agreement(record: &Record) -> Vec<Block> {
             let results: Vec<String> = bits.iter().map(|b| of(b)).collect();
             blocks.push(Block::warning(format!("Kernels disagree in {name}: {}.", results.join("; "))));
         }
+    }
+    if !equal.is_empty() {
+        blocks.push(Block::text(
+            "All combinations of layout, instruction set and threads gave the same negative log-likelihood, bit for bit:",
+        ));
+        blocks.push(Block::List { items: equal });
     }
     blocks
 }
@@ -90,7 +94,7 @@ fn perplexities(record: &Record) -> Table {
         let model = model(record, &arm.subject.model).filter(|_| record.models.len() > 1);
         table.row(vec![
             Cell::text(name).detail(model.map_or("", |m| m.name.as_str())),
-            Cell::text(arm.test.to_string().trim_start_matches("ppl ")),
+            test_cell(&arm.test),
             Cell::figure(a.ppl, significant(a.ppl, 5)).detail(format!("± {}", significant(a.ppl_stderr, 2))),
             Cell::figure(a.nll, significant(a.nll, 6)),
             a.bits_per_byte
@@ -100,6 +104,16 @@ fn perplexities(record: &Record) -> Table {
         ]);
     }
     table
+}
+
+/// Convention and text of a perplexity.
+fn test_cell(test: &Test) -> Cell {
+    match test {
+        Test::Perplexity { convention, n_ctx, text } => {
+            Cell::text(format!("{convention} n_ctx {n_ctx}")).detail(text)
+        }
+        other => Cell::text(other.to_string()),
+    }
 }
 
 fn windows(n: u64) -> String {

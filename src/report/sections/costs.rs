@@ -5,6 +5,7 @@ use super::super::number::{percent, signed, significant};
 use super::super::row::subject_name;
 use super::verdict::{identical_groups, tells};
 use super::{dedup, model};
+use crate::checkpoint::config::LinearKind;
 use crate::record::{Accuracy, Arm, Divergence, Record};
 use serde::Serialize;
 
@@ -140,8 +141,8 @@ fn approximation(record: &Record, arm: &Arm, d: &Divergence) -> String {
     if of_another_model(record, d) {
         return match model(record, &arm.subject.model) {
             Some(m) if m.post_training => "made ternary after training".into(),
-            Some(_) => "another model".into(),
-            None => "an unknown model".into(),
+            Some(m) if m.config.linear == LinearKind::Ternary => "trained ternary".into(),
+            _ => "another model".into(),
         };
     }
     match arm.subject.engine.as_str() {
@@ -170,13 +171,11 @@ pub fn table(number: usize, record: &Record) -> Option<Table> {
         "Its change#",
         "KL mean#",
         "KL 99 %#",
-        "KL max#",
         "First choice#",
-        "First five#",
         "Max |Δ logit|#",
     ];
-    let caption = "What each approximation costs: perplexity, and the distance of the predicted distributions \
-                   (KL divergence in nats a token, paired by token)";
+    let caption = "Perplexity, and the distance of the predicted distributions (KL divergence in nats a token), \
+                   paired by token; choices are those that both prefer";
     let mut table = Table::new(caption, &headings);
     let several = record.models.len() > 1;
     for c in of(number, record) {
@@ -184,9 +183,10 @@ pub fn table(number: usize, record: &Record) -> Option<Table> {
         let changed = if c.exact {
             Cell::figure(0.0, "none").detail("equal bits")
         } else {
-            let told = if tells(c.delta_nll, c.delta_nll_stderr) { "" } else { "; cannot tell it from none" };
-            Cell::figure(c.ppl_change_percent, change(c.delta_nll)).detail(format!(
-                "{} ± {} nats{told}",
+            let told = tells(c.delta_nll, c.delta_nll_stderr);
+            let text = if told { change(c.delta_nll) } else { "cannot tell".into() };
+            Cell::figure(c.ppl_change_percent, text).detail(format!(
+                "{} ± {} nats",
                 signed(c.delta_nll, 2),
                 significant(c.delta_nll_stderr, 2)
             ))
@@ -197,11 +197,9 @@ pub fn table(number: usize, record: &Record) -> Option<Table> {
             Cell::text(&c.against),
             Cell::figure(c.ppl, significant(c.ppl, 5)).detail(format!("± {}", significant(c.ppl_stderr, 2))),
             changed,
-            figure(c.kl_mean),
+            figure(c.kl_mean).detail(format!("max {}", significant(c.kl_max, 3))),
             c.kl_p99.map_or_else(Cell::none, figure),
-            figure(c.kl_max),
-            Cell::figure(c.top1, percent(c.top1)),
-            Cell::figure(c.top5, percent(c.top5)),
+            Cell::figure(c.top1, percent(c.top1)).detail(format!("five {}", percent(c.top5))),
             figure(c.logit_max),
         ]);
     }

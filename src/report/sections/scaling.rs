@@ -105,7 +105,7 @@ fn frontier(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 
 /// Bytes of the blocks' weights as a subject holds them: packed, or floats (the reference computes in
 /// f32).
-fn subject_bytes(record: &Record, model: &Model, arm: &Arm) -> Option<u64> {
+pub fn subject_bytes(record: &Record, model: &Model, arm: &Arm) -> Option<u64> {
     let s = &arm.subject;
     match &s.layout {
         Some(layout) => weight_bytes(record, &model.id, layout),

@@ -7,7 +7,7 @@ use super::super::row::subject_name;
 use super::costs::{divergences, of_another_model};
 use super::{Ranked, dedup, headline, median, model, ranking, speed_tests, speed_text, threads};
 use crate::checkpoint::config::LinearKind;
-use crate::record::{Accuracy, Arm, Divergence, Outcome, Record, Test};
+use crate::record::{Accuracy, Arm, Divergence, Model, Outcome, Record, Test};
 use crate::speed::stats;
 
 /// Two-sided 95 % of a normal distribution.
@@ -198,7 +198,9 @@ fn cost(record: &Record) -> String {
     if perplexities.len() > 1 && others().next().is_none() {
         let list: Vec<String> = perplexities
             .iter()
-            .map(|(name, a)| format!("{name} {} ± {}", significant(a.ppl, 4), significant(a.ppl_stderr, 2)))
+            .map(|(model, a)| {
+                format!("{} {} ± {}", model.name, significant(a.ppl, 4), significant(a.ppl_stderr, 2))
+            })
             .collect();
         parts.push(format!("by model, perplexity is {}", list.join(", ")));
     }
@@ -262,7 +264,7 @@ fn change(d: &Divergence) -> String {
 }
 
 /// The main perplexity of each model: that over most tokens, of our own engine where it ran.
-fn by_model(record: &Record) -> Vec<(String, &Accuracy)> {
+pub fn by_model(record: &Record) -> Vec<(&Model, &Accuracy)> {
     let mut ids: Vec<&str> =
         record.arms.iter().filter(|a| a.accuracy.is_some()).map(|a| a.subject.model.as_str()).collect();
     dedup(&mut ids);
@@ -272,7 +274,7 @@ fn by_model(record: &Record) -> Vec<(String, &Accuracy)> {
             let as_is = arms.filter(|a| a.subject.head().is_none());
             let all = as_is.filter_map(|a| Some((a.subject.engine == "tritmark", a.accuracy.as_ref()?)));
             let (_, accuracy) = all.max_by_key(|(ours, a)| (a.scored, *ours))?;
-            Some((model(record, id)?.name.clone(), accuracy))
+            Some((model(record, id)?, accuracy))
         })
         .collect()
 }
@@ -324,10 +326,10 @@ pub fn facts(records: &[Record]) -> Vec<Fact> {
         }
     }
     match by_model(record).first() {
-        Some((name, a)) => fact(
+        Some((model, a)) => fact(
             "Perplexity",
             format!("{} ± {}", significant(a.ppl, 4), significant(a.ppl_stderr, 2)),
-            format!("{name}, {} tokens scored", super::number::count(a.scored)),
+            format!("{}, {} tokens scored", model.name, super::number::count(a.scored)),
         ),
         None => fact("Perplexity", "not measured".into(), "no text was scored".into()),
     }
