@@ -18,10 +18,10 @@ fn json(args: &[&str]) -> Value {
 }
 
 /// Perplexity by convention, window length and number of windows, as transformers has it.
-fn expected(convention: &str, windows: u64) -> f64 {
+fn expected(model: &str, convention: &str, windows: u64) -> f64 {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench-suites/demo/reference.json");
     let reference: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let figures = reference["models"]["ternary"]["test"]["figures"].as_array().unwrap();
+    let figures = reference["models"][model]["test"]["figures"].as_array().unwrap();
     let figure = figures.iter().find(|f| f["convention"] == convention && f["windows"] == windows);
     figure.unwrap()["ppl"].as_f64().unwrap()
 }
@@ -29,11 +29,113 @@ fn expected(convention: &str, windows: u64) -> f64 {
 #[test]
 fn the_demo_has_the_perplexity_of_the_reference() {
     let got = json(&["ppl", "demo", "--n-ctx", "256", "--limit", "16"]);
-    let (ppl, expected) = (got["accuracy"]["ppl"].as_f64().unwrap(), expected("llama.cpp", 16));
+    let (ppl, expected) = (got["accuracy"]["ppl"].as_f64().unwrap(), expected("ternary", "llama.cpp", 16));
     assert!((ppl / expected - 1.0).abs() < 1e-3, "{ppl} is not {expected}");
     assert_eq!(got["accuracy"]["scored"], 2032);
     assert_eq!(got["text_tokens"], 73_421);
     assert!(got["method"].as_str().unwrap().contains("windows of 256 tokens"));
+}
+
+#[test]
+fn its_twin_has_the_perplexity_of_the_reference_and_the_rule_breaks_it() {
+    let run = |args: &[&str]| json(&[&["ppl", "--n-ctx", "256", "--limit", "16"], args].concat());
+    let twin = run(&["demo-full"]);
+    let (ppl, expected) = (twin["accuracy"]["ppl"].as_f64().unwrap(), expected("full", "llama.cpp", 16));
+    assert!((ppl / expected - 1.0).abs() < 1e-3, "{ppl} is not {expected}");
+    let named = run(&["demo-full --ptq absmean", "--against", "demo-full"]);
+    let stated = run(&["demo-full", "--ptq", "absmean"]);
+    assert_eq!(named["accuracy"]["nll_bits"], stated["accuracy"]["nll_bits"]);
+    assert!(named["accuracy"]["ppl"].as_f64().unwrap() > 5.0 * ppl);
+    // The mean of the paired differences is the difference of the means.
+    let nll = |v: &Value| v["accuracy"]["nll"].as_f64().unwrap();
+    let delta = named["accuracy"]["against"]["delta_nll"].as_f64().unwrap();
+    assert!((delta - (nll(&named) - nll(&twin))).abs() < 1e-9);
+}
+
+#[test]
+fn fewer_bits_of_a_head_cost_more() {
+    let kl = |head: &str| {
+        let got = json(&[
+            "ppl",
+            "demo",
+            "--n-ctx",
+            "64",
+            "--limit",
+            "8",
+            "--head",
+            head,
+            "--against",
+            "head:as-is",
+        ]);
+        got["accuracy"]["against"]["kl_mean"].as_f64().unwrap()
+    };
+    assert!(kl("bf16") < 1e-12, "the demo's head is bf16 already");
+    let costs = ["int8", "q6_k", "q4_0"].map(kl);
+    assert!(1e-9 < costs[0] && costs[0] < costs[1] && costs[1] < costs[2] && costs[2] < 0.1, "{costs:?}");
+    tritmark(&["ppl", "demo", "--head", "int3"]).assert().code(2);
+    tritmark(&["ppl", "demo", "--limit", "1", "--against", "head:int3"]).assert().code(2);
+}
+
+#[test]
+fn what_was_scored_can_be_recorded_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let score = json(&["eval", "demo", "--limit", "10", "--record", &path("eval.json")]);
+    let ppl = json(&["ppl", "demo", "--n-ctx", "64", "--limit", "2", "--record", &path("ppl.json")]);
+    let args = ["report", &path("eval.json"), &path("ppl.json"), "-o", &path("out"), "--format", "html,json"];
+    tritmark(&args).assert().success();
+    let report = std::fs::read(folder.path().join("out/report.json")).unwrap();
+    let rows: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(rows["rows"][0]["acc"], score["tasks"][0]["score"]["acc"]);
+    assert_eq!(rows["rows"][1]["nll_bits"], ppl["accuracy"]["nll_bits"]);
+    assert_eq!(rows["rows"][1]["test"], "ppl llama.cpp n_ctx 64 demo test text, first 2 windows");
+}
+
+/// A suite as the built-in ones, but shorter: what it says must follow from what it measured.
+#[test]
+fn a_suite_shows_why_native_training_matters() {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = include_str!("../bench-suites/native-vs-ptq.toml")
+        .replace("layouts = [\"i2_s\", \"tq1_0\", \"tm2\", \"tm1_6\"]", "layouts = [\"i2_s\", \"tm2\"]")
+        .replace("windows = 32", "windows = 4")
+        .replace("rounds = 7", "rounds = 2")
+        .replace("[speed]", "heads = [\"q4_0\"]\n\n[speed]");
+    let file = folder.path().join("short.toml");
+    std::fs::write(&file, suite).unwrap();
+    let out = folder.path().join("out");
+    tritmark(&["run", file.to_str().unwrap(), "-o", out.to_str().unwrap()]).assert().success();
+    let report: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let ppl = |model: &str, engine: &str| {
+        let mine = |r: &&Value| {
+            r["model"] == model
+                && r["engine"] == engine
+                && r["reference"].is_string() != (engine == "candle")
+                && !r["variant"].as_str().is_some_and(|v| v.contains("head"))
+        };
+        let found: Vec<f64> = rows.iter().filter(mine).filter_map(|r| r["ppl"].as_f64()).collect();
+        assert_eq!(found.len(), 1, "{model} {engine}");
+        found[0]
+    };
+    let full = ppl("demo-full", "tritmark");
+    let (ptq, native) = (ppl("demo-full --ptq absmean", "tritmark"), ppl("demo", "tritmark"));
+    assert!(full < native && 3.0 * native < ptq, "{full} {native} {ptq}");
+    #[cfg(feature = "reference")]
+    assert!((ppl("demo-full", "candle") / full - 1.0).abs() < 1e-4);
+    let verdict = report["verdict"][2].as_str().unwrap();
+    assert!(verdict.contains("demo-full --ptq absmean (ternary after training) has"), "{verdict}");
+    assert!(verdict.contains("demo (trained ternary) has"), "{verdict}");
+    let costs = report["costs"].as_array().unwrap();
+    let of = |name: &str| costs.iter().filter(|c| c["approximation"] == name).count();
+    assert_eq!(
+        (of("made ternary after training"), of("output head at q4_0"), of("any of 2 layouts")),
+        (1, 3, 2)
+    );
+    // Size and speed of all three, in floats and in trits.
+    for (model, bits) in [("demo-full", 16.0), ("demo-full --ptq absmean", 2.0), ("demo", 2.0)] {
+        let fits = |r: &&Value| r["model"] == model && r["bits_per_weight"] == bits && r["speed"].is_number();
+        assert!(rows.iter().any(|r| fits(&r)), "{model}");
+    }
 }
 
 #[test]
@@ -97,6 +199,8 @@ fn text_comes_from_files_directories_and_standard_input() {
     let first = bits(file.to_str().unwrap(), "");
     assert_eq!(bits(folder.path().to_str().unwrap(), ""), first);
     assert_eq!(bits("-", &text.repeat(8)), first);
+    let both = ["ppl", "demo", "-", "--convention", "hf-32", "--against", "demo-full"];
+    tritmark(&both).write_stdin(text.repeat(8)).assert().success();
     tritmark(&["ppl", "demo", "-"]).write_stdin("short").assert().code(2);
     tritmark(&["ppl", "demo", "--convention", "wikitext"]).assert().code(2);
     tritmark(&["ppl", "demo", "--limit", "1", "--against", "reference:half"]).assert().code(2);

@@ -129,7 +129,7 @@ fn an_int8_head_reads_less_and_is_near() {
     let ids: Vec<u32> = (1..40).collect();
     let exact = logits_of(&mut model, &ids, usize::MAX);
     let (_, before) = model.bytes();
-    model.round_head();
+    model.round_head(tritmark::model::Head::Int8).unwrap();
     assert_eq!(model.head_precision(), "int8");
     assert!(model.bytes().1 < before);
     let rounded = logits_of(&mut model, &ids, usize::MAX);

@@ -65,6 +65,7 @@ fn every_command_of_the_readme_runs() {
     assert!(folder.path().join("demo.gguf").is_file());
     let reports = std::fs::read_dir(folder.path().join("reports/out")).expect("the run's report").count();
     assert_eq!(reports, 1);
+    assert!(folder.path().join("native-vs-ptq/report.html").is_file());
 }
 
 fn quote(line: &str) -> String {

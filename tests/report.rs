@@ -118,9 +118,20 @@ fn record(cpu: &str, started: &str, factor: f64) -> Record {
     proofs.push(json!({"model": "ternary", "layout": "tl2", "trits_equal": false, "scale_error": 0.0, "tensors": 0, "bytes": 0, "bits_per_weight": 0.0, "failure": "768 columns are no multiple of 96"}));
     let mut candle = arm("ternary", None, None, 4, decode.clone());
     candle["speed"] = speed(11.0 * factor, None, true);
-    let mut ptq = arm("ptq", Some("tm16"), Some("avx512vnni"), 4, text);
+    let mut ptq = arm("ptq", Some("tm16"), Some("avx512vnni"), 4, text.clone());
     ptq["accuracy"] = accuracy(6.21);
-    arms.extend([candle, ptq]);
+    let mut head = arm("ternary", Some("tm16"), Some("avx512vnni"), 4, text);
+    head["subject"]["variant"] = "head q4_0".into();
+    head["accuracy"] = accuracy(3.922465);
+    head["accuracy"]["against"] = against("tritmark tm16/avx512vnni, 4 threads, head bf16", 9.0e-3);
+    let task =
+        json!({"kind": "choices", "task": format!("task {HOSTILE}"), "format": "choices", "questions": 100});
+    let mut choices = arm("ternary", Some("tm16"), Some("avx512vnni"), 4, task);
+    choices["choices"] = json!({
+        "questions": 100, "acc": 0.37, "acc_stderr": 0.0485, "acc_norm": 0.36, "acc_norm_stderr": 0.0482,
+        "chance": 0.25, "seconds": 2.5,
+    });
+    arms.extend([candle, ptq, head, choices]);
     let limits = Limits {
         read: vec![
             tritmark::machine::ReadLimit {
@@ -225,10 +236,16 @@ fn the_page_is_whole_and_hostile_names_are_harmless() {
     ] {
         assert!(page.contains(&format!("id=\"{id}\"")), "section {id}");
     }
-    let plots = fs::read_dir(dir.join("plots")).unwrap().count();
-    assert!(plots >= 7, "{plots} plots");
-    for plot in fs::read_dir(dir.join("plots")).unwrap() {
-        let svg = fs::read_to_string(plot.unwrap().path()).unwrap();
+    let plots: Vec<PathBuf> = fs::read_dir(dir.join("plots")).unwrap().map(|e| e.unwrap().path()).collect();
+    let (svgs, pngs): (Vec<_>, Vec<_>) = plots.iter().partition(|p| p.extension().unwrap() == "svg");
+    assert!(svgs.len() >= 7, "{} plots", svgs.len());
+    for svg in &svgs {
+        let picture = fs::read(svg.with_extension("png")).unwrap();
+        assert!(picture.starts_with(b"\x89PNG") && picture.len() > 5000, "{}", svg.display());
+    }
+    assert_eq!(svgs.len(), pngs.len());
+    for plot in svgs {
+        let svg = fs::read_to_string(plot).unwrap();
         assert!(
             svg.starts_with("<svg")
                 && !svg.contains("<script")
@@ -361,6 +378,54 @@ fn the_verdict_follows_from_the_figures() {
     empty[0].proofs.clear();
     let got = verdict(&empty);
     assert!(got.iter().all(|s| s.to_lowercase().contains("cannot tell")), "{got:?}");
+}
+
+#[test]
+fn every_approximation_has_a_line_with_its_cost() {
+    let (dir, _keep) = written("one", &one());
+    let data: Value = serde_json::from_str(&read(&dir, "report.json")).unwrap();
+    let costs = data["costs"].as_array().unwrap();
+    let names: Vec<&str> = costs.iter().map(|c| c["approximation"].as_str().unwrap()).collect();
+    assert_eq!(names, ["any of 5 layouts", "order of float operations", "output head at q4_0"]);
+    assert_eq!((&costs[0]["exact"], &costs[0]["delta_nll"]), (&json!(true), &json!(0.0)));
+    let change = 100.0 * (0.0123f64.exp() - 1.0);
+    assert!((costs[2]["ppl_change_percent"].as_f64().unwrap() - change).abs() < 1e-12);
+    for name in names {
+        assert!(
+            read(&dir, "report.html").contains(name)
+                && read(&dir, "report.md").contains("What each approximation costs")
+        );
+    }
+    let row = data["rows"].as_array().unwrap().iter().find(|r| !r["acc"].is_null()).unwrap();
+    assert_eq!(
+        (&row["acc"], &row["acc_norm_stderr"], &row["questions"]),
+        (&json!(0.37), &json!(0.0482), &json!(100))
+    );
+    let verdict = data["verdict"][2].as_str().unwrap();
+    assert!(verdict.contains("an output head costs in perplexity at q4_0 +1.2 %"), "{verdict}");
+}
+
+#[test]
+fn a_folder_of_records_is_read_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, record) in ["a.json", "b.json", "deep/record.json"].iter().zip(several()) {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        tritmark::record::write(&path, &[record]).unwrap();
+    }
+    let out = folder.path().join("out");
+    let report = |records: &Path| {
+        let mut command = assert_cmd::Command::cargo_bin("tritmark").unwrap();
+        command.arg("report").arg(records).arg("-o").arg(&out).args(["--format", "html,json"]).assert()
+    };
+    report(folder.path()).success();
+    let data: Value = serde_json::from_str(&read(&out, "report.json")).unwrap();
+    let started: Vec<&str> =
+        data["records"].as_array().unwrap().iter().map(|r| r["started"].as_str().unwrap()).collect();
+    assert_eq!(started, ["2026-01-02T03:04:05Z", "2026-02-03T03:04:05Z", "2026-02-03T05:04:05Z"]);
+    assert!(read(&out, "report.html").contains("Over time: tg128"));
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    report(&folder.path().join("empty")).code(5);
 }
 
 #[test]

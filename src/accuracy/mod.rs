@@ -18,6 +18,3 @@ pub use model::{LanguageModel, Rows, Sink};
 pub use perplexity::{Named, Options, Running, measure};
 pub use text::{Text, read_text, tokenizer_of};
 pub use window::{Convention, Window};
-
-/// The demo model's test text: seven addresses that it was not trained on.
-pub const DEMO_TEXT: &str = include_str!("../../bench-suites/demo/test.txt");

@@ -48,6 +48,11 @@ impl Text {
         Self { name: name.into(), ends: vec![0; ids.len()], ids, bos, source: String::new() }
     }
 
+    /// The text itself.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Bytes of UTF-8 that the tokens `range` of [`Text::ids`] stand for.
     pub fn bytes(&self, range: std::ops::Range<usize>) -> u64 {
         let before = |i: usize| if i == 0 { 0 } else { self.ends[i - 1] };
@@ -144,7 +149,7 @@ mod tests {
     #[test]
     fn the_demo_text_has_the_tokens_that_its_reference_figures_state() {
         let text =
-            Text::tokenise("test", crate::accuracy::DEMO_TEXT.into(), &demo_tokenizer(), Some(0)).unwrap();
+            Text::tokenise("test", crate::checkpoint::demo::TEXT.into(), &demo_tokenizer(), Some(0)).unwrap();
         assert_eq!(text.ids.len(), 73_420 + 1);
         assert_eq!(text.ids[1..9], [39, 70, 1067, 14, 36, 3752, 269, 261]);
         assert_eq!(text.bytes(0..text.ids.len()), 321_477);
@@ -152,6 +157,18 @@ mod tests {
         assert_eq!((windows.len(), windows.iter().map(Window::scored).sum::<usize>()), (286, 36_322));
         let windows = Convention::Hf { len: 256, stride: 256 }.windows(&text).unwrap();
         assert_eq!((windows.len(), windows.iter().map(Window::scored).sum::<usize>()), (286, 72_930));
+    }
+
+    #[test]
+    fn names_of_special_tokens_are_text_to_llama_cpp_and_tokens_to_transformers() {
+        let demo = Checkpoint::open("demo").unwrap();
+        let ids = |convention: Convention| {
+            let text = convention.tokenise("t", "one <|end_of_text|> two".into(), &demo).unwrap();
+            assert_eq!(text.bytes(0..text.ids.len()), 23);
+            text.ids
+        };
+        assert!(!ids(Convention::LlamaCpp { n_ctx: 8 }).contains(&1));
+        assert!(ids(Convention::Hf { len: 8, stride: 8 }).contains(&1));
     }
 
     #[test]

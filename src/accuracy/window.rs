@@ -1,7 +1,9 @@
 //! Perplexity conventions: how a text is cut into windows and which tokens are scored.
 
-use super::text::Text;
+use super::text::{Text, tokenizer_of};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::record::Test;
 use std::fmt;
 
 /// How a text is cut into windows and which of their tokens are scored.
@@ -87,11 +89,36 @@ impl Convention {
         }
     }
 
+    /// Tokenises a text for a model. What looks like a special token in the text is plain text to
+    /// llama.cpp and that token to transformers.
+    ///
+    /// # Errors
+    /// If the model brings no tokenizer, or it fails.
+    pub fn tokenise(&self, name: &str, source: String, checkpoint: &Checkpoint) -> Result<Text> {
+        let mut tokenizer = tokenizer_of(checkpoint)?;
+        tokenizer.set_encode_special_tokens(matches!(self, Convention::LlamaCpp { .. }));
+        Text::tokenise(name, source, &tokenizer, checkpoint.config.bos)
+    }
+
     /// Window length in tokens.
     pub fn n_ctx(&self) -> usize {
         match *self {
             Convention::LlamaCpp { n_ctx } => n_ctx,
             Convention::Hf { len, .. } => len,
+        }
+    }
+
+    /// The test of a text of that name, cut to its first `limit` windows where there is a limit.
+    pub fn test(&self, text: &str, limit: Option<usize>) -> Test {
+        let part = match limit {
+            Some(1) => ", first window".to_owned(),
+            Some(n) => format!(", first {n} windows"),
+            None => String::new(),
+        };
+        Test::Perplexity {
+            convention: self.to_string(),
+            n_ctx: self.n_ctx() as u32,
+            text: format!("{text}{part}"),
         }
     }
 

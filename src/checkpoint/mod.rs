@@ -40,7 +40,7 @@ pub struct Checkpoint {
 /// Where a checkpoint came from and how it is written.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Provenance {
-    /// What the user named: a path or `demo`.
+    /// What the user named: a path, `demo` or `demo-full`.
     pub name: String,
     /// The files that hold tensors.
     pub files: Vec<PathBuf>,
@@ -218,7 +218,7 @@ impl FloatTensor {
 }
 
 impl Checkpoint {
-    /// Opens `demo`, a Hugging Face directory, a `.safetensors` or a `.gguf`.
+    /// Opens `demo`, `demo-full`, a Hugging Face directory, a `.safetensors` or a `.gguf`.
     ///
     /// # Errors
     /// If it is none of these, or contradicts itself; nothing is guessed.
@@ -226,13 +226,22 @@ impl Checkpoint {
         Self::open_with(name, &OpenOptions::default())
     }
 
-    /// As [`open`](Self::open), with what the files leave open stated by the user.
+    /// As [`open`](Self::open), with what the files leave open stated by the user. The option that
+    /// makes another model of it may stand in the name itself, `demo-full --ptq absmean`, so that
+    /// suites and lists of models can hold both.
     ///
     /// # Errors
     /// As there; and if `options` contradict the files.
     pub fn open_with(name: &str, options: &OpenOptions) -> Result<Self> {
-        if name == demo::NAME {
-            return demo::open();
+        if let Some((model, rule)) = name.split_once(" --ptq ") {
+            let ptq = <Ptq as clap::ValueEnum>::from_str(rule.trim(), false)
+                .map_err(|_| Error::Usage(format!("model '{name}': expected --ptq absmean")))?;
+            let mut checkpoint = Self::open_with(model, &OpenOptions { ptq: Some(ptq), ..options.clone() })?;
+            checkpoint.provenance.name = name.into();
+            return Ok(checkpoint);
+        }
+        if let Some(demo) = demo::open(name, options) {
+            return demo;
         }
         let path = Path::new(name);
         let kind = file::metadata(path)?;

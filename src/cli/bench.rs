@@ -1,9 +1,10 @@
 //! `tritmark bench`.
 
-use super::common::{KernelArgs, OpenArgs, print_line, progress};
+use super::common::{KernelArgs, OpenArgs, command_line, print_line, progress};
 use crate::energy::Meter;
 use crate::error::{Error, Result};
 use crate::machine::{Limits, Watch};
+use crate::model::Head;
 use crate::record::rows::{self, Format};
 use crate::record::{self, Arm, Model, Outcome, Record, SCHEMA, Test, Tool};
 use crate::speed::bench::{Bench, Choice};
@@ -50,6 +51,9 @@ pub struct Args {
     /// Kernels: all, layouts (i2_s), tiers (avx2) or both (i2_s/avx2) [default: the fastest]
     #[arg(short, long, value_delimiter = ',', value_name = "KERNEL")]
     kernel: Vec<String>,
+    /// Precision of the output head and a tied embedding (--level model); q6_k and q4_0 run as f32
+    #[arg(long, value_enum, value_name = "PRECISION", default_value_t)]
+    head: Head,
     /// Measure whole models, or kernels alone on a matrix of random trits
     #[arg(long, default_value = "model")]
     level: Level,
@@ -166,6 +170,7 @@ impl Args {
         });
         bar.0.set_prefix("bench");
         let mut bench = Bench::new(&options, &environment, Some(&limits), &mut meter, &mut bar);
+        bench.head = self.head;
         let mut models: Vec<Model> = Vec::new();
         match self.level {
             Level::Model => {
@@ -270,7 +275,7 @@ impl Args {
                 return Ok(Choice::All);
             }
             let (layout, tier) =
-                KernelArgs { kernel: Some(name.clone()), threads: None }.layout_and_tier()?;
+                KernelArgs { kernel: Some(name.clone()), ..KernelArgs::default() }.layout_and_tier()?;
             Ok(Choice::One { layout, tier })
         };
         self.kernel.iter().map(choice).collect()
@@ -321,14 +326,4 @@ fn unique_id(model: &mut Model, others: &[Model]) {
         model.id = format!("{name} ({count})");
         count += 1;
     }
-}
-
-/// The command that this process was started with.
-fn command_line() -> String {
-    let quote = |arg: String| match arg.contains(|c: char| c.is_whitespace() || "\"'\\$*".contains(c)) {
-        true => format!("'{}'", arg.replace('\'', r"'\''")),
-        false => arg,
-    };
-    let args = std::env::args().skip(1).map(quote);
-    std::iter::once("tritmark".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
 }

@@ -2,9 +2,14 @@
 
 use crate::checkpoint::{Checkpoint, OpenOptions, Ptq};
 use crate::error::{Error, Result};
+use crate::machine::Watch;
+use crate::model::{Head, LoadOptions, Model};
+use crate::record::{self, Arm, Outcome, Record, Tool};
+use crate::{speed, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use tritmark_kernels::Tier;
 
 /// What the user states about a model because its files leave it open.
@@ -44,8 +49,8 @@ impl OpenArgs {
     }
 }
 
-/// Which kernel runs the ternary matrices, and on how many threads.
-#[derive(Debug, Clone, clap::Args)]
+/// Which kernel runs the ternary matrices, on how many threads, and the precision of the head.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct KernelArgs {
     /// Kernel: a layout (`i2_s`), a tier (`avx2`), or both (`i2_s/avx2`); default: the fastest
     #[arg(short, long, value_name = "KERNEL")]
@@ -53,9 +58,23 @@ pub struct KernelArgs {
     /// Threads [default: all that this process may use]
     #[arg(short, long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Precision of the output head and a tied embedding; all but as-is change the logits
+    #[arg(long, value_enum, value_name = "PRECISION", default_value_t)]
+    pub head: Head,
 }
 
 impl KernelArgs {
+    /// Loads a model as asked for.
+    ///
+    /// # Errors
+    /// If the kernel or the head's precision cannot be used, or a tensor is damaged.
+    pub fn load(&self, checkpoint: &Checkpoint) -> Result<Model> {
+        let (layout, tier) = self.layout_and_tier()?;
+        let mut model = Model::load(checkpoint, &LoadOptions { layout, tier, threads: self.threads()? })?;
+        model.round_head(self.head)?;
+        Ok(model)
+    }
+
     /// Layout and tier asked for.
     ///
     /// # Errors
@@ -85,13 +104,55 @@ impl KernelArgs {
     ///
     /// # Errors
     /// If zero was asked for.
-    pub fn threads(&self) -> Result<usize> {
+    fn threads(&self) -> Result<usize> {
         match self.threads {
             Some(0) => Err(Error::Usage("--threads must be at least 1".into())),
             Some(n) => Ok(n),
             None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
         }
     }
+}
+
+/// The command that this process was started with.
+pub fn command_line() -> String {
+    let quote = |arg: String| match arg.contains(|c: char| c.is_whitespace() || "\"'\\$*".contains(c)) {
+        true => format!("'{}'", arg.replace('\'', r"'\''")),
+        false => arg,
+    };
+    let args = std::env::args().skip(1).map(quote);
+    std::iter::once("tritmark".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
+}
+
+/// Writes a record of one model's accuracy, without tests of speed.
+///
+/// # Errors
+/// If a model cannot be read or the file not be written.
+pub fn record_accuracy(
+    path: &Path,
+    watch: &Watch,
+    started: String,
+    checkpoints: &[&Checkpoint],
+    arms: Vec<Arm>,
+) -> Result<()> {
+    let models = checkpoints.iter().map(|c| Ok(record::Model::describe(c, verify::model_hash(c)?)));
+    let record = Record {
+        schema: record::SCHEMA,
+        tool: Tool::current(),
+        started,
+        finished: record::now(),
+        command: command_line(),
+        suite: None,
+        resumed: false,
+        environment: watch.environment(),
+        limits: Outcome::NotMeasured("this command has no tests of speed".into()),
+        protocol: speed::Options::quick().describe(),
+        models: models.collect::<Result<_>>()?,
+        proofs: Vec::new(),
+        arms,
+        controls: Vec::new(),
+        notes: checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).collect(),
+    };
+    record::write(path, &[record])
 }
 
 /// Prints a value as indented JSON on standard output.

@@ -3,7 +3,6 @@
 use super::common::{KernelArgs, OpenArgs, print_json};
 use crate::error::Result;
 use crate::model::text::Text;
-use crate::model::{LoadOptions, Model};
 use serde_json::json;
 
 /// Print the embedding of a text.
@@ -34,11 +33,9 @@ impl Args {
     /// # Errors
     /// If the model cannot be loaded or has no tokenizer, or the text is too long for it.
     pub fn run(self) -> Result<()> {
-        let (layout, tier) = self.kernel.layout_and_tier()?;
-        let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
         let checkpoint = self.open.open(&self.model)?;
         let ids = Text::new(&checkpoint)?.encode(&self.prompt)?;
-        let mut model = Model::load(&checkpoint, &options)?;
+        let mut model = self.kernel.load(&checkpoint)?;
         let embedding = model.embed(&ids)?;
         if self.json {
             return print_json(&json!({

@@ -1,10 +1,10 @@
 //! `tritmark eval`.
 
-use super::common::{KernelArgs, OpenArgs, print_json, print_line, progress};
-use crate::accuracy::tasks::{Encoder, Format, SOTU, evaluate, read};
-use crate::accuracy::{read_text, tokenizer_of};
+use super::common::{KernelArgs, OpenArgs, print_json, print_line, progress, record_accuracy};
+use crate::accuracy::tasks::{Encoder, Format, Task, evaluate};
 use crate::error::Result;
-use crate::model::{LoadOptions, Model};
+use crate::machine::Watch;
+use crate::record::{self, Arm, Subject};
 use std::path::PathBuf;
 
 /// Score multiple-choice tasks by log-likelihood.
@@ -17,12 +17,13 @@ Examples:
 
 Prompts and scoring are those of lm-evaluation-harness, zero-shot: acc is the likeliest choice,
 acc_norm the likeliest for its length in characters. Files of JSON lines are told apart by their
-fields; .txt is llama-perplexity's HellaSwag form and .csv its WinoGrande form.")]
+fields; .txt is llama-perplexity's HellaSwag form and .csv its WinoGrande form. llama-perplexity
+itself divides by tokens instead of characters, so that its acc_norm is another figure.")]
 pub struct Args {
     /// Model
     model: String,
     /// Files of questions [default: endings of sentences of the demo's test text]
-    tasks: Vec<PathBuf>,
+    tasks: Vec<String>,
     /// Format of JSON lines [default: by their fields]
     #[arg(long, value_enum)]
     task: Option<Format>,
@@ -33,6 +34,9 @@ pub struct Args {
     open: OpenArgs,
     #[command(flatten)]
     kernel: KernelArgs,
+    /// Write the whole record, for `report`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
@@ -44,50 +48,53 @@ impl Args {
     /// # Errors
     /// If the model or a task cannot be read, or scoring fails.
     pub fn run(self) -> Result<()> {
-        let mut tasks = Vec::new();
-        if self.tasks.is_empty() {
-            tasks.push(("sotu".to_owned(), read("sotu.jsonl".as_ref(), SOTU, None)?));
-        }
-        for path in &self.tasks {
-            let text = read_text(std::slice::from_ref(path))?;
-            tasks.push((path.display().to_string(), read(path, &text, self.task)?));
-        }
-
+        let builtin = [Task::BUILTIN.to_owned()];
+        let names = if self.tasks.is_empty() { &builtin } else { self.tasks.as_slice() };
+        let mut tasks: Vec<Task> = names.iter().map(|n| Task::open(n, self.task)).collect::<Result<_>>()?;
+        let (watch, started) = (Watch::start(), record::now());
         let checkpoint = self.open.open(&self.model)?;
-        let tokenizer = tokenizer_of(&checkpoint)?;
-        let config = &checkpoint.config;
-        let encoder = Encoder { tokenizer: &tokenizer, bos: config.bos, context: config.context };
-        let (layout, tier) = self.kernel.layout_and_tier()?;
-        let mut model =
-            Model::load(&checkpoint, &LoadOptions { layout, tier, threads: self.kernel.threads()? })?;
+        let encoder = Encoder::new(&checkpoint)?;
+        let mut model = self.kernel.load(&checkpoint)?;
+        let subject = Subject::of(&record::Model::id_of(&checkpoint), &model);
 
-        let mut results = Vec::new();
-        for (name, (format, mut questions)) in tasks {
-            questions.truncate(self.limit.unwrap_or(usize::MAX));
-            let bar = progress(questions.len() as u64, "questions");
-            let score = evaluate(&mut model, &encoder, &questions, &mut |done, right| {
+        let (mut results, mut arms) = (Vec::new(), Vec::new());
+        for task in &mut tasks {
+            task.questions.truncate(self.limit.unwrap_or(usize::MAX));
+            let bar = progress(task.questions.len() as u64, "questions");
+            let score = evaluate(&mut model, &encoder, &task.questions, &mut |done, right| {
                 bar.set_position(done as u64);
                 bar.set_message(format!("acc {:.1} %", 100.0 * right as f64 / done as f64));
             })?;
             bar.finish_and_clear();
             if !self.json {
+                let share = |share: f64, stderr: Option<f64>| match stderr {
+                    Some(stderr) => format!("{:.2} ± {:.2} %", 100.0 * share, 100.0 * stderr),
+                    None => format!("{:.2} %", 100.0 * share),
+                };
                 let norm =
-                    score.acc_norm.zip(score.acc_norm_stderr).map_or(String::new(), |(acc, stderr)| {
-                        format!(", acc_norm {:.2} ± {:.2} %", 100.0 * acc, 100.0 * stderr)
-                    });
+                    score.acc_norm.map(|acc| format!(", acc_norm {}", share(acc, score.acc_norm_stderr)));
                 print_line(&format!(
-                    "{name}: acc {:.2} ± {:.2} %{norm} ({} questions, chance {:.1} %)",
-                    100.0 * score.acc,
-                    100.0 * score.acc_stderr,
+                    "{}: acc {}{} ({} questions, chance {:.1} %)",
+                    task.name,
+                    share(score.acc, score.acc_stderr),
+                    norm.unwrap_or_default(),
                     score.questions,
                     100.0 * score.chance
                 ))?;
             }
-            results.push(serde_json::json!({ "task": name, "format": format!("{format:?}").to_lowercase(), "score": score }));
+            let value =
+                serde_json::json!({ "task": task.name, "format": task.format.name(), "score": score });
+            results.push(value);
+            arms.push(Arm { choices: Some(score), ..Arm::new(subject.clone(), task.test()) });
+        }
+        if let Some(path) = &self.record {
+            record_accuracy(path, &watch, started, &[&checkpoint], arms)?;
         }
         if self.json {
-            let report = serde_json::json!({ "model": self.model, "kernel": model.kernel(), "method": "zero-shot, prompts and scoring of lm-evaluation-harness", "tasks": results });
-            print_json(&report)?;
+            print_json(&serde_json::json!({
+                "model": self.model, "kernel": model.kernel(), "head": model.head_precision(),
+                "method": "zero-shot, prompts and scoring of lm-evaluation-harness", "tasks": results,
+            }))?;
         }
         Ok(())
     }

@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::model::generate::generate;
 use crate::model::sample::Sampling;
 use crate::model::text::Text;
-use crate::model::{LoadOptions, Model};
 use std::io::{IsTerminal, Write};
 
 /// Continue a text.
@@ -41,9 +40,6 @@ pub struct Args {
     open: OpenArgs,
     #[command(flatten)]
     kernel: KernelArgs,
-    /// Round the output head to int8: fewer bytes for each token, logits no longer exact
-    #[arg(long)]
-    int8_head: bool,
     /// Print the text, its tokens and the times as JSON
     #[arg(long)]
     json: bool,
@@ -62,15 +58,10 @@ impl Args {
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(Error::Usage(format!("--top-p must be above 0 and at most 1, found {}", self.top_p)));
         }
-        let (layout, tier) = self.kernel.layout_and_tier()?;
-        let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
         let checkpoint = self.open.open(&self.model)?;
         let text = Text::new(&checkpoint)?;
         let prompt = text.encode(&self.prompt)?;
-        let mut model = Model::load(&checkpoint, &options)?;
-        if self.int8_head {
-            model.round_head();
-        }
+        let mut model = self.kernel.load(&checkpoint)?;
         let sampling =
             Sampling { temperature: self.temp, top_k: self.top_k, top_p: self.top_p, seed: self.seed };
         let mut out = std::io::stdout();
@@ -86,6 +77,7 @@ impl Args {
             let mut value = serde_json::to_value(&done).map_err(|e| Error::Bug(e.to_string()))?;
             value["model"] = self.model.into();
             value["kernel"] = model.kernel().into();
+            value["head"] = model.head_precision().into();
             value["threads"] = model.threads().into();
             value["decode_tokens_per_second"] = done.decode_speed().into();
             return print_json(&value);

@@ -4,8 +4,8 @@ use super::common::{KernelArgs, OpenArgs, print_json, print_line};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::model::Logits;
 use crate::model::sample::greatest;
-use crate::model::{LoadOptions, Logits, Model};
 use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -34,13 +34,10 @@ pub struct Args {
     open: OpenArgs,
     #[command(flatten)]
     kernel: KernelArgs,
-    /// Round the output head to int8: fewer bytes for each token, logits no longer exact
-    #[arg(long)]
-    int8_head: bool,
     /// Compute with the f32 reference instead of our kernels; its activations are quantised to int8 as
     /// in training, or left in full precision
     #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "int8", value_parser = ["int8", "full"], conflicts_with_all = ["kernel", "int8_head"])]
+    #[arg(default_missing_value = "int8", value_parser = ["int8", "full"], conflicts_with_all = ["kernel", "head"])]
     reference: Option<String>,
     /// Print a summary as JSON
     #[arg(long)]
@@ -72,12 +69,7 @@ impl Args {
         let (logits, kernel) = match &self.reference {
             Some(mode) => (reference(&checkpoint, &ids, mode)?, format!("candle/{mode}")),
             None => {
-                let (layout, tier) = self.kernel.layout_and_tier()?;
-                let options = LoadOptions { layout, tier, threads: self.kernel.threads()? };
-                let mut model = Model::load(&checkpoint, &options)?;
-                if self.int8_head {
-                    model.round_head();
-                }
+                let mut model = self.kernel.load(&checkpoint)?;
                 let mut cache = model.new_cache(ids.len());
                 let logits = model.forward(&mut cache, &ids, Logits::From(0))?.to_vec();
                 (logits, format!("{}, head {}", model.kernel(), model.head_precision()))

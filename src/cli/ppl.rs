@@ -1,11 +1,12 @@
 //! `tritmark ppl`.
 
-use super::common::{KernelArgs, OpenArgs, print_json, print_line, progress};
-use crate::accuracy::{self, Convention, DEMO_TEXT, LanguageModel, Named, Options, Text};
-use crate::checkpoint::Checkpoint;
+use super::common::{KernelArgs, OpenArgs, print_json, print_line, progress, record_accuracy};
+use crate::accuracy::{self, Convention, LanguageModel, Named, Options};
+use crate::checkpoint::{Checkpoint, demo};
 use crate::error::{Error, Result};
-use crate::model::{LoadOptions, Model};
-use crate::record::{Accuracy, Divergence};
+use crate::machine::Watch;
+use crate::model::Head;
+use crate::record::{self, Accuracy, Arm, Divergence, Subject};
 use std::path::PathBuf;
 
 /// Measure perplexity, and how far two subjects lie apart.
@@ -16,6 +17,7 @@ Examples:
   tritmark ppl models/2b4t wiki.test.raw --n-ctx 512 --state wiki.state
   tritmark ppl models/2b4t wiki.test.raw --convention hf-2048 --stride 512
   tritmark ppl demo --limit 16 --against reference:full
+  tritmark ppl demo --head q6_k --against head:as-is
   tritmark ppl ternary/ test.txt --against full-precision/
 
 Conventions:
@@ -25,7 +27,7 @@ Conventions:
 pub struct Args {
     /// Model
     model: String,
-    /// Texts: files, directories (their .txt files), or - [default for demo: its test text]
+    /// Texts: files, directories (their .txt files), or - [default for the demos: their test text]
     texts: Vec<PathBuf>,
     /// Convention: llama.cpp or hf-N
     #[arg(long, default_value = "llama.cpp")]
@@ -39,11 +41,11 @@ pub struct Args {
     /// Only so many windows from the start
     #[arg(long, value_name = "WINDOWS")]
     limit: Option<usize>,
-    /// Compare with reference:int8 or reference:full (candle, f32), kernel:NAME, or another MODEL
+    /// Compare with reference:int8 or reference:full (candle, f32), kernel:NAME, head:PRECISION, or another MODEL
     #[arg(long, value_name = "REF")]
     against: Option<String>,
     /// Measure the candle reference instead of our kernels: int8 or full (activations)
-    #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, default_missing_value = "int8", conflicts_with = "kernel")]
+    #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, default_missing_value = "int8", conflicts_with_all = ["kernel", "head"])]
     reference: Option<String>,
     /// Keep finished windows in this file, and go on from it if it exists
     #[arg(long, value_name = "FILE")]
@@ -55,9 +57,19 @@ pub struct Args {
     kernel: KernelArgs,
     #[command(flatten)]
     open: OpenArgs,
+    /// Write the whole record, for `report`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A model, what tells it apart from others, and what it is in a record.
+struct Loaded {
+    name: String,
+    subject: Subject,
+    model: Box<dyn LanguageModel>,
 }
 
 impl Args {
@@ -66,16 +78,20 @@ impl Args {
     /// # Errors
     /// If the model or text cannot be read, the options do not fit each other, or scoring fails.
     pub fn run(self) -> Result<()> {
+        let (watch, started) = (Watch::start(), record::now());
         let convention = Convention::parse(&self.convention, self.n_ctx, self.stride)?;
         let checkpoint = self.open.open(&self.model)?;
-        let text = self.text(&checkpoint)?;
+        let (text_name, source) = self.source()?;
+        let text = convention.tokenise(&text_name, source.clone(), &checkpoint)?;
 
-        let (name, mut model) = match &self.reference {
+        let Loaded { name, subject, mut model } = match &self.reference {
             Some(mode) => self.load_reference(&checkpoint, mode)?,
             None => self.load(&checkpoint, &self.kernel)?,
         };
         let mut reference = match &self.against {
-            Some(reference) => Some(self.load_against(&checkpoint, reference, &text)?),
+            Some(reference) => Some(self.load_against(&checkpoint, reference, &|other| {
+                convention.tokenise(&text_name, source.clone(), other).map(|t| t.ids == text.ids)
+            })?),
             None => None,
         };
 
@@ -84,7 +100,7 @@ impl Args {
         let bar = progress(0, "perplexity");
         let result = accuracy::measure(
             Named { name: name.clone(), model: model.as_mut() },
-            reference.as_mut().map(|(name, model)| Named { name: name.clone(), model: model.as_mut() }),
+            reference.as_mut().map(|r| Named { name: r.name.clone(), model: r.model.as_mut() }),
             &text,
             convention,
             &options,
@@ -96,6 +112,11 @@ impl Args {
         )?;
         bar.finish_and_clear();
 
+        if let Some(path) = &self.record {
+            let test = convention.test(&text.name, self.limit);
+            let arm = Arm { accuracy: Some(result.clone()), ..Arm::new(subject, test) };
+            record_accuracy(path, &watch, started, &[&checkpoint], vec![arm])?;
+        }
         if self.json {
             return print_json(&serde_json::json!({
                 "model": self.model, "subject": name, "text": text.name,
@@ -109,12 +130,13 @@ impl Args {
         print_result(&result)
     }
 
-    fn text(&self, checkpoint: &Checkpoint) -> Result<Text> {
-        let (name, source) = match self.texts.as_slice() {
-            [] if self.model == "demo" => ("demo test text".to_owned(), DEMO_TEXT.to_owned()),
+    /// The text and its name.
+    fn source(&self) -> Result<(String, String)> {
+        Ok(match self.texts.as_slice() {
+            [] if demo::is(&self.model) => ("demo test text".to_owned(), demo::TEXT.to_owned()),
             [] => {
                 return Err(Error::Usage(
-                    "no text given: name files, directories, or - for standard input\n  only `demo` brings a text of its own".into(),
+                    "no text given: name files, directories, or - for standard input\n  only `demo` and `demo-full` bring a text of their own".into(),
                 ));
             }
             texts => {
@@ -122,23 +144,19 @@ impl Args {
                     texts.iter().map(|t| t.file_name().unwrap_or(t.as_os_str()).to_string_lossy()).collect();
                 (names.join("+"), accuracy::read_text(texts)?)
             }
-        };
-        let tokenizer = accuracy::tokenizer_of(checkpoint)?;
-        Text::tokenise(&name, source, &tokenizer, checkpoint.config.bos)
+        })
     }
 
-    fn load(&self, checkpoint: &Checkpoint, kernel: &KernelArgs) -> Result<(String, Box<dyn LanguageModel>)> {
-        let (layout, tier) = kernel.layout_and_tier()?;
-        let model = Model::load(checkpoint, &LoadOptions { layout, tier, threads: self.kernel.threads()? })?;
-        Ok((format!("{}, kernel {}", identity(checkpoint), model.kernel()), Box::new(model)))
+    fn load(&self, checkpoint: &Checkpoint, kernel: &KernelArgs) -> Result<Loaded> {
+        let model = kernel.load(checkpoint)?;
+        let name =
+            format!("{}, kernel {}, head {}", identity(checkpoint), model.kernel(), model.head_precision());
+        let subject = Subject::of(&record::Model::id_of(checkpoint), &model);
+        Ok(Loaded { name, subject, model: Box::new(model) })
     }
 
     #[cfg(feature = "reference")]
-    fn load_reference(
-        &self,
-        checkpoint: &Checkpoint,
-        mode: &str,
-    ) -> Result<(String, Box<dyn LanguageModel>)> {
+    fn load_reference(&self, checkpoint: &Checkpoint, mode: &str) -> Result<Loaded> {
         use crate::reference::{ActivationMode, Reference};
         let mode = match mode {
             "int8" => ActivationMode::Int8,
@@ -147,11 +165,15 @@ impl Args {
         };
         let words = if mode == ActivationMode::Int8 { "int8" } else { "full-precision" };
         let model = Reference::load(checkpoint, mode)?;
-        Ok((format!("{}, candle f32, {words} activations", identity(checkpoint)), Box::new(model)))
+        Ok(Loaded {
+            name: format!("{}, candle f32, {words} activations", identity(checkpoint)),
+            subject: Subject::candle(&record::Model::id_of(checkpoint), mode),
+            model: Box::new(model),
+        })
     }
 
     #[cfg(not(feature = "reference"))]
-    fn load_reference(&self, _: &Checkpoint, _: &str) -> Result<(String, Box<dyn LanguageModel>)> {
+    fn load_reference(&self, _: &Checkpoint, _: &str) -> Result<Loaded> {
         Err(Error::Usage("this program was built without the candle reference (feature `reference`)".into()))
     }
 
@@ -159,17 +181,25 @@ impl Args {
         &self,
         checkpoint: &Checkpoint,
         reference: &str,
-        text: &Text,
-    ) -> Result<(String, Box<dyn LanguageModel>)> {
+        same_tokens: &dyn Fn(&Checkpoint) -> Result<bool>,
+    ) -> Result<Loaded> {
         match reference.split_once(':') {
             Some(("reference", mode)) => self.load_reference(checkpoint, mode),
             None if reference == "reference" => self.load_reference(checkpoint, "int8"),
             Some(("kernel", name)) => {
-                self.load(checkpoint, &KernelArgs { kernel: Some(name.into()), threads: None })
+                self.load(checkpoint, &KernelArgs { kernel: Some(name.into()), ..self.kernel.clone() })
+            }
+            Some(("head", name)) => {
+                let head = <Head as clap::ValueEnum>::from_str(name, false).map_err(|_| {
+                    let known = <Head as clap::ValueEnum>::value_variants().iter().map(|h| h.name());
+                    let known: Vec<_> = known.collect();
+                    Error::Usage(format!("unknown head '{name}': expected one of {}", known.join(", ")))
+                })?;
+                self.load(checkpoint, &KernelArgs { head, ..self.kernel.clone() })
             }
             _ => {
                 let other = Checkpoint::open(reference)?;
-                if self.text(&other)?.ids != text.ids {
+                if !same_tokens(&other)? {
                     return Err(Error::NotComparable(format!(
                         "{} and {reference} split this text into different tokens: their distributions cannot be compared; compare bits per byte instead",
                         self.model

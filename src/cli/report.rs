@@ -1,7 +1,7 @@
 //! `tritmark report`.
 
 use super::common::{print_json, print_line};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record;
 use crate::report::{self, Format};
 use std::path::PathBuf;
@@ -12,14 +12,15 @@ use std::path::PathBuf;
 Examples:
   tritmark report reports/out/quick/record.json -o my-report
   tritmark report laptop.json server.json board.json -o machines
-  tritmark report nightly/*.json -o trend --format html
+  tritmark report nightly/ -o trend --format html
   tritmark report record.json -o . --format md && cat report.md >> \"$GITHUB_STEP_SUMMARY\"
 
 Several records give a matrix of machines and kernels, and a trend where one machine was measured
 more than once.")]
 pub struct Args {
-    /// Records, as `run` and `bench --record` write them; merged ones too
-    #[arg(required = true, value_name = "RECORD")]
+    /// Records, as `run` and `bench --record` write them, merged ones too; of a folder its .json files
+    /// and the record.json of its folders
+    #[arg(required = true, value_name = "RECORD|DIR")]
     records: Vec<PathBuf>,
     /// Folder to write to; made if need be
     #[arg(short, long, value_name = "DIR")]
@@ -39,8 +40,8 @@ impl Args {
     /// If a record cannot be read or a file not be written.
     pub fn run(self) -> Result<()> {
         let mut records = Vec::new();
-        for path in &self.records {
-            records.extend(record::read(path)?);
+        for path in files(&self.records)? {
+            records.extend(record::read(&path)?);
         }
         let formats = if self.format.is_empty() { Format::ALL.to_vec() } else { self.format };
         let written = report::write(&records, &self.output, &formats)?;
@@ -49,4 +50,30 @@ impl Args {
         }
         written.iter().try_for_each(|path| print_line(&path.display().to_string()))
     }
+}
+
+/// Records named one by one, and those of folders in the order of their names.
+fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in named {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
+        let mut found: Vec<PathBuf> =
+            entries.map(|e| e.map(|e| e.path()).map_err(|e| Error::io(path, e))).collect::<Result<_>>()?;
+        found.retain_mut(|entry| {
+            if entry.is_dir() {
+                entry.push("record.json");
+            }
+            entry.is_file() && entry.extension().is_some_and(|e| e == "json")
+        });
+        if found.is_empty() {
+            return Err(Error::input(path, "expected records in this folder, found none"));
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
 }

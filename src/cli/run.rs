@@ -1,6 +1,6 @@
 //! `tritmark run`.
 
-use crate::cli::common::{print_json, print_line, progress};
+use crate::cli::common::{command_line, print_json, print_line, progress};
 use crate::error::{Error, Result};
 use crate::record::rows;
 use crate::report;
@@ -14,9 +14,10 @@ use std::path::PathBuf;
 Examples:
   tritmark run                          # the suite `quick` on the demo model
   tritmark run ci -o reports/out/ci
+  tritmark run native-vs-ptq            # full precision, made ternary after training, trained ternary
   tritmark run quick -m path/to/model
 
-Suites: quick, full, ci, or a .toml file. An interrupted run continues where it stopped.")]
+Suites: quick, full, ci, native-vs-ptq, or a .toml file. An interrupted run continues where it stopped.")]
 pub struct Args {
     /// Suite
     #[arg(default_value = "quick")]
@@ -51,12 +52,7 @@ impl Args {
         if let (Some(accuracy), Some(text)) = (&mut suite.accuracy, self.text) {
             accuracy.text = Some(text);
         }
-        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-        let options = Options {
-            output: self.output,
-            command: format!("tritmark {command}"),
-            anonymise: self.anonymise,
-        };
+        let options = Options { output: self.output, command: command_line(), anonymise: self.anonymise };
         let mut bar: Option<(&str, ProgressBar)> = None;
         let (record, dir) = suite::run(&suite, &options, &mut |step: Step| {
             if bar.as_ref().is_none_or(|(stage, _)| *stage != step.stage) {

@@ -10,6 +10,7 @@
 
 mod forward;
 pub mod generate;
+mod head;
 pub mod sample;
 pub mod text;
 mod weights;
@@ -18,6 +19,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::ModelConfig;
 use crate::error::{Error, Result};
 use forward::Forward;
+pub use head::Head;
 use tritmark_kernels::Tier;
 use tritmark_kernels::float::KvLayer;
 use tritmark_kernels::kernel::Kernel;
@@ -58,6 +60,7 @@ pub struct Model {
     config: ModelConfig,
     kernel: Option<&'static dyn Kernel>,
     weights: Weights,
+    head: Head,
     pool: Pool,
     forward: Forward,
     logits: Vec<f32>,
@@ -109,7 +112,7 @@ impl Model {
         let pool = Pool::new(options.threads);
         let weights = Weights::load(checkpoint, kernel, &pool)?;
         let forward = Forward::new(&config, options.threads);
-        Ok(Self { config, kernel, weights, pool, forward, logits: Vec::new() })
+        Ok(Self { config, kernel, weights, head: Head::AsIs, pool, forward, logits: Vec::new() })
     }
 
     /// Its hyperparameters.
@@ -125,7 +128,19 @@ impl Model {
 
     /// Precision of the output head, e.g. `bf16`.
     pub fn head_precision(&self) -> &'static str {
-        self.weights.head().precision()
+        match self.head {
+            Head::AsIs => self.weights.head().precision(),
+            rounded => rounded.name(),
+        }
+    }
+
+    /// What makes its logits others than its kernel alone would say: the precision of a full-precision
+    /// model, and that of a head that was rounded.
+    pub fn variant(&self) -> Option<String> {
+        let float = self.kernel.is_none().then(|| self.weights.precision().to_owned());
+        let head = (self.head != Head::AsIs).then(|| format!("head {}", self.head.name()));
+        let parts: Vec<String> = float.into_iter().chain(head).collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 
     /// Threads that it runs on.
@@ -191,11 +206,18 @@ impl Model {
         Ok(hidden)
     }
 
-    /// Rounds the output head, and with it a tied embedding, to int8 with a scale for each row: half
-    /// the bytes of a bf16 head for each decoded token. Logits are no longer exact after that.
-    pub fn round_head(&mut self) {
-        let head = self.weights.head.as_mut().unwrap_or(&mut self.weights.embedding);
-        *head = head.to_int8(&self.pool);
+    /// Rounds the output head, and with it a tied embedding. Logits are no longer those of the
+    /// checkpoint after that.
+    ///
+    /// # Errors
+    /// If the head's rows are no whole blocks of that form.
+    pub fn round_head(&mut self, precision: Head) -> Result<()> {
+        if precision != Head::AsIs {
+            let head = self.weights.head.as_mut().unwrap_or(&mut self.weights.embedding);
+            *head = precision.round(head, &self.pool)?;
+            self.head = precision;
+        }
+        Ok(())
     }
 
     /// Runs `ids` in batches and hands the hidden states of the positions asked for, and their number,

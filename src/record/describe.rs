@@ -1,6 +1,6 @@
 //! What a record says of a model and of a subject.
 
-use super::{Model, Record, Subject};
+use super::{Arm, Model, Record, Subject, Test};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::role::{LayerRole, Role};
 use std::fmt;
@@ -14,10 +14,8 @@ impl Model {
             .tensors()
             .iter()
             .filter(|t| t.role.is_some() && !matches!(t.role, Some(Role::Layer(_, LayerRole::Scale(_)))));
-        // Records may travel: a path would tell whose machine it was.
-        let id = std::path::Path::new(&provenance.name).file_name().unwrap_or(provenance.name.as_ref());
         Self {
-            id: id.to_string_lossy().into_owned(),
+            id: Self::id_of(checkpoint),
             name: provenance.name.clone(),
             family: format!("{}, {}", provenance.family, provenance.scale_rule),
             dialect: provenance.dialect.clone(),
@@ -27,6 +25,31 @@ impl Model {
             linear_params: checkpoint.config.linear_params(),
             file_bytes: checkpoint.tensors().iter().map(|t| t.bytes).sum(),
             post_training: provenance.post_training,
+        }
+    }
+
+    /// What arms call a checkpoint: the last part of its name, since records may travel and a path
+    /// would tell whose machine it was.
+    pub fn id_of(checkpoint: &Checkpoint) -> String {
+        let name = &checkpoint.provenance.name;
+        let id = std::path::Path::new(name).file_name().unwrap_or(name.as_ref());
+        id.to_string_lossy().into_owned()
+    }
+}
+
+impl Arm {
+    /// Nothing measured so far.
+    pub fn new(subject: Subject, test: Test) -> Self {
+        Self {
+            subject,
+            test,
+            imported: None,
+            speed: None,
+            accuracy: None,
+            choices: None,
+            energy_measured: None,
+            energy_modelled: None,
+            energy_rated: None,
         }
     }
 }
@@ -84,6 +107,56 @@ mod tests {
 }
 
 impl Subject {
+    /// A loaded model; `model` is its [`Model::id`].
+    pub fn of(model: &str, loaded: &crate::model::Model) -> Self {
+        let kernel = loaded.kernel();
+        let (layout, tier) =
+            kernel.split_once('/').map_or((None, None), |(l, t)| (Some(l.to_owned()), Some(t.to_owned())));
+        Self {
+            model: model.into(),
+            engine: "tritmark".into(),
+            layout,
+            tier,
+            variant: loaded.variant(),
+            threads: loaded.threads() as u32,
+        }
+    }
+
+    /// The candle reference, which runs on all threads.
+    #[cfg(feature = "reference")]
+    pub fn candle(model: &str, mode: crate::reference::ActivationMode) -> Self {
+        use crate::reference::ActivationMode;
+        let activations = match mode {
+            ActivationMode::Int8 => "int8 activations",
+            ActivationMode::Full => "full activations",
+        };
+        Self {
+            model: model.into(),
+            engine: "candle".into(),
+            layout: None,
+            tier: None,
+            variant: Some(activations.into()),
+            threads: std::thread::available_parallelism().map_or(1, usize::from) as u32,
+        }
+    }
+
+    /// Precision that the output head was rounded to, where it was.
+    pub fn head(&self) -> Option<&str> {
+        self.variant.as_deref()?.split(", ").find_map(|v| v.strip_prefix("head "))
+    }
+
+    /// Bits of a weight of the blocks' matrices, for a full-precision model of ours.
+    pub fn float_bits(&self) -> Option<u32> {
+        if self.engine != "tritmark" || self.layout.is_some() {
+            return None;
+        }
+        match self.variant.as_deref()?.split(", ").next()? {
+            "f32" => Some(32),
+            "f16" | "bf16" => Some(16),
+            _ => None,
+        }
+    }
+
     /// `layout/tier`, or the engine where it has no kernels of ours.
     pub fn kernel(&self) -> String {
         match (&self.layout, &self.tier) {

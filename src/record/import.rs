@@ -309,6 +309,7 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
                 warnings,
             }),
             accuracy: None,
+            choices: None,
             energy_measured: None,
             energy_modelled: None,
             energy_rated: None,
@@ -370,6 +371,7 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
         test: Test::Perplexity { convention: "llama.cpp".into(), n_ctx, text: options.text.clone() },
         imported: Some(format!("llama-perplexity of {} build {version}, from {file}", options.program)),
         speed: None,
+        choices: None,
         accuracy: Some(Accuracy {
             nll,
             ppl,

@@ -214,6 +214,9 @@ pub struct Arm {
     pub speed: Option<Speed>,
     /// Accuracy, for tests of accuracy.
     pub accuracy: Option<Accuracy>,
+    /// Answers, for tests of multiple choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<Choices>,
     /// Measured energy, for tests of speed.
     pub energy_measured: Option<Outcome<MeasuredEnergy>>,
     /// Modelled energy: arithmetic only, never a measurement.
@@ -275,6 +278,15 @@ pub enum Test {
         /// Name of the text.
         text: String,
     },
+    /// Multiple choice by log-likelihood, zero-shot.
+    Choices {
+        /// Name of the task.
+        task: String,
+        /// How its questions are asked, e.g. `hellaswag`.
+        format: String,
+        /// Number of questions.
+        questions: u32,
+    },
 }
 
 impl std::fmt::Display for Test {
@@ -292,6 +304,7 @@ impl std::fmt::Display for Test {
             Test::Perplexity { convention, n_ctx, text } => {
                 write!(f, "ppl {convention} n_ctx {n_ctx} {text}")
             }
+            Test::Choices { task, questions, .. } => write!(f, "choice {task}, {questions} questions"),
         }
     }
 }
@@ -372,6 +385,28 @@ pub struct Accuracy {
     pub seconds: f64,
     /// Against another subject, where asked for.
     pub against: Option<Divergence>,
+}
+
+/// Answers to questions of multiple choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Choices {
+    /// Questions asked.
+    pub questions: u64,
+    /// Share answered rightly: the choice whose tokens are the likeliest in sum.
+    pub acc: f64,
+    /// Its standard error; one question has none.
+    pub acc_stderr: Option<f64>,
+    /// Share answered rightly by likelihood for each character; absent where choices share the scored
+    /// text, so that length says nothing.
+    pub acc_norm: Option<f64>,
+    /// Its standard error.
+    pub acc_norm_stderr: Option<f64>,
+    /// Mean share of a guesser.
+    pub chance: f64,
+    /// Seconds that it took.
+    pub seconds: f64,
 }
 
 /// How far the distributions of two subjects lie apart on the same text.

@@ -1,8 +1,8 @@
-//! Reports: records rendered as HTML, Markdown, CSV, JSON, and each plot as SVG.
+//! Reports: records rendered as HTML, Markdown, CSV, JSON, and each plot as SVG and PNG.
 //!
 //! A document is made from the records alone; HTML and Markdown print it. CSV and JSON hold one
 //! row for each arm, and JSON the records themselves as well, so that every figure of a
-//! page is found again there.
+//! page is found again there, and one for each approximation with its cost.
 
 mod document;
 mod number;
@@ -32,11 +32,14 @@ pub enum Format {
     Json,
     /// Each plot as a file
     Svg,
+    /// The same as pictures of pixels
+    Png,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 5] = [Format::Html, Format::Md, Format::Csv, Format::Json, Format::Svg];
+    pub const ALL: [Format; 6] =
+        [Format::Html, Format::Md, Format::Csv, Format::Json, Format::Svg, Format::Png];
 }
 
 /// What the JSON report holds, and what the page embeds.
@@ -44,6 +47,7 @@ impl Format {
 struct Data<'a> {
     verdict: &'a [String],
     rows: Vec<row::Row>,
+    costs: Vec<sections::Cost>,
     records: &'a [Record],
 }
 
@@ -61,7 +65,7 @@ pub fn write_all(records: &[Record], dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Writes reports on `records` into `dir`, which is made if need be: `report.html`, `report.md`,
-/// `report.csv`, `report.json`, `plots/*.svg`. Gives the paths, the page first.
+/// `report.csv`, `report.json`, `plots/*.svg`, `plots/*.png`. Gives the paths, the page first.
 ///
 /// # Errors
 /// If there is no record, or a file cannot be written.
@@ -71,26 +75,30 @@ pub fn write(records: &[Record], dir: &Path, formats: &[Format]) -> Result<Vec<P
     }
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
     let document = sections::document(records);
-    let data = Data { verdict: &document.verdict, rows: row::rows(records), records };
+    let (rows, costs) = (row::rows(records), sections::costs(records));
+    let data = Data { verdict: &document.verdict, rows, costs, records };
     let mut written = Vec::new();
-    let mut save = |name: &str, text: &str| -> Result<()> {
+    let mut save = |name: &str, bytes: &[u8]| -> Result<()> {
         let path = dir.join(name);
-        write_whole(&path, |file| file.write_all(text.as_bytes()))?;
+        write_whole(&path, |file| file.write_all(bytes))?;
         written.push(path);
         Ok(())
     };
     for format in Format::ALL.iter().filter(|f| formats.contains(f)) {
         match format {
-            Format::Html => save("report.html", &render::html(&document, &json(&data, false)?)?)?,
-            Format::Md => save("report.md", &render::markdown(&document)?)?,
-            Format::Csv => save("report.csv", &csv(&data.rows)?)?,
-            Format::Json => save("report.json", &json(&data, true)?)?,
-            Format::Svg => {
+            Format::Html => save("report.html", render::html(&document, &json(&data, false)?)?.as_bytes())?,
+            Format::Md => save("report.md", render::markdown(&document)?.as_bytes())?,
+            Format::Csv => save("report.csv", csv(&data.rows)?.as_bytes())?,
+            Format::Json => save("report.json", json(&data, true)?.as_bytes())?,
+            Format::Svg | Format::Png => {
                 let folder = dir.join("plots");
                 std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
                 for block in document.sections.iter().flat_map(|s| &s.blocks) {
                     if let Block::Figure(plot) = block {
-                        save(&format!("plots/{}.svg", plot.name), &plot.file)?;
+                        match format {
+                            Format::Png => save(&format!("plots/{}.png", plot.name), &plot.png()?)?,
+                            _ => save(&format!("plots/{}.svg", plot.name), plot.file.as_bytes())?,
+                        }
                     }
                 }
             }

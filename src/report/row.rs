@@ -85,6 +85,16 @@ pub struct Row {
     pub delta_nll: Option<f64>,
     /// Its paired standard error.
     pub delta_nll_stderr: Option<f64>,
+    /// Share of questions answered rightly.
+    pub acc: Option<f64>,
+    /// Its standard error.
+    pub acc_stderr: Option<f64>,
+    /// The same by likelihood for each character.
+    pub acc_norm: Option<f64>,
+    /// Its standard error.
+    pub acc_norm_stderr: Option<f64>,
+    /// Questions asked.
+    pub questions: Option<u64>,
     /// Measured energy, gross joules a token.
     pub measured_j_per_token: Option<f64>,
     /// Measured energy less idle, joules a token.
@@ -97,9 +107,9 @@ pub struct Row {
     pub modelled_j_per_token_7nm: Option<f64>,
     /// Modelled arithmetic energy at 45 nm, joules a token.
     pub modelled_j_per_token_45nm: Option<f64>,
-    /// Bits per ternary weight of the layout.
+    /// Bits of a weight of the blocks' matrices.
     pub bits_per_weight: Option<f64>,
-    /// Bytes of all ternary weights in the layout.
+    /// Bytes of all of them.
     pub weight_bytes: Option<u64>,
     /// What may be wrong with it.
     pub warnings: String,
@@ -121,6 +131,7 @@ fn row(number: usize, record: &Record, arm: &Arm) -> Row {
         Some(Outcome::NotMeasured(reason)) => (None, Some(reason.clone())),
         None => (None, None),
     };
+    let float_bits = subject.float_bits();
     let latency = |i: usize| speed.and_then(|s| s.latency_ms).map(|l| l[i]);
     let mut warnings = speed.map(|s| s.warnings.clone()).unwrap_or_default();
     warnings.extend(measured.map(|m| m.warnings.clone()).unwrap_or_default());
@@ -164,14 +175,21 @@ fn row(number: usize, record: &Record, arm: &Arm) -> Row {
         top5: against.map(|d| d.top5),
         delta_nll: against.map(|d| d.delta_nll),
         delta_nll_stderr: against.map(|d| d.delta_nll_stderr),
+        acc: arm.choices.as_ref().map(|c| c.acc),
+        acc_stderr: arm.choices.as_ref().and_then(|c| c.acc_stderr),
+        acc_norm: arm.choices.as_ref().and_then(|c| c.acc_norm),
+        acc_norm_stderr: arm.choices.as_ref().and_then(|c| c.acc_norm_stderr),
+        questions: arm.choices.as_ref().map(|c| c.questions),
         measured_j_per_token: measured.map(|m| m.joules_per_token),
         measured_net_j_per_token: measured.and_then(|m| Some(m.net_joules? / m.tokens as f64)),
         measured_domain: measured.map(|m| format!("{} ({})", m.domain, m.source)),
         energy_not_measured: reason,
         modelled_j_per_token_7nm: arm.energy_modelled.as_ref().map(|m| m.joules_per_token_7nm),
         modelled_j_per_token_45nm: arm.energy_modelled.as_ref().map(|m| m.joules_per_token_45nm),
-        bits_per_weight: proof.map(|p| p.bits_per_weight),
-        weight_bytes: proof.map(|p| p.bytes),
+        bits_per_weight: proof.map(|p| p.bits_per_weight).or(float_bits.map(f64::from)),
+        weight_bytes: proof
+            .map(|p| p.bytes)
+            .or(model.zip(float_bits).map(|(m, bits)| m.linear_params * u64::from(bits) / 8)),
         warnings: warnings.join(" "),
     }
 }
@@ -208,5 +226,6 @@ pub fn test_name(test: &Test) -> String {
         Test::Perplexity { convention, n_ctx, text } => {
             format!("perplexity of {text}, convention {convention}, windows of {n_ctx}")
         }
+        Test::Choices { task, questions, .. } => format!("{questions} questions of {task}"),
     }
 }

@@ -10,7 +10,7 @@ use crate::checkpoint::role::Linear;
 use crate::energy::{self, Meter};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits, linux};
-use crate::model::{LoadOptions, Logits, Model};
+use crate::model::{Head, LoadOptions, Logits, Model};
 use crate::record::{Arm, Control, Subject, Test};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -48,6 +48,8 @@ pub struct Bench<'a> {
     pub environment: &'a Environment,
     /// Its limits, for bounds; without them arms have none.
     pub limits: Option<&'a Limits>,
+    /// Precision of the models' heads.
+    pub head: Head,
     /// Energy sensors.
     pub meter: &'a mut Meter,
     /// Hears of progress and finished arms.
@@ -70,7 +72,7 @@ impl<'a> Bench<'a> {
         observer: &'a mut dyn Observer,
     ) -> Self {
         let (arms, controls, notes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { options, environment, limits, meter, observer, arms, controls, notes }
+        Self { options, environment, limits, head: Head::AsIs, meter, observer, arms, controls, notes }
     }
 
     /// Measures a model: all kernels and thread counts of one test against each other, test by test.
@@ -108,7 +110,8 @@ impl<'a> Bench<'a> {
         for (i, load) in loads.into_iter().enumerate() {
             let what = format!("loading {} {}T", load.layout.as_deref().unwrap_or("model"), load.threads);
             self.observer.step(i as u64, last as u64 + 1, &what);
-            let model = Model::load(checkpoint, &load)?;
+            let mut model = Model::load(checkpoint, &load)?;
+            model.round_head(self.head)?;
             let bytes = model.bytes().1;
             held += bytes;
             models.push(Rc::new(RefCell::new(model)));
@@ -206,9 +209,9 @@ impl<'a> Bench<'a> {
             let ids = tokens(self.options.seed, config.vocab, (prompt + generate + depth) as usize);
             let mut specs = Vec::new();
             for model in &models {
-                let (kernel, threads, bytes) = {
+                let (kernel, variant, threads, bytes) = {
                     let model = model.borrow();
-                    (model.kernel(), model.threads() as u32, model.bytes().1)
+                    (model.kernel(), model.variant(), model.threads() as u32, model.bytes().1)
                 };
                 let (layout, tier) =
                     kernel.split_once('/').map_or((None, None), |(l, t)| (Some(l.into()), Some(t.into())));
@@ -220,7 +223,7 @@ impl<'a> Bench<'a> {
                         engine: "tritmark".into(),
                         layout,
                         tier,
-                        variant: float.then_some(kernel),
+                        variant,
                         threads,
                     },
                     test: test.clone(),

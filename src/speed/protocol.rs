@@ -277,6 +277,7 @@ pub fn measure(
             imported: None,
             speed: Some(speed),
             accuracy: None,
+            choices: None,
             energy_measured: Some(energy),
             energy_modelled: spec.energy_modelled,
             energy_rated,

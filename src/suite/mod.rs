@@ -8,14 +8,16 @@ pub use run::{Options, Step, failures, run};
 
 use crate::accuracy::Convention;
 use crate::error::{Error, Result};
+use crate::model::Head;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Suites built into the program: name and TOML text.
-pub const BUILTIN: [(&str, &str); 3] = [
+pub const BUILTIN: [(&str, &str); 4] = [
     ("quick", include_str!("../../bench-suites/quick.toml")),
     ("full", include_str!("../../bench-suites/full.toml")),
     ("ci", include_str!("../../bench-suites/ci.toml")),
+    ("native-vs-ptq", include_str!("../../bench-suites/native-vs-ptq.toml")),
 ];
 
 /// What to measure.
@@ -55,6 +57,14 @@ pub struct Accuracy {
     pub identity_windows: usize,
     /// Modes of the candle reference to hold the model against: `int8`, `full`.
     pub references: Vec<String>,
+    /// A model with the same tokenizer that all others are held against, in place of the references.
+    pub against: Option<String>,
+    /// Precisions to round the output head to, each held against the head as it is.
+    #[serde(default)]
+    pub heads: Vec<Head>,
+    /// Multiple choice: files of questions, or `sotu`, the task in the program.
+    #[serde(default)]
+    pub tasks: Vec<String>,
     /// A file to use instead of the demo's test text; relative to the working directory.
     pub text: Option<String>,
 }

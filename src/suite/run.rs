@@ -3,13 +3,14 @@
 use super::journal::{Entry, Fingerprint, Journal};
 use super::prove::prove;
 use super::{Accuracy, Speed, Suite};
+use crate::accuracy::tasks::{Encoder, Task, evaluate};
 use crate::accuracy::{self, Convention, LanguageModel, Named, Text};
 use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::{Checkpoint, demo};
 use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits, Watch};
-use crate::model::{LoadOptions, Model};
+use crate::model::{Head, LoadOptions, Model};
 use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, Tool};
 use crate::speed::bench::{Bench, Choice};
 use crate::speed::{self, Observer};
@@ -208,13 +209,19 @@ impl Job<'_> {
         for (i, way) in ways.iter().enumerate() {
             self.step("perplexity", i, ways.len(), &way.name());
             let mut loaded = way.load(checkpoint)?;
-            self.measured(subject(model, &loaded), &short, |s| short.run(s, &mut loaded, None))?;
+            self.scored(Subject::of(model, &loaded), &short, |s| short.run(s, &mut loaded, None))?;
         }
         self.step("perplexity", ways.len(), ways.len(), "");
 
         let long = Pass { convention, text: &text, limit: plan.windows };
-        #[cfg(feature = "reference")]
-        self.references(plan, checkpoint, model, &long)?;
+        match &plan.against {
+            Some(other) if *other != checkpoint.provenance.name => {
+                self.against(other, checkpoint, model, &long)?;
+            }
+            _ => self.references(plan, checkpoint, model, &long)?,
+        }
+        self.heads(&plan.heads, checkpoint, model, &long)?;
+        self.tasks(&plan.tasks, checkpoint, model)?;
         // Over more of the text one kernel stands for its layout: all give the same bits.
         let threads = available_threads();
         let best = |k: &&&dyn Kernel| kernel::best(k.layout(), None).is_some_and(|b| b.tier() == k.tier());
@@ -222,16 +229,17 @@ impl Job<'_> {
         for (i, way) in layouts.iter().enumerate() {
             self.step("layouts", i, layouts.len(), &way.name());
             let mut loaded = way.load(checkpoint)?;
-            let subject = subject(model, &loaded);
+            let subject = Subject::of(model, &loaded);
             if !self.arms.iter().any(|a| a.subject == subject && a.test == long.test()) {
-                self.measured(subject, &long, |s| long.run(s, &mut loaded, None))?;
+                self.scored(subject, &long, |s| long.run(s, &mut loaded, None))?;
             }
         }
         self.step("layouts", layouts.len(), layouts.len(), "");
         Ok(())
     }
 
-    /// The model against candle with the same activations, and candle against itself with full ones.
+    /// The model against candle with the same activations, and candle against itself with full ones. A
+    /// full-precision model has but one kind of activations.
     #[cfg(feature = "reference")]
     fn references(
         &mut self,
@@ -241,41 +249,99 @@ impl Job<'_> {
         pass: &Pass,
     ) -> Result<()> {
         use crate::reference::{ActivationMode, Reference};
-        let threads = available_threads();
-        let candle = |variant: &str| Subject {
-            model: model.into(),
-            engine: "candle".into(),
-            layout: None,
-            tier: None,
-            variant: Some(variant.into()),
-            threads: threads as u32,
-        };
-        let int8 = || Reference::load(checkpoint, ActivationMode::Int8);
-        let full = || Reference::load(checkpoint, ActivationMode::Full);
-        let (want_int8, want_full) = (plan.wants("int8")?, plan.wants("full")?);
+        let candle = |mode: ActivationMode| Subject::candle(model, mode);
+        let (int8, full) = (ActivationMode::Int8, ActivationMode::Full);
+        let ternary = checkpoint.config.linear == LinearKind::Ternary;
+        let (want_int8, want_full) = (plan.wants("int8")? && ternary, plan.wants("full")?);
+        let nearest = if want_int8 { Some(int8) } else { (want_full && !ternary).then_some(full) };
 
         self.step("reference", 0, 3, "tritmark");
-        let mut fastest = Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads })?;
-        self.measured(subject(model, &fastest), pass, |s| {
-            let mut reference = want_int8.then(int8).transpose()?;
-            let reference =
-                reference.as_mut().map(|r| (candle("int8 activations"), r as &mut dyn LanguageModel));
-            pass.run(s, &mut fastest, reference)
+        let mut fastest = fastest(checkpoint)?;
+        self.scored(Subject::of(model, &fastest), pass, |s| {
+            let mut reference = nearest.map(|mode| Reference::load(checkpoint, mode)).transpose()?;
+            let reference = reference.as_mut().zip(nearest);
+            pass.run(s, &mut fastest, reference.map(|(r, mode)| (candle(mode).to_string(), r as _)))
         })?;
         if want_int8 {
             self.step("reference", 1, 3, "candle, int8 activations");
-            self.measured(candle("int8 activations"), pass, |s| {
-                let mut reference = want_full.then(full).transpose()?;
-                let reference =
-                    reference.as_mut().map(|r| (candle("full activations"), r as &mut dyn LanguageModel));
-                pass.run(s, &mut int8()?, reference)
+            self.scored(candle(int8), pass, |s| {
+                let mut reference = want_full.then(|| Reference::load(checkpoint, full)).transpose()?;
+                let reference = reference.as_mut().map(|r| (candle(full).to_string(), r as _));
+                pass.run(s, &mut Reference::load(checkpoint, int8)?, reference)
             })?;
         }
         if want_full {
             self.step("reference", 2, 3, "candle, full activations");
-            self.measured(candle("full activations"), pass, |s| pass.run(s, &mut full()?, None))?;
+            self.scored(candle(full), pass, |s| pass.run(s, &mut Reference::load(checkpoint, full)?, None))?;
         }
         self.step("reference", 3, 3, "");
+        Ok(())
+    }
+
+    /// The model alone: this build has no references.
+    #[cfg(not(feature = "reference"))]
+    fn references(&mut self, _: &Accuracy, checkpoint: &Checkpoint, model: &str, pass: &Pass) -> Result<()> {
+        let mut fastest = fastest(checkpoint)?;
+        self.scored(Subject::of(model, &fastest), pass, |s| pass.run(s, &mut fastest, None))
+    }
+
+    /// The model against another one that splits texts into the same tokens.
+    fn against(&mut self, other: &str, checkpoint: &Checkpoint, model: &str, pass: &Pass) -> Result<()> {
+        self.step("against", 0, 1, other);
+        let baseline = Checkpoint::open(other)?;
+        let id = record::Model::id_of(&baseline);
+        if pass.convention.tokenise(&pass.text.name, pass.text.source().into(), &baseline)?.ids
+            != pass.text.ids
+        {
+            return Err(Error::NotComparable(format!(
+                "{model} and {other} split {} into different tokens: leave `against` out and compare bits per byte",
+                pass.text.name
+            )));
+        }
+        let mut fast = fastest(checkpoint)?;
+        self.scored(Subject::of(model, &fast), pass, |s| {
+            let mut baseline = fastest(&baseline)?;
+            let name = format!("{id}: {}", Subject::of(&id, &baseline));
+            pass.run(s, &mut fast, Some((name, &mut baseline)))
+        })?;
+        self.step("against", 1, 1, "");
+        Ok(())
+    }
+
+    /// The model with its head rounded, against itself with the head as it is.
+    fn heads(&mut self, heads: &[Head], checkpoint: &Checkpoint, model: &str, pass: &Pass) -> Result<()> {
+        for (i, head) in heads.iter().enumerate() {
+            self.step("heads", i, heads.len(), head.name());
+            let mut exact = fastest(checkpoint)?;
+            let mut rounded = fastest(checkpoint)?;
+            if let Err(Error::Usage(reason)) = rounded.round_head(*head) {
+                self.notes.push(format!("{model}: left out: {reason}."));
+                continue;
+            }
+            self.scored(Subject::of(model, &rounded), pass, |s| {
+                let name = format!("{}, head {}", Subject::of(model, &exact), exact.head_precision());
+                pass.run(s, &mut rounded, Some((name, &mut exact)))
+            })?;
+        }
+        self.step("heads", heads.len(), heads.len(), "");
+        Ok(())
+    }
+
+    /// Multiple choice with the fastest kernel.
+    fn tasks(&mut self, tasks: &[String], checkpoint: &Checkpoint, model: &str) -> Result<()> {
+        for name in tasks {
+            let task = Task::open(name, None)?;
+            let mut fastest = fastest(checkpoint)?;
+            let test = task.test();
+            self.measured(Subject::of(model, &fastest), test, |arm, progress| {
+                let total = task.questions.len();
+                let encoder = Encoder::new(checkpoint)?;
+                arm.choices = Some(evaluate(&mut fastest, &encoder, &task.questions, &mut |done, _| {
+                    progress(Step { stage: "questions", done: done as u64, total: total as u64, what: name });
+                })?);
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 
@@ -310,7 +376,7 @@ impl Job<'_> {
             let known = self.journal.arms.iter().filter(|a| a.subject.model == model && a.test == test);
             let known: Vec<Arm> = known.cloned().collect();
             // Arms of a test are finished together; fewer than all were cut off on the way to disk.
-            if known.len() >= choices.len() * counts.len() && !known.is_empty() {
+            if known.len() >= choices.len().max(1) * counts.len() {
                 self.arms.extend(known);
                 continue;
             }
@@ -326,29 +392,32 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Takes an arm from the journal, or measures it and writes it down.
-    fn measured(
+    /// An arm of a perplexity test.
+    fn scored(
         &mut self,
         subject: Subject,
         pass: &Pass,
         run: impl FnOnce(&Subject) -> Result<record::Accuracy>,
     ) -> Result<()> {
-        let test = pass.test();
+        self.measured(subject, pass.test(), |arm, _| {
+            arm.accuracy = Some(run(&arm.subject)?);
+            Ok(())
+        })
+    }
+
+    /// Takes an arm from the journal, or measures it and writes it down.
+    fn measured(
+        &mut self,
+        subject: Subject,
+        test: Test,
+        run: impl FnOnce(&mut Arm, &mut dyn FnMut(Step)) -> Result<()>,
+    ) -> Result<()> {
         let known = self.journal.arms.iter().find(|a| a.subject == subject && a.test == test);
         let arm = match known {
             Some(arm) => arm.clone(),
             None => {
-                let accuracy = run(&subject)?;
-                let arm = Arm {
-                    subject,
-                    test,
-                    imported: None,
-                    speed: None,
-                    accuracy: Some(accuracy),
-                    energy_measured: None,
-                    energy_modelled: None,
-                    energy_rated: None,
-                };
+                let mut arm = Arm::new(subject, test);
+                run(&mut arm, self.progress)?;
                 self.journal.append(&Entry::Arm(Box::new(arm.clone())))?;
                 arm
             }
@@ -362,18 +431,9 @@ impl Job<'_> {
     }
 }
 
-/// A loaded model as the subject of an arm.
-fn subject(model: &str, loaded: &Model) -> Subject {
-    let kernel = loaded.kernel();
-    let (layout, tier) = kernel.split_once('/').map_or((kernel.as_str(), None), |(l, t)| (l, Some(t)));
-    Subject {
-        model: model.into(),
-        engine: "tritmark".into(),
-        layout: Some(layout.into()),
-        tier: tier.map(str::to_owned),
-        variant: None,
-        threads: loaded.threads() as u32,
-    }
+/// A model on the fastest kernel and all threads.
+fn fastest(checkpoint: &Checkpoint) -> Result<Model> {
+    Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads: available_threads() })
 }
 
 /// Whether a list of names holds `name` or `all`.
@@ -418,7 +478,7 @@ fn text(plan: &Accuracy, checkpoint: &Checkpoint) -> Result<Text> {
         }
         None => ("demo test text".into(), demo::TEXT.to_owned()),
     };
-    Text::tokenise(&name, source, &accuracy::tokenizer_of(checkpoint)?, checkpoint.config.bos)
+    plan.convention()?.tokenise(&name, source, checkpoint)
 }
 
 /// Where a run without `--output` goes: the folder of an interrupted run of the same, else a new one.
@@ -515,24 +575,15 @@ impl Pass<'_> {
         &self,
         subject: &Subject,
         model: &mut dyn LanguageModel,
-        reference: Option<(Subject, &mut dyn LanguageModel)>,
+        reference: Option<(String, &mut dyn LanguageModel)>,
     ) -> Result<record::Accuracy> {
         let subject = Named { name: subject.to_string(), model };
-        let reference = reference.map(|(s, model)| Named { name: s.to_string(), model });
+        let reference = reference.map(|(name, model)| Named { name, model });
         let options = accuracy::Options { limit: self.limit, ..Default::default() };
         accuracy::measure(subject, reference, self.text, self.convention, &options, &mut |_| ())
     }
 
     fn test(&self) -> Test {
-        let n_ctx = match self.convention {
-            Convention::LlamaCpp { n_ctx } | Convention::Hf { len: n_ctx, .. } => n_ctx as u32,
-        };
-        let part = match self.limit {
-            Some(1) => ", first window".to_owned(),
-            Some(n) => format!(", first {n} windows"),
-            None => String::new(),
-        };
-        let text = format!("{}{part}", self.text.name);
-        Test::Perplexity { convention: self.convention.to_string(), n_ctx, text }
+        self.convention.test(&self.text.name, self.limit)
     }
 }

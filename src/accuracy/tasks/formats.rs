@@ -24,6 +24,18 @@ pub enum Format {
 }
 
 impl Format {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Choices => "choices",
+            Format::Hellaswag => "hellaswag",
+            Format::Winogrande => "winogrande",
+            Format::Arc => "arc",
+            Format::Piqa => "piqa",
+            Format::Boolq => "boolq",
+        }
+    }
+
     /// The format whose fields a line has.
     fn detect(line: &Value) -> Option<Self> {
         let has = |name| line.get(name).is_some();
@@ -131,18 +143,23 @@ pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, 
         Some("txt") => Ok((Format::Hellaswag, hellaswag_text(text).map_err(|(line, m)| wrong(line, m))?)),
         Some("csv") => {
             let mut questions = Vec::new();
-            for (number, row) in csv::Reader::from_reader(text.as_bytes()).records().enumerate() {
-                let row = row.map_err(|e| wrong(number + 2, e.to_string()))?;
+            // The files of llama-perplexity begin with a question; others name their columns first.
+            let rows =
+                csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes()).into_records();
+            for (number, row) in (1..).zip(rows) {
+                let row = row.map_err(|e| wrong(number, e.to_string()))?;
                 let field = |i: usize| {
-                    row.get(i).ok_or_else(|| {
-                        wrong(number + 2, "expected index,sentence,choice1,choice2,answer".into())
-                    })
+                    let expected = "expected index,sentence,choice1,choice2,answer";
+                    row.get(i).ok_or_else(|| wrong(number, expected.into()))
                 };
-                let answer = field(4)?.parse().map_err(|_| {
-                    wrong(number + 2, format!("expected 1 or 2 as answer, found '{}'", &row[4]))
-                })?;
-                questions
-                    .push(gap(field(1)?, [field(2)?, field(3)?], answer).map_err(|m| wrong(number + 2, m))?);
+                let Ok(answer) = field(4)?.trim().parse() else {
+                    if number == 1 && !field(1)?.contains('_') {
+                        continue;
+                    }
+                    return Err(wrong(number, format!("expected 1 or 2 as answer, found '{}'", &row[4])));
+                };
+                let question = gap(field(1)?, [field(2)?, field(3)?], answer);
+                questions.push(question.map_err(|m| wrong(number, m))?);
             }
             Ok((Format::Winogrande, questions))
         }
@@ -282,13 +299,9 @@ mod tests {
             ["Ann thanked Eve because Ann| had helped.", "Ann thanked Eve because Eve| had helped."]
         );
         assert_eq!(q.gold, 1);
-        assert_eq!(
-            one(
-                "w.csv",
-                "index,sentence,choice1,choice2,answer\n0,\"Ann thanked Eve because _ had helped.\",Ann,Eve,2\n"
-            ),
-            q
-        );
+        let row = "0,\"Ann thanked Eve because _ had helped.\",Ann,Eve,2\n";
+        assert_eq!(one("w.csv", row), q, "as llama-perplexity reads them");
+        assert_eq!(one("w.csv", &format!("index,sentence,choice1,choice2,answer\n{row}")), q);
     }
 
     #[test]
@@ -331,6 +344,7 @@ mod tests {
                 "gap",
             ),
             ("x.csv", "i,s,a,b,c\n0,a _ b,x,y,three\n", "line 2"),
+            ("x.csv", "0,a _ b,x,y,three\n", "line 1"),
             ("x.txt", "context\n1\na\nb\n", "six lines"),
             ("x.jsonl", "", "found none"),
         ];

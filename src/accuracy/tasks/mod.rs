@@ -9,12 +9,16 @@ pub use formats::{Format, read};
 
 use super::model::LanguageModel;
 use super::softmax::nll;
+use super::text::{read_text, tokenizer_of};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use serde::Serialize;
+use crate::record::{Choices, Test};
+use std::path::Path;
+use std::time::Instant;
 use tokenizers::Tokenizer;
 
 /// The task built into the program: endings of sentences of the demo's held-out text.
-pub const SOTU: &str = include_str!("../../../bench-suites/tasks/sotu.jsonl");
+const SOTU: &str = include_str!("../../../bench-suites/tasks/sotu.jsonl");
 
 /// A question.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,35 +38,65 @@ pub struct Choice {
     pub continuation: String,
 }
 
-/// What a task gave.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Score {
-    /// Questions asked.
-    pub questions: usize,
-    /// Share answered rightly.
-    pub acc: f64,
-    /// Its standard error.
-    pub acc_stderr: f64,
-    /// Share answered rightly by likelihood for each character; `None` where choices share the
-    /// scored text, so that length says nothing.
-    pub acc_norm: Option<f64>,
-    /// Its standard error.
-    pub acc_norm_stderr: Option<f64>,
-    /// Mean share of a guesser.
-    pub chance: f64,
+/// A set of questions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Its name in results.
+    pub name: String,
+    /// How its questions were written.
+    pub format: Format,
+    /// They.
+    pub questions: Vec<Question>,
+}
+
+impl Task {
+    /// Name of the task that is built into the program.
+    pub const BUILTIN: &str = "sotu";
+
+    /// The built-in task by its name, or a file's; of JSON lines `format` is found out where not given.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds no questions.
+    pub fn open(name: &str, format: Option<Format>) -> Result<Self> {
+        let path = Path::new(name);
+        let (format, questions) = match name {
+            Self::BUILTIN => read("sotu.jsonl".as_ref(), SOTU, None)?,
+            _ => read(path, &read_text(&[path.into()])?, format)?,
+        };
+        let name = path.file_name().map_or_else(|| name.into(), |n| n.to_string_lossy().into_owned());
+        Ok(Self { name, format, questions })
+    }
+
+    /// What it is in a record.
+    pub fn test(&self) -> Test {
+        Test::Choices {
+            task: self.name.clone(),
+            format: self.format.name().into(),
+            questions: self.questions.len() as u32,
+        }
+    }
 }
 
 /// Turns choices into tokens for one model.
-pub struct Encoder<'a> {
+pub struct Encoder {
     /// The model's tokenizer.
-    pub tokenizer: &'a Tokenizer,
+    pub tokenizer: Tokenizer,
     /// Token put in front.
     pub bos: Option<u32>,
     /// Longest sequence; longer ones lose their beginning.
     pub context: usize,
 }
 
-impl Encoder<'_> {
+impl Encoder {
+    /// For a model.
+    ///
+    /// # Errors
+    /// If it brings no tokenizer.
+    pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
+        let config = &checkpoint.config;
+        Ok(Self { tokenizer: tokenizer_of(checkpoint)?, bos: config.bos, context: config.context })
+    }
+
     /// Tokens of a choice, and how many at the end are scored.
     fn encode(&self, choice: &Choice) -> Result<(Vec<u32>, usize)> {
         let ids = |text: &str| {
@@ -106,7 +140,8 @@ pub fn evaluate(
     encoder: &Encoder,
     questions: &[Question],
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Score> {
+) -> Result<Choices> {
+    let start = Instant::now();
     if questions.is_empty() {
         return Err(Error::Usage("no question to ask".into()));
     }
@@ -136,15 +171,16 @@ pub fn evaluate(
     }
     let n = questions.len() as f64;
     let share = |right: usize| right as f64 / n;
-    // Of the mean of zeros and ones, with the sample's variance; not defined for one question.
-    let stderr = |p: f64| (p * (1.0 - p) / (n - 1.0)).sqrt();
-    Ok(Score {
-        questions: questions.len(),
+    // Of the mean of zeros and ones, with the sample's variance.
+    let stderr = |p: f64| (n > 1.0).then(|| (p * (1.0 - p) / (n - 1.0)).sqrt());
+    Ok(Choices {
+        questions: questions.len() as u64,
         acc: share(right),
         acc_stderr: stderr(share(right)),
         acc_norm: normalised.then(|| share(right_norm)),
-        acc_norm_stderr: normalised.then(|| stderr(share(right_norm))),
+        acc_norm_stderr: if normalised { stderr(share(right_norm)) } else { None },
         chance: chance / n,
+        seconds: start.elapsed().as_secs_f64(),
     })
 }
 
@@ -185,7 +221,7 @@ mod tests {
         let id = |text: &str| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
         let (the, of) = (id(" the"), id(" of"));
         assert_eq!((the.len(), of.len()), (1, 1));
-        let encoder = Encoder { tokenizer: &tokenizer, bos: Some(0), context: 64 };
+        let encoder = Encoder { tokenizer: tokenizer.clone(), bos: Some(0), context: 64 };
         let mut model = Likes(the[0]);
         // One token liked; the other one not; ln(e²/(4095 + e²)) and ln(1/(4095 + e²)).
         let total = (4095.0 + 2f64.exp()).ln();
@@ -201,15 +237,17 @@ mod tests {
         let score = evaluate(&mut model, &encoder, &questions, &mut |_, _| {}).unwrap();
         assert!((score.acc - 2.0 / 3.0).abs() < 1e-12);
         // p (1 − p) / (n − 1) = 2/9 / 2
-        assert!((score.acc_stderr - (1.0 / 9.0f64).sqrt()).abs() < 1e-12);
+        assert!((score.acc_stderr.unwrap() - (1.0 / 9.0f64).sqrt()).abs() < 1e-12);
         assert_eq!(score.acc_norm.map(|a| (a * 3.0).round()), Some(2.0));
         assert_eq!(score.chance, 0.5);
+        let one = evaluate(&mut model, &encoder, &questions[..1], &mut |_, _| {}).unwrap();
+        assert_eq!((one.acc, one.acc_stderr), (1.0, None));
     }
 
     #[test]
     fn long_contexts_lose_their_beginning() {
         let tokenizer = tokenizer();
-        let encoder = Encoder { tokenizer: &tokenizer, bos: Some(0), context: 8 };
+        let encoder = Encoder { tokenizer: tokenizer.clone(), bos: Some(0), context: 8 };
         let choice = Choice {
             context: "of the people by the people for the people and".into(),
             continuation: " the of".into(),

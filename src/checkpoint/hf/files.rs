@@ -54,6 +54,7 @@ pub fn from_memory(
     config: &[u8],
     tensors: Bytes,
     tokenizer: Option<Vec<u8>>,
+    options: &OpenOptions,
 ) -> Result<Checkpoint> {
     let root = Path::new(name);
     let mut archive = Archive::default();
@@ -68,7 +69,7 @@ pub fn from_memory(
         archive,
         notes: vec![],
     }
-    .assemble(&OpenOptions::default())
+    .assemble(options)
 }
 
 fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> Result<Checkpoint> {

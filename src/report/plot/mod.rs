@@ -4,6 +4,7 @@
 mod bars;
 mod canvas;
 mod columns;
+mod pixels;
 mod xy;
 
 pub use bars::{Bar, Bars};
@@ -11,6 +12,7 @@ pub use canvas::{Canvas, PALETTE};
 pub use columns::Columns;
 pub use xy::{Axis, Series, Xy};
 
+use crate::error::Result;
 use serde::Serialize;
 
 /// Widths in pixels for wide and narrow screens.
@@ -58,5 +60,13 @@ impl Plot {
             wide: canvas::inline(&wide),
             narrow: canvas::inline(&narrow),
         }
+    }
+
+    /// As a PNG file of twice the SVG's size in pixels.
+    ///
+    /// # Errors
+    /// If the drawing is wrong, which is a bug.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        pixels::png(&self.file)
     }
 }

@@ -1,24 +1,26 @@
 //! Accuracy: perplexity, whether kernels agree, and how far subjects lie from their references.
 
 use super::super::document::{Block, Cell, Section, Table};
-use super::super::number::{count, percent, signed, significant};
+use super::super::number::{count, percent, significant};
 use super::super::plot::{Columns, Plot};
 use super::super::row::{subject_name, test_name};
 use super::verdict::identical_groups;
-use super::{dedup, model, plot_prefix, record_heading, slug};
+use super::{costs, dedup, model, plot_prefix, record_heading, slug};
 use crate::record::{Accuracy, Arm, Divergence, Record, Test};
 
 /// Perplexities, agreement of kernels, divergences.
 pub fn section(records: &[Record]) -> Section {
     let mut blocks = Vec::new();
     for (i, record) in records.iter().enumerate() {
-        if !record.arms.iter().any(|a| a.accuracy.is_some()) {
+        if !record.arms.iter().any(|a| a.accuracy.is_some() || a.choices.is_some()) {
             continue;
         }
         blocks.extend(record_heading(records, i));
         blocks.extend(agreement(record));
-        blocks.push(Block::Table(perplexities(record)));
-        blocks.extend(divergences(record, &plot_prefix(records, i)));
+        let table = perplexities(record);
+        blocks.extend((!table.rows.is_empty()).then_some(Block::Table(table)));
+        blocks.extend(choices(record).map(Block::Table));
+        blocks.extend(divergences(i + 1, record, &plot_prefix(records, i)));
     }
     if blocks.is_empty() {
         blocks.push(Block::text("Not measured: these records hold no test of accuracy."));
@@ -28,17 +30,15 @@ pub fn section(records: &[Record]) -> Section {
 
 /// Whether our kernels gave the same bits, test by test.
 fn agreement(record: &Record) -> Vec<Block> {
-    let mut blocks = Vec::new();
+    let (mut blocks, mut equal) = (Vec::new(), Vec::new());
     for group in identical_groups(record).iter().filter(|g| g.len() > 1) {
         let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
         dedup(&mut bits);
         let name = test_name(&group[0].0.test);
         if bits.len() == 1 {
-            blocks.push(Block::text(format!(
-                "All {} combinations of layout, instruction set and threads gave the same negative log-likelihood, bit for bit ({}), in {name}.",
-                group.len(),
-                bits[0]
-            )));
+            let model = model(record, &group[0].0.subject.model).filter(|_| record.models.len() > 1);
+            let model = model.map_or(String::new(), |m| format!("{}, ", m.name));
+            equal.push(format!("{model}{name}: {} combinations ({})", group.len(), bits[0]));
         } else {
             let of = |b: &str| {
                 let names: Vec<String> = group
@@ -51,6 +51,12 @@ fn agreement(record: &Record) -> Vec<Block> {
             let results: Vec<String> = bits.iter().map(|b| of(b)).collect();
             blocks.push(Block::warning(format!("Kernels disagree in {name}: {}.", results.join("; "))));
         }
+    }
+    if !equal.is_empty() {
+        blocks.push(Block::text(
+            "All combinations of layout, instruction set and threads gave the same negative log-likelihood, bit for bit:",
+        ));
+        blocks.push(Block::List { items: equal });
     }
     blocks
 }
@@ -88,7 +94,7 @@ fn perplexities(record: &Record) -> Table {
         let model = model(record, &arm.subject.model).filter(|_| record.models.len() > 1);
         table.row(vec![
             Cell::text(name).detail(model.map_or("", |m| m.name.as_str())),
-            Cell::text(arm.test.to_string().trim_start_matches("ppl ")),
+            test_cell(&arm.test),
             Cell::figure(a.ppl, significant(a.ppl, 5)).detail(format!("± {}", significant(a.ppl_stderr, 2))),
             Cell::figure(a.nll, significant(a.nll, 6)),
             a.bits_per_byte
@@ -100,100 +106,79 @@ fn perplexities(record: &Record) -> Table {
     table
 }
 
+/// Convention and text of a perplexity.
+fn test_cell(test: &Test) -> Cell {
+    match test {
+        Test::Perplexity { convention, n_ctx, text } => {
+            Cell::text(format!("{convention} n_ctx {n_ctx}")).detail(text)
+        }
+        other => Cell::text(other.to_string()),
+    }
+}
+
 fn windows(n: u64) -> String {
     if n == 1 { "1 window".into() } else { format!("{} windows", count(n)) }
 }
 
-/// Subjects against their references: table, histograms, worst tokens.
-fn divergences(record: &Record, prefix: &str) -> Vec<Block> {
-    let all: Vec<(&Arm, &Divergence)> =
-        record.arms.iter().filter_map(|a| Some((a, a.accuracy.as_ref()?.against.as_ref()?))).collect();
-    if all.is_empty() {
-        return Vec::new();
-    }
-    let mut blocks = vec![Block::heading("Against a reference")];
-    let headings = [
-        "Subject",
-        "Reference",
-        "Δ nats a token#",
-        "KL mean#",
-        "KL 99 %#",
-        "KL max#",
-        "First choice#",
-        "First five#",
-        "Max |Δ logit|#",
-    ];
-    let mut table = Table::new(
-        "What each approximation costs: distance of the predicted distributions, KL divergence in nats a token",
-        &headings,
-    );
-    if let Some((layouts, combinations)) = exact(record) {
-        let mut cells = vec![
-            Cell::text("any layout").detail(format!("{combinations} combinations")),
-            Cell::text(format!("any other, {layouts} layouts")),
-            Cell::text("none: equal bits"),
-        ];
-        cells.resize_with(headings.len(), Cell::none);
-        table.row(cells);
-    }
-    for (arm, d) in &all {
-        let p99 = d.kl_percentiles.iter().find(|p| p.0 == 99.0);
-        table.row(vec![
-            Cell::text(subject_name(arm)).detail(&arm.subject.model),
-            Cell::text(&d.reference),
-            Cell::figure(d.delta_nll, signed(d.delta_nll, 2)).detail(format!(
-                "± {}, perplexity {} %",
-                significant(d.delta_nll_stderr, 2),
-                signed(100.0 * (d.delta_nll.exp() - 1.0), 2)
-            )),
-            Cell::figure(d.kl_mean, significant(d.kl_mean, 3)),
-            p99.map_or(Cell::none(), |p| Cell::figure(p.1, significant(p.1, 3))),
-            Cell::figure(d.kl_max, significant(d.kl_max, 3)),
-            Cell::figure(d.top1, percent(d.top1)),
-            Cell::figure(d.top5, percent(d.top5)),
-            Cell::figure(d.logit_max, significant(d.logit_max, 3)),
-        ]);
-    }
-    blocks.push(Block::Table(table));
-    for (i, (arm, d)) in all.iter().enumerate() {
+/// Subjects against their references: the table of costs, histograms, worst tokens.
+fn divergences(number: usize, record: &Record, prefix: &str) -> Vec<Block> {
+    let Some(table) = costs::table(number, record) else { return Vec::new() };
+    let mut blocks = vec![Block::heading("What each approximation costs"), Block::Table(table)];
+    for (i, (arm, _, d)) in costs::divergences(record).enumerate() {
+        let several = record.models.len() > 1;
+        let name =
+            if several { format!("{}, {}", arm.subject.model, subject_name(arm)) } else { subject_name(arm) };
         if !d.kl_histogram.is_empty() {
-            blocks.push(Block::Figure(histogram(
-                &format!("{prefix}kl-{}-{}", i + 1, slug(&subject_name(arm))),
-                arm,
-                d,
-            )));
+            blocks.push(Block::Figure(histogram(&format!("{prefix}kl-{}-{}", i + 1, slug(&name)), &name, d)));
         }
-        if !d.worst.is_empty() && d.kl_max > 0.0 {
-            blocks.push(Block::Table(worst(arm, d)));
+        // Rounded heads differ in the same places; the figures of all are in the data.
+        if !d.worst.is_empty() && d.kl_max > 0.0 && arm.subject.head().is_none() {
+            blocks.push(Block::Table(worst(&name, d)));
         }
     }
     blocks
 }
 
-/// Layouts and combinations that were compared bit for bit, if all agreed.
-fn exact(record: &Record) -> Option<(usize, usize)> {
-    let groups = identical_groups(record);
-    let group = groups.iter().max_by_key(|g| g.len()).filter(|g| g.len() > 1)?;
-    let mut layouts: Vec<_> = group.iter().map(|(arm, _)| &arm.subject.layout).collect();
-    dedup(&mut layouts);
-    group.iter().all(|(_, a)| a.nll_bits == group[0].1.nll_bits).then_some((layouts.len(), group.len()))
+/// Multiple choice.
+fn choices(record: &Record) -> Option<Table> {
+    let headings =
+        ["Subject", "Task", "Right#", "Right, by length#", "By guessing#", "Questions#", "Seconds#"];
+    let mut table =
+        Table::new("Multiple choice by log-likelihood, zero-shot, with standard errors", &headings);
+    for (arm, c) in record.arms.iter().filter_map(|a| Some((a, a.choices.as_ref()?))) {
+        let model = model(record, &arm.subject.model).filter(|_| record.models.len() > 1);
+        let share = |share: f64, stderr: Option<f64>| {
+            let stderr = stderr.map_or_else(String::new, |e| format!("± {}", percent(e)));
+            Cell::figure(share, percent(share)).detail(stderr)
+        };
+        table.row(vec![
+            Cell::text(subject_name(arm)).detail(model.map_or("", |m| m.name.as_str())),
+            Cell::text(test_name(&arm.test)),
+            share(c.acc, c.acc_stderr),
+            c.acc_norm.map_or_else(Cell::none, |acc| share(acc, c.acc_norm_stderr)),
+            Cell::figure(c.chance, percent(c.chance)),
+            Cell::figure(c.questions as f64, count(c.questions)),
+            Cell::figure(c.seconds, significant(c.seconds, 3)),
+        ]);
+    }
+    (!table.rows.is_empty()).then_some(table)
 }
 
-fn histogram(name: &str, arm: &Arm, d: &Divergence) -> Plot {
+fn histogram(file: &str, subject: &str, d: &Divergence) -> Plot {
     let bins = d.kl_histogram.iter().map(|(edge, n)| (significant(*edge, 1), *n as f64)).collect();
     let chart = Columns { x: "KL divergence up to, nats".into(), y: "positions".into(), bins };
-    let title = format!("KL divergence of {} from {}", subject_name(arm), d.reference);
+    let title = format!("KL divergence of {subject} from {}", d.reference);
     let alt = format!(
         "Histogram over {} positions: mean {}, maximum {} nats.",
         count(d.positions),
         significant(d.kl_mean, 3),
         significant(d.kl_max, 3)
     );
-    Plot::new(name.into(), title, "Positions of the text by the distance of the two predicted distributions; two columns for each factor of ten.".into(), alt, &chart)
+    Plot::new(file.into(), title, "Positions of the text by the distance of the two predicted distributions; two columns for each factor of ten.".into(), alt, &chart)
 }
 
-fn worst(arm: &Arm, d: &Divergence) -> Table {
-    let caption = format!("Where {} and {} differ most", subject_name(arm), d.reference);
+fn worst(subject: &str, d: &Divergence) -> Table {
+    let caption = format!("Where {subject} and {} differ most", d.reference);
     let mut table =
         Table::new(caption, &["Text so far", "Next token", "KL#", "Nats, subject#", "Nats, reference#"]);
     for w in &d.worst {

@@ -163,8 +163,14 @@ pub fn method(records: &[Record]) -> Section {
                 significant(p.min_time_s, 3),
                 p.seed
             ));
+            items.extend(p.method.iter().cloned());
         }
-        items.extend(p.method.iter().cloned());
+        if record.arms.iter().any(|a| a.choices.is_some()) {
+            items.push("Multiple choice: zero-shot, prompts and scoring of lm-evaluation-harness; the likeliest choice counts, by length the likeliest for its number of characters.".into());
+        }
+        if record.arms.iter().any(|a| a.subject.head().is_some_and(|h| h.starts_with('q'))) {
+            items.push("Heads at q6_k and q4_0 were encoded as a GGUF file holds them and decoded again to f32: their accuracy is that of the form, their speed would be that of f32.".into());
+        }
         if let Outcome::Measured(limits) = &record.limits {
             items.extend(limits.method.iter().cloned());
         }

@@ -1,6 +1,7 @@
 //! What a report says: each section made from the records, and nothing but the records.
 
 mod accuracy;
+mod costs;
 mod energy;
 mod machine;
 mod many;
@@ -14,6 +15,8 @@ mod verdict;
 use super::document::{Block, Document, Section};
 use super::number;
 use crate::record::{Arm, Model, Record, Test};
+
+pub use costs::{Cost, costs};
 
 /// Everything that some records have to say.
 pub fn document(records: &[Record]) -> Document {
@@ -183,6 +186,17 @@ fn ranking<'a>(record: &'a Record, model: &str, test: &Test) -> Vec<Ranked<'a>> 
 /// Median speed, 0 for arms without.
 fn median(arm: &Arm) -> f64 {
     arm.speed.as_ref().map_or(0.0, |s| s.median)
+}
+
+/// The fastest model under the first test of decoding, or of reading a prompt; where there are no
+/// such tests, `None`.
+fn headline(record: &Record, decode: bool) -> Option<(&Model, &Test)> {
+    let wanted = |t: &Test| matches!(t, Test::Model { prompt, generate, .. } if (*prompt == 0) == decode && (*generate == 0) != decode);
+    let tests = speed_tests(record);
+    let (_, first) = tests.iter().find(|(_, t)| wanted(t))?;
+    let speed = |model: &Model, test: &Test| median(ranking(record, &model.id, test)[0].best());
+    let same = tests.iter().filter(|(_, t)| t == first);
+    same.max_by(|a, b| speed(a.0, a.1).total_cmp(&speed(b.0, b.1))).copied()
 }
 
 /// Model and test of every test of speed, in the record's order.

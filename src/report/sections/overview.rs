@@ -1,10 +1,13 @@
 //! What was compared.
 
 use super::super::document::{Block, Cell, Section, Table};
-use super::super::number;
-use super::{dedup, record_heading};
+use super::super::number::{self, joules, significant};
+use super::scaling::subject_bytes;
+use super::speed::speed_cell;
+use super::verdict::by_model;
+use super::{dedup, headline, ranking, record_heading};
 use crate::checkpoint::config::LinearKind;
-use crate::record::Record;
+use crate::record::{Arm, Outcome, Record, Test};
 
 /// The models, what was measured on them, and what the record itself remarks.
 pub fn section(records: &[Record]) -> Section {
@@ -34,6 +37,7 @@ pub fn section(records: &[Record]) -> Section {
     blocks.push(Block::Table(table));
     for (i, record) in records.iter().enumerate() {
         blocks.extend(record_heading(records, i));
+        blocks.extend(side_by_side(record).map(Block::Table));
         blocks.push(Block::text(contents(record)));
         if !record.notes.is_empty() {
             blocks.push(Block::List { items: record.notes.clone() });
@@ -44,6 +48,66 @@ pub fn section(records: &[Record]) -> Section {
         }
     }
     Section { id: "compared", title: "What was compared", blocks }
+}
+
+/// What several models cost and give, a line each.
+fn side_by_side(record: &Record) -> Option<Table> {
+    let tests = [headline(record, true), headline(record, false)].map(|t| t.map(|(_, test)| test));
+    let perplexities = by_model(record);
+    if record.models.len() < 2 || perplexities.len() < 2 && tests == [None, None] {
+        return None;
+    }
+    let title =
+        |what: &str, test: Option<&Test>| test.map_or(format!("{what}#"), |t| format!("{what}, {t}#"));
+    let (decode, prefill) = (title("Decode", tests[0]), title("Prefill", tests[1]));
+    let headings = [
+        "Model",
+        "Perplexity#",
+        "Bits per byte#",
+        "Blocks' weights#",
+        &decode,
+        &prefill,
+        "Measured energy a token#",
+        "Modelled (7 nm)#",
+    ];
+    let mut table = Table::new("Models side by side, each on its fastest kernel", &headings);
+    for model in &record.models {
+        let accuracy = perplexities.iter().find(|(m, _)| m.id == model.id).map(|(_, a)| *a);
+        let fastest = tests.map(|t| {
+            let ranking = t.map(|t| ranking(record, &model.id, t)).unwrap_or_default();
+            ranking.first().map(|r| r.best())
+        });
+        let speed = |arm: Option<&Arm>| arm.map_or_else(Cell::none, speed_cell);
+        let ours =
+            record.arms.iter().filter(|a| a.subject.model == model.id && a.subject.engine == "tritmark");
+        let shown = fastest[0].or(fastest[1]).into_iter().chain(ours);
+        let size = shown.filter_map(|a| subject_bytes(record, model, a)).next();
+        let energy = fastest[0].or(fastest[1]);
+        table.row(vec![
+            Cell::text(&model.name),
+            accuracy.map_or_else(Cell::none, |a| {
+                Cell::figure(a.ppl, significant(a.ppl, 5))
+                    .detail(format!("± {}", significant(a.ppl_stderr, 2)))
+            }),
+            accuracy
+                .and_then(|a| a.bits_per_byte)
+                .map_or_else(Cell::none, |b| Cell::figure(b, significant(b, 4))),
+            size.map_or_else(Cell::none, |n| Cell::figure(n as f64, number::bytes(n))),
+            speed(fastest[0]),
+            speed(fastest[1]),
+            match energy.and_then(|a| a.energy_measured.as_ref()) {
+                Some(Outcome::Measured(e)) => Cell::figure(e.joules_per_token, joules(e.joules_per_token)),
+                Some(Outcome::NotMeasured(_)) => {
+                    Cell { text: "not measured".into(), missing: true, ..Cell::default() }
+                }
+                None => Cell::none(),
+            },
+            energy.and_then(|a| a.energy_modelled.as_ref()).map_or_else(Cell::none, |e| {
+                Cell::figure(e.joules_per_token_7nm, joules(e.joules_per_token_7nm))
+            }),
+        ]);
+    }
+    Some(table)
 }
 
 fn contents(record: &Record) -> String {

@@ -41,9 +41,7 @@ fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
     for (index, model) in record.models.iter().enumerate() {
         let mut found = Vec::new();
         for ranked in ranking(record, &model.id, test) {
-            let Some(size) = ranked.family.layout.and_then(|l| weight_bytes(record, &model.id, l)) else {
-                continue;
-            };
+            let Some(size) = subject_bytes(record, model, ranked.best()) else { continue };
             let bits = 8.0 * size as f64 / model.linear_params.max(1) as f64;
             found.push((bits, median(ranked.best()), ranked.family.name(), ranked.best()));
         }
@@ -53,7 +51,7 @@ fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
         let perplexity = record
             .arms
             .iter()
-            .filter(|a| a.subject.model == model.id)
+            .filter(|a| a.subject.model == model.id && a.subject.head().is_none())
             .filter_map(|a| Some((a.subject.engine == "tritmark", a.accuracy.as_ref()?)))
             .max_by_key(|(ours, a)| (a.scored, *ours));
         let perplexity = perplexity.map_or("perplexity not measured".into(), |(_, a)| {
@@ -105,13 +103,14 @@ fn frontier(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     points
 }
 
-/// Bytes of the blocks' weights as a subject holds them: packed, or floats of the named precision
-/// (the reference computes in f32).
-fn subject_bytes(record: &Record, model: &Model, arm: &Arm) -> Option<u64> {
-    match arm.subject.layout.as_deref() {
-        None | Some("f32") => Some(model.linear_params * 4),
-        Some("f16" | "bf16") => Some(model.linear_params * 2),
+/// Bytes of the blocks' weights as a subject holds them: packed, or floats (the reference computes in
+/// f32).
+pub fn subject_bytes(record: &Record, model: &Model, arm: &Arm) -> Option<u64> {
+    let s = &arm.subject;
+    match &s.layout {
         Some(layout) => weight_bytes(record, &model.id, layout),
+        None if s.engine == "candle" => Some(model.linear_params * 4),
+        None => Some(model.linear_params * u64::from(s.float_bits()?) / 8),
     }
 }
 
@@ -123,7 +122,11 @@ fn size_and_perplexity(record: &Record, prefix: &str) -> Option<Plot> {
     // Kernels and threads of a layout give the same bits, so that one of them stands for all.
     let per_test = |test: &Test| -> Vec<(usize, u64, &Arm)> {
         let mut found: Vec<(usize, u64, &Arm)> = Vec::new();
-        for arm in record.arms.iter().filter(|a| a.test == *test && a.accuracy.is_some()) {
+        for arm in record
+            .arms
+            .iter()
+            .filter(|a| a.test == *test && a.accuracy.is_some() && a.subject.head().is_none())
+        {
             let Some(index) = record.models.iter().position(|m| m.id == arm.subject.model) else { continue };
             let known = |f: &(usize, u64, &Arm)| {
                 let (a, b) = (&f.2.subject, &arm.subject);
@@ -155,7 +158,11 @@ fn size_and_perplexity(record: &Record, prefix: &str) -> Option<Plot> {
         let packed: Vec<_> = mine.iter().filter(|p| p.2.subject.layout.is_some()).collect();
         // Layouts lie close together; the largest bears the name of all.
         let label = |p: &(usize, u64, &Arm)| match &p.2.subject.layout {
-            None => format!("{} (f32)", p.2.subject.variant.as_deref().unwrap_or(&p.2.subject.engine)),
+            None => {
+                let s = &p.2.subject;
+                let precision = if s.engine == "candle" { " (f32)" } else { "" };
+                format!("{}{precision}", s.variant.as_deref().unwrap_or(&s.engine))
+            }
             Some(layout) if packed.len() == 1 => layout.clone(),
             Some(_) if packed.last().is_some_and(|last| last.2.subject == p.2.subject) => {
                 format!("{} layouts", packed.len())
@@ -174,9 +181,17 @@ fn size_and_perplexity(record: &Record, prefix: &str) -> Option<Plot> {
             ..Series::default()
         });
     }
+    let all = || series.iter().flat_map(|s: &Series| s.points.iter().map(|p| p.1));
+    let (best, worst) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
     let chart = Xy {
         x: Axis { label: "MB of the blocks' weights".into(), log: true, ..Axis::default() },
-        y: Axis { label: "perplexity (lower is better)".into(), close: true, ..Axis::default() },
+        y: Axis {
+            label: "perplexity (lower is better)".into(),
+            // On one linear axis a model that fails would press all others together.
+            log: worst > 4.0 * best,
+            close: true,
+            ..Axis::default()
+        },
         series,
     };
     let alt = format!(

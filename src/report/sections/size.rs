@@ -3,13 +3,13 @@
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{bytes, count, significant};
 use super::{model, record_heading};
-use crate::record::{Proof, Record};
+use crate::record::{Model, Proof, Record};
 
 /// Bytes of every layout and whether the conversion was proven.
 pub fn section(records: &[Record]) -> Section {
     let mut blocks = Vec::new();
     for (i, record) in records.iter().enumerate() {
-        if record.proofs.is_empty() {
+        if record.proofs.is_empty() && floats(record).is_empty() {
             continue;
         }
         blocks.extend(record_heading(records, i));
@@ -28,7 +28,8 @@ fn table(record: &Record) -> Table {
     let headings =
         ["Layout", "Bits a weight#", "All ternary weights#", "Weights", "Scale in a file", "Matrices#"];
     let mut table = Table::new("Every layout, unpacked again and compared weight by weight", &headings);
-    let most = record.proofs.iter().map(|p| p.bits_per_weight).fold(0.0, f64::max);
+    let most = record.proofs.iter().map(|p| p.bits_per_weight);
+    let most = most.chain(floats(record).iter().map(|f| f64::from(f.1))).fold(0.0, f64::max);
     let mut proofs: Vec<&Proof> = record.proofs.iter().collect();
     let key = |p: &&Proof| (p.model.clone(), p.failure.is_some());
     proofs.sort_by(|a, b| key(a).cmp(&key(b)).then(a.bits_per_weight.total_cmp(&b.bits_per_weight)));
@@ -61,5 +62,24 @@ fn table(record: &Record) -> Table {
             Cell::figure(p.tensors as f64, count(p.tensors)),
         ]);
     }
+    for (model, bits) in floats(record) {
+        let size = model.linear_params * u64::from(bits) / 8;
+        table.row(vec![
+            Cell::text("full precision").detail(&model.name),
+            Cell::figure(f64::from(bits), bits.to_string()).bar(f64::from(bits) / most),
+            Cell::figure(size as f64, bytes(size)),
+            Cell::text("not ternary"),
+            Cell::none(),
+            Cell::none(),
+        ]);
+    }
     table
+}
+
+/// Full-precision models that ran, and the bits of their weights.
+fn floats(record: &Record) -> Vec<(&Model, u32)> {
+    let bits = |m: &Model| {
+        record.arms.iter().find_map(|a| a.subject.float_bits().filter(|_| a.subject.model == m.id))
+    };
+    record.models.iter().filter_map(|m| Some((m, bits(m)?))).collect()
 }

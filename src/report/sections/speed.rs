@@ -19,7 +19,8 @@ pub fn section(records: &[Record]) -> Section {
         let several = record.models.len() > 1;
         for (model, test) in tests {
             let name = if several { format!("{}: {}", model.name, test_name(test)) } else { test_name(test) };
-            blocks.push(Block::heading(capital(&name)));
+            // A model's name keeps its own spelling.
+            blocks.push(Block::heading(if several { name.clone() } else { capital(&name) }));
             let ranking = ranking(record, &model.id, test);
             let file =
                 format!("{}speed-{}-{}", plot_prefix(records, i), slug(&model.id), slug(&test.to_string()));
@@ -167,9 +168,10 @@ fn latencies(record: &Record, model: &Model) -> Option<Table> {
     let prefill = tests.iter().find(|t| has(t, |s| s.first_token_ms.is_some()));
     let mut headings = vec!["Subject", "Threads#", "Median#", "95 %#", "99 %#"];
     let first = prefill.map(|t| format!("First token, {t}#"));
+    let of = if record.models.len() > 1 { format!(", {}", model.name) } else { String::new() };
     headings.extend(first.as_deref());
     let mut table =
-        Table::new(format!("Milliseconds between tokens, {decode}, and to the first token"), &headings);
+        Table::new(format!("Milliseconds between tokens, {decode}, and to the first token{of}"), &headings);
     let firsts = prefill.map(|t| ranking(record, &model.id, t)).unwrap_or_default();
     let cell = |value: Option<f64>| value.map_or_else(Cell::none, |v| Cell::figure(v, significant(v, 3)));
     for ranked in ranking(record, &model.id, decode) {

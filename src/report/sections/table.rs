@@ -11,6 +11,7 @@ use crate::record::{Outcome, Record};
 pub fn section(records: &[Record]) -> Section {
     // Columns that would say the same in every row are left out.
     let (several, models) = (records.len() > 1, records.iter().any(|r| r.models.len() > 1));
+    let choices = records.iter().any(|r| r.arms.iter().any(|a| a.choices.is_some()));
     let headings = [
         several.then_some("Record#"),
         Some("Subject"),
@@ -21,6 +22,7 @@ pub fn section(records: &[Record]) -> Section {
         Some("Of limit#"),
         Some("Perplexity#"),
         Some("KL mean#"),
+        choices.then_some("Right answers#"),
         Some("Measured J a token#"),
         Some("Modelled J a token (7 nm)#"),
         Some("Bits a weight#"),
@@ -42,6 +44,7 @@ pub fn section(records: &[Record]) -> Section {
                     && Some(&p.layout) == arm.subject.layout.as_ref()
                     && p.failure.is_none()
             });
+            let bits = proof.map(|p| p.bits_per_weight).or(arm.subject.float_bits().map(f64::from));
             cells.push(
                 Cell::text(subject_name(arm)).detail(
                     arm.imported.as_ref().map(|f| format!("taken over from {f}")).unwrap_or_default(),
@@ -60,6 +63,13 @@ pub fn section(records: &[Record]) -> Section {
                         .detail(format!("± {}", significant(a.ppl_stderr, 2)))
                 }),
                 against.map_or_else(Cell::none, |d| Cell::figure(d.kl_mean, significant(d.kl_mean, 3))),
+            ]);
+            if choices {
+                cells.push(
+                    arm.choices.as_ref().map_or_else(Cell::none, |c| Cell::figure(c.acc, percent(c.acc))),
+                );
+            }
+            cells.extend([
                 match &arm.energy_measured {
                     Some(Outcome::Measured(e)) => {
                         Cell::figure(e.joules_per_token, joules(e.joules_per_token))
@@ -73,9 +83,7 @@ pub fn section(records: &[Record]) -> Section {
                 arm.energy_modelled.as_ref().map_or_else(Cell::none, |e| {
                     Cell::figure(e.joules_per_token_7nm, joules(e.joules_per_token_7nm))
                 }),
-                proof.map_or_else(Cell::none, |p| {
-                    Cell::figure(p.bits_per_weight, significant(p.bits_per_weight, 3))
-                }),
+                bits.map_or_else(Cell::none, |b| Cell::figure(b, significant(b, 3))),
             ]);
             table.row(cells);
         }

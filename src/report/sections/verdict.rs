@@ -4,8 +4,10 @@
 use super::super::document::Fact;
 use super::super::number::{joules, percent, signed, significant};
 use super::super::row::subject_name;
-use super::{Ranked, dedup, median, model, ranking, speed_tests, speed_text, threads};
-use crate::record::{Accuracy, Arm, Divergence, Outcome, Record, Test};
+use super::costs::{divergences, of_another_model};
+use super::{Ranked, dedup, headline, median, model, ranking, speed_tests, speed_text, threads};
+use crate::checkpoint::config::LinearKind;
+use crate::record::{Accuracy, Arm, Divergence, Model, Outcome, Record, Test};
 use crate::speed::stats;
 
 /// Two-sided 95 % of a normal distribution.
@@ -95,8 +97,7 @@ pub fn identical_groups(record: &Record) -> Vec<Vec<(&Arm, &Accuracy)>> {
 /// The fastest kernel for decoding, or for whatever was measured, beside its limit and the reference.
 fn speed(record: &Record) -> String {
     let tests = speed_tests(record);
-    let decode = tests.iter().find(|(_, t)| matches!(t, Test::Model { prompt: 0, .. })).or(tests.first());
-    let Some((model, test)) = decode else {
+    let Some((model, test)) = headline(record, true).or(tests.first().copied()) else {
         return "Cannot tell how fast it is: speed was not measured.".into();
     };
     let ranking = ranking(record, &model.id, test);
@@ -112,7 +113,8 @@ fn speed(record: &Record) -> String {
         |b| format!(", {} of the measured limit", percent(speed.median / b.value)),
     );
     let first = format!(
-        "{} is the fastest to {what} ({test}) at {} [{}–{}] on {}{limit}",
+        "{}{} is the fastest to {what} ({test}) at {} [{}–{}] on {}{limit}",
+        if record.models.len() > 1 { format!("{} with ", model.name) } else { String::new() },
         subject_name(best),
         speed_text(best),
         significant(speed.interval[0], 3),
@@ -136,7 +138,18 @@ fn speed(record: &Record) -> String {
             threads(other.subject.threads)
         )
     });
-    format!("{first}{tie}{against}.")
+    let others: Vec<String> = tests
+        .iter()
+        .filter(|(m, t)| *t == test && m.id != model.id)
+        .map(|(m, t)| {
+            let ranking = super::ranking(record, &m.id, t);
+            let other = ranking[0].best();
+            let [low, high] = ratio(record, other, best);
+            let ratio = significant(median(best) / median(other), 3);
+            format!("; {ratio} times [{}–{}] {}", significant(low, 3), significant(high, 3), m.name)
+        })
+        .collect();
+    format!("{first}{tie}{against}{}.", others.concat())
 }
 
 fn ratio(record: &Record, base: &Arm, other: &Arm) -> [f64; 2] {
@@ -152,8 +165,12 @@ fn slower(record: &Record, arm: &Arm, best: &Arm) -> bool {
 /// What quantising activations costs, how models differ, and energy.
 fn cost(record: &Record) -> String {
     let mut parts = Vec::new();
-    let divergences = || record.arms.iter().filter_map(|a| Some((a, a.accuracy.as_ref()?.against.as_ref()?)));
-    if let Some((arm, d)) = divergences().max_by(|a, b| a.1.kl_mean.total_cmp(&b.1.kl_mean)) {
+    let others = || divergences(record).filter(|(_, _, d)| of_another_model(record, d));
+    let own = divergences(record)
+        .filter(|(arm, _, d)| arm.subject.head().is_none() && !of_another_model(record, d));
+    if others().next().is_none()
+        && let Some((arm, _, d)) = own.max_by(|a, b| a.2.kl_mean.total_cmp(&b.2.kl_mean))
+    {
         parts.push(format!(
             "against its reference ({}), {} has {}",
             d.reference,
@@ -161,11 +178,29 @@ fn cost(record: &Record) -> String {
             change(d)
         ));
     }
+    parts.extend(others().map(|(arm, accuracy, d)| {
+        let kind = match model(record, &arm.subject.model) {
+            Some(m) if m.post_training => "ternary after training",
+            Some(m) if m.config.linear == LinearKind::Ternary => "trained ternary",
+            _ => "full precision",
+        };
+        let baseline = d.reference.split(": ").next().unwrap_or_default();
+        format!(
+            "against {baseline}, {} ({kind}) has {}: {} ± {}",
+            arm.subject.model,
+            change(d),
+            significant(accuracy.ppl, 4),
+            significant(accuracy.ppl_stderr, 2)
+        )
+    }));
+    parts.extend(heads(record));
     let perplexities = by_model(record);
-    if perplexities.len() > 1 {
+    if perplexities.len() > 1 && others().next().is_none() {
         let list: Vec<String> = perplexities
             .iter()
-            .map(|(name, a)| format!("{name} {} ± {}", significant(a.ppl, 4), significant(a.ppl_stderr, 2)))
+            .map(|(model, a)| {
+                format!("{} {} ± {}", model.name, significant(a.ppl, 4), significant(a.ppl_stderr, 2))
+            })
             .collect();
         parts.push(format!("by model, perplexity is {}", list.join(", ")));
     }
@@ -191,39 +226,55 @@ fn cost(record: &Record) -> String {
     format!("{first}{}.", chars.as_str().trim_end_matches('.'))
 }
 
+/// What rounding the output head costs.
+fn heads(record: &Record) -> Option<String> {
+    let rounded = || divergences(record).filter_map(|(arm, _, d)| Some((arm.subject.head()?, d)));
+    let told = |d: &Divergence| tells(d.delta_nll, d.delta_nll_stderr);
+    let costly: Vec<String> = rounded()
+        .filter(|(_, d)| told(d))
+        .map(|(head, d)| format!("at {head} {}", super::costs::change(d.delta_nll)))
+        .collect();
+    let free: Vec<&str> = rounded().filter(|(_, d)| !told(d)).map(|(head, _)| head).collect();
+    let free = match free.as_slice() {
+        [] => String::new(),
+        all => format!("at {} nothing that one can tell", all.join(", ")),
+    };
+    let parts: Vec<String> = costly.into_iter().chain((!free.is_empty()).then_some(free)).collect();
+    (!parts.is_empty()).then(|| format!("an output head costs in perplexity {}", parts.join(", ")))
+}
+
+/// Whether a difference is told from none at 95 %.
+pub fn tells(delta: f64, stderr: f64) -> bool {
+    delta.abs() > Z * stderr
+}
+
 /// A difference in log-likelihood, or that there is none to be seen.
 fn change(d: &Divergence) -> String {
-    let factor = 100.0 * (d.delta_nll.exp() - 1.0);
-    if d.delta_nll.abs() > Z * d.delta_nll_stderr {
-        let worse = if d.delta_nll > 0.0 { "higher" } else { "lower" };
-        format!(
-            "a perplexity {} % {worse} ({} ± {} nats a token) and the same first choice at {} of positions",
-            significant(factor.abs(), 2),
-            signed(d.delta_nll, 2),
-            significant(d.delta_nll_stderr, 2),
-            percent(d.top1)
-        )
+    let factor = d.delta_nll.exp();
+    let nats = format!("{} ± {} nats a token", signed(d.delta_nll, 2), significant(d.delta_nll_stderr, 2));
+    let same = format!("the same first choice at {} of positions", percent(d.top1));
+    if !tells(d.delta_nll, d.delta_nll_stderr) {
+        format!("no difference in perplexity that one can tell ({nats}) and {same}")
+    } else if factor >= 2.0 {
+        format!("{} times the perplexity ({nats}) and {same}", significant(factor, 3))
     } else {
-        format!(
-            "no difference in perplexity that one can tell ({} ± {} nats a token) and the same first choice at {} of positions",
-            signed(d.delta_nll, 2),
-            significant(d.delta_nll_stderr, 2),
-            percent(d.top1)
-        )
+        let worse = if d.delta_nll > 0.0 { "higher" } else { "lower" };
+        format!("a perplexity {} % {worse} ({nats}) and {same}", significant(100.0 * (factor - 1.0).abs(), 2))
     }
 }
 
 /// The main perplexity of each model: that over most tokens, of our own engine where it ran.
-fn by_model(record: &Record) -> Vec<(String, &Accuracy)> {
+pub fn by_model(record: &Record) -> Vec<(&Model, &Accuracy)> {
     let mut ids: Vec<&str> =
         record.arms.iter().filter(|a| a.accuracy.is_some()).map(|a| a.subject.model.as_str()).collect();
     dedup(&mut ids);
     ids.iter()
         .filter_map(|id| {
             let arms = record.arms.iter().filter(|a| a.subject.model == *id);
-            let all = arms.filter_map(|a| Some((a.subject.engine == "tritmark", a.accuracy.as_ref()?)));
+            let as_is = arms.filter(|a| a.subject.head().is_none());
+            let all = as_is.filter_map(|a| Some((a.subject.engine == "tritmark", a.accuracy.as_ref()?)));
             let (_, accuracy) = all.max_by_key(|(ours, a)| (a.scored, *ours))?;
-            Some((model(record, id)?.name.clone(), accuracy))
+            Some((model(record, id)?, accuracy))
         })
         .collect()
 }
@@ -261,9 +312,7 @@ pub fn facts(records: &[Record]) -> Vec<Fact> {
     let mut fact =
         |label: &str, value: String, detail: String| facts.push(Fact { label: label.into(), value, detail });
     for (label, decode) in [("Decode", true), ("Prefill", false)] {
-        let tests = speed_tests(record);
-        let wanted = |t: &Test| matches!(t, Test::Model { prompt, generate, .. } if (*prompt == 0) == decode && (*generate == 0) != decode);
-        match tests.iter().find(|(_, t)| wanted(t)) {
+        match headline(record, decode) {
             Some((model, test)) => {
                 let ranking = ranking(record, &model.id, test);
                 let best = ranking[0].best();
@@ -277,10 +326,10 @@ pub fn facts(records: &[Record]) -> Vec<Fact> {
         }
     }
     match by_model(record).first() {
-        Some((name, a)) => fact(
+        Some((model, a)) => fact(
             "Perplexity",
             format!("{} ± {}", significant(a.ppl, 4), significant(a.ppl_stderr, 2)),
-            format!("{name}, {} tokens scored", super::number::count(a.scored)),
+            format!("{}, {} tokens scored", model.name, super::number::count(a.scored)),
         ),
         None => fact("Perplexity", "not measured".into(), "no text was scored".into()),
     }
