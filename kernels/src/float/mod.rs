@@ -11,6 +11,7 @@
 
 pub mod attention;
 pub mod elementwise;
+mod int6;
 mod rows;
 mod simd;
 mod tile;

@@ -1,5 +1,6 @@
 //! Float matrices in the precision that they are stored in.
 
+use super::int6::Int6;
 use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Element, Line, Lines, PANEL, for_each_tile, multiply};
@@ -8,7 +9,8 @@ use half::{bf16, f16};
 
 /// A float matrix `[rows, cols]`, kept in its stored precision, multiplied in f32.
 ///
-/// `y[t, r]` is `fma(w[r, c], x[t, c], sum)` over the columns in order. The matrix lies in panels of
+/// `y[t, r]` is `fma(w[r, c], x[t, c], sum)` over the columns in order (and other for int6, see
+/// [`to_int6`](Self::to_int6)). The matrix lies in panels of
 /// 32 rows, column by column, so that one token reads it as a single sequential stream.
 pub struct FloatRows {
     rows: usize,
@@ -22,6 +24,7 @@ enum Panels {
     Bf16(Lines<bf16>),
     /// With the scale of each row.
     Int8(Lines<i8>, Vec<f32>),
+    Int6(Int6),
 }
 
 /// Takes the 32 sums of (panel, token).
@@ -61,36 +64,32 @@ impl FloatRows {
     /// The same matrix with its rows rounded to int8: `round(w · 127 / absmax)`, each with a scale of
     /// its own. This is not exact: a value is off by up to `absmax / 254`.
     pub fn to_int8(&self, pool: &Pool) -> Self {
-        fn round<E: Element>(pool: &Pool, panels: &[Line<E>], rows: usize, cols: usize) -> Panels {
-            let mut lines = Lines::new(panels.len());
-            let mut scales = vec![0.0; panels.len() / cols * PANEL];
-            pool.chunks_mut2((&mut lines, cols), (&mut scales, PANEL), |p, lines, scales| {
-                let panel = &panels[p * cols..][..cols];
-                for (row, scale) in scales.iter_mut().enumerate() {
-                    let values = || panel.iter().map(|line| line.0[E::place(row)].to_f32());
-                    let absmax = values().fold(0.0, |max: f32, v| max.max(v.abs()));
-                    let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
-                    for (line, v) in lines.iter_mut().zip(values()) {
-                        line.0[row] = (v * inverse).round_ties_even() as i8;
-                    }
-                    *scale = absmax / 127.0;
-                }
-            });
-            scales.truncate(rows);
-            Panels::Int8(lines, scales)
-        }
         let (rows, cols) = (self.rows, self.cols);
-        let panels = match &self.panels {
-            Panels::F32(p) => round(pool, p, rows, cols),
-            Panels::F16(p) => round(pool, p, rows, cols),
-            Panels::Bf16(p) => round(pool, p, rows, cols),
-            Panels::Int8(p, scales) => {
-                let mut copy = Lines::new(p.len());
-                copy.copy_from_slice(p);
-                Panels::Int8(copy, scales.clone())
+        let panels = rows.div_ceil(PANEL);
+        let (mut lines, mut scales) = (Lines::<i8>::new(panels * cols), vec![0.0; panels * PANEL]);
+        let mut values = vec![vec![0.0; cols]; pool.threads()];
+        let (l, s) = ((&mut lines[..], cols.max(1)), (&mut scales[..], PANEL));
+        pool.chunks_mut2_with(&mut values, l, s, |values, p, lines, scales| {
+            for (i, scale) in scales.iter_mut().enumerate().take(rows - p * PANEL) {
+                self.row(p * PANEL + i, values);
+                let absmax = values.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
+                let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
+                for (line, v) in lines.iter_mut().zip(values.iter()) {
+                    line.0[i] = (*v * inverse).round_ties_even() as i8;
+                }
+                *scale = absmax / 127.0;
             }
-        };
-        Self { rows, cols, panels }
+        });
+        scales.truncate(rows);
+        Self { rows, cols, panels: Panels::Int8(lines, scales) }
+    }
+
+    /// The same matrix rounded to six bits a weight, with a scale for every 64 columns of a row: 6.25
+    /// bits. This is not exact: a value is off by up to a 32nd of the greatest of the 64. Products round
+    /// the activations too, to 16 bits.
+    pub fn to_int6(&self, pool: &Pool) -> Self {
+        let (rows, cols) = (self.rows, self.cols);
+        Self { rows, cols, panels: Panels::Int6(Int6::new(pool, rows, cols, |r, out| self.row(r, out))) }
     }
 
     /// Number of outputs.
@@ -110,20 +109,22 @@ impl FloatRows {
             Panels::F16(p) => size_of_val(&p[..]),
             Panels::Bf16(p) => size_of_val(&p[..]),
             Panels::Int8(p, scales) => size_of_val(&p[..]) + size_of_val(&scales[..]),
+            Panels::Int6(m) => m.bytes(),
         }
     }
 
-    /// Name of the stored precision: `f32`, `f16`, `bf16`, `int8`.
+    /// Name of the stored precision: `f32`, `f16`, `bf16`, `int8`, `int6`.
     pub fn precision(&self) -> &'static str {
         match self.panels {
             Panels::F32(_) => "f32",
             Panels::F16(_) => "f16",
             Panels::Bf16(_) => "bf16",
             Panels::Int8(..) => "int8",
+            Panels::Int6(_) => "int6",
         }
     }
 
-    /// Writes row `r` to `out`, exact.
+    /// Writes row `r` to `out`, exact as it is stored.
     ///
     /// # Panics
     /// If there is no such row, or `out` is not [`cols`](Self::cols) long.
@@ -143,6 +144,7 @@ impl FloatRows {
                 copy(p, r, out);
                 out.iter_mut().for_each(|v| *v *= scales[r]);
             }
+            Panels::Int6(m) => m.row(r, out),
         }
     }
 
@@ -161,6 +163,14 @@ impl FloatRows {
             Panels::F16(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_f16),
             Panels::Bf16(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_bf16),
             Panels::Int8(p, scales) => self.spread(pool, (p, scales), (x, tokens), out, multiply_i8),
+            Panels::Int6(m) => {
+                let out = Columns { data: out.as_mut_ptr(), rows: self.rows, len: out.len() };
+                m.matmul(pool, x, tokens, |panel, token, sums| {
+                    // SAFETY: each (panel, token) comes once.
+                    let out = unsafe { out.get(token, panel * PANEL) };
+                    out.copy_from_slice(&sums[..out.len()]);
+                });
+            }
         }
     }
 
