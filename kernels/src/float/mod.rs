@@ -17,7 +17,7 @@ mod simd;
 mod tile;
 
 pub use attention::KvLayer;
-pub use rows::FloatRows;
+pub use rows::{FloatRows, Floats};
 
 /// Instruction sets that the loops are compiled for.
 #[derive(Clone, Copy)]

@@ -6,6 +6,9 @@ use super::simd::Simd;
 use super::tile::{Element, Line, Lines, PANEL, for_each_tile, multiply};
 use crate::pool::Pool;
 use half::{bf16, f16};
+use std::convert::Infallible;
+use std::ops::{Deref, Range};
+use std::sync::{Mutex, PoisonError};
 
 /// A float matrix `[rows, cols]`, kept in its stored precision, multiplied in f32.
 ///
@@ -27,6 +30,17 @@ enum Panels {
     Int6(Int6),
 }
 
+/// Floats in one of the precisions that matrices are stored in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Floats {
+    /// IEEE single.
+    F32(Vec<f32>),
+    /// IEEE half.
+    F16(Vec<f16>),
+    /// bfloat16.
+    Bf16(Vec<bf16>),
+}
+
 /// Takes the 32 sums of (panel, token).
 type Out<'a> = &'a mut dyn FnMut(usize, usize, &[f32; PANEL]);
 
@@ -37,12 +51,42 @@ type Multiply<E> = fn(&[Line<E>], usize, &[f32], usize, Out);
 const TASK: usize = 128 << 10;
 
 impl FloatRows {
+    /// Packs a matrix whose rows are read band by band, on all threads: `read(rows)` gives some of them,
+    /// row-major, always in the same precision. So the matrix need not be there twice.
+    ///
+    /// # Errors
+    /// As `read`.
+    ///
+    /// # Panics
+    /// If `read` gives another number of values, or another precision.
+    pub fn read<X: Send>(
+        pool: &Pool,
+        rows: usize,
+        cols: usize,
+        read: impl Fn(Range<usize>) -> Result<Floats, X> + Sync,
+    ) -> Result<Self, X> {
+        macro_rules! panels {
+            ($kind:ident) => {
+                Panels::$kind(pack(pool, rows, cols, |band| match read(band)? {
+                    Floats::$kind(values) => Ok(values),
+                    _ => panic!("bands of one matrix have one precision"),
+                })?)
+            };
+        }
+        let panels = match read(0..0)? {
+            Floats::F32(_) => panels!(F32),
+            Floats::F16(_) => panels!(F16),
+            Floats::Bf16(_) => panels!(Bf16),
+        };
+        Ok(Self { rows, cols, panels })
+    }
+
     /// Packs a row-major matrix of f32.
     ///
     /// # Panics
     /// If `data` is not `rows * cols` long.
     pub fn from_f32(pool: &Pool, rows: usize, cols: usize, data: &[f32]) -> Self {
-        Self { rows, cols, panels: Panels::F32(pack(pool, rows, cols, data)) }
+        Self { rows, cols, panels: Panels::F32(pack_all(pool, rows, cols, data)) }
     }
 
     /// Packs a row-major matrix of IEEE halves.
@@ -50,7 +94,7 @@ impl FloatRows {
     /// # Panics
     /// If `data` is not `rows * cols` long.
     pub fn from_f16(pool: &Pool, rows: usize, cols: usize, data: &[f16]) -> Self {
-        Self { rows, cols, panels: Panels::F16(pack(pool, rows, cols, data)) }
+        Self { rows, cols, panels: Panels::F16(pack_all(pool, rows, cols, data)) }
     }
 
     /// Packs a row-major matrix of bfloat16.
@@ -58,7 +102,7 @@ impl FloatRows {
     /// # Panics
     /// If `data` is not `rows * cols` long.
     pub fn from_bf16(pool: &Pool, rows: usize, cols: usize, data: &[bf16]) -> Self {
-        Self { rows, cols, panels: Panels::Bf16(pack(pool, rows, cols, data)) }
+        Self { rows, cols, panels: Panels::Bf16(pack_all(pool, rows, cols, data)) }
     }
 
     /// The same matrix with its rows rounded to int8: `round(w · 127 / absmax)`, each with a scale of
@@ -235,22 +279,45 @@ impl Columns {
     }
 }
 
-/// Lays a row-major matrix out in panels; rows that fill the last panel up are zero.
-fn pack<E: Element>(pool: &Pool, rows: usize, cols: usize, data: &[E]) -> Lines<E> {
-    assert_eq!(Some(data.len()), rows.checked_mul(cols), "data is [rows, cols]");
+/// Lays a matrix that is read band by band out in panels; rows that fill the last panel up are zero.
+fn pack<E: Element, B: Deref<Target = [E]>, X: Send>(
+    pool: &Pool,
+    rows: usize,
+    cols: usize,
+    read: impl Fn(Range<usize>) -> Result<B, X> + Sync,
+) -> Result<Lines<E>, X> {
     let mut lines = Lines::new(rows.div_ceil(PANEL) * cols);
     if lines.is_empty() {
-        return lines;
+        return Ok(lines);
     }
+    let failed = Mutex::new(None);
     pool.chunks_mut(&mut lines, cols, |panel, lines| {
-        for (i, row) in data.chunks_exact(cols).skip(panel * PANEL).take(PANEL).enumerate() {
-            let place = E::place(i);
-            for (line, v) in lines.iter_mut().zip(row) {
-                line.0[place] = *v;
+        let band = panel * PANEL..rows.min((panel + 1) * PANEL);
+        let count = band.len();
+        match read(band) {
+            Ok(band) => {
+                assert_eq!(band.len(), count * cols, "a band is [rows, cols]");
+                for (i, row) in band.chunks_exact(cols).enumerate() {
+                    let place = E::place(i);
+                    for (line, v) in lines.iter_mut().zip(row) {
+                        line.0[place] = *v;
+                    }
+                }
             }
+            Err(e) => *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e),
         }
     });
-    lines
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(e) => Err(e),
+        None => Ok(lines),
+    }
+}
+
+/// As [`pack`], from a whole matrix.
+fn pack_all<E: Element>(pool: &Pool, rows: usize, cols: usize, data: &[E]) -> Lines<E> {
+    assert_eq!(Some(data.len()), rows.checked_mul(cols), "data is [rows, cols]");
+    let band = |r: Range<usize>| Ok::<_, Infallible>(&data[r.start * cols..r.end * cols]);
+    pack(pool, rows, cols, band).unwrap_or_else(|e| match e {})
 }
 
 /// Multiplies panels of `cols` lines by all tokens and hands each (panel, token, 32 sums) out.
@@ -367,6 +434,22 @@ mod tests {
         let expected = law(&codes, &x, tokens, rows, cols).into_iter().zip(scales.iter().cycle());
         let expected: Vec<_> = expected.map(|(v, s)| (f32::from_bits(v) * s).to_bits()).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn bands_make_the_same_matrix_and_errors_come_through() {
+        let (pool, rows, cols) = (Pool::new(2), 70, 9);
+        let w = values(12, rows * cols);
+        let band = |r: Range<usize>| Floats::F32(w[r.start * cols..r.end * cols].to_vec());
+        let read = FloatRows::read(&pool, rows, cols, |r| Ok::<_, String>(band(r))).unwrap();
+        let (mut found, mut expected) = ([0.0; 9], [0.0; 9]);
+        for r in 0..rows {
+            read.row(r, &mut found);
+            FloatRows::from_f32(&pool, rows, cols, &w).row(r, &mut expected);
+            assert_eq!(found, expected);
+        }
+        let fails = |r: Range<usize>| if r.contains(&40) { Err("row 40") } else { Ok(band(r)) };
+        assert_eq!(FloatRows::read(&pool, rows, cols, fails).unwrap_err(), "row 40");
     }
 
     #[test]
