@@ -1,10 +1,10 @@
 //! Persistent worker threads for the many short parallel regions of a forward pass.
 //!
 //! A decoded token passes through about 150 regions of some tens of microseconds each, so entering
-//! one must cost about a microsecond and allocate nothing; between tokens, and when nobody decodes,
-//! the threads must not burn the machine. A worker therefore spins for [`SPIN`] after a region and
-//! then parks. Where there are more threads than CPUs nobody spins, because whoever spins then keeps
-//! the one that is waited for from running.
+//! one must cost about a microsecond and allocate nothing; when nobody decodes, the threads must not
+//! burn the machine. A worker therefore spins for [`SPIN`] after a region and then parks. Where there
+//! are more threads than CPUs nobody spins, because whoever spins then keeps the one that is waited for
+//! from running.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// How long a thread spins before it parks: longer than the serial stretches inside a token.
-const SPIN: Duration = Duration::from_micros(50);
+/// How long a thread spins before it parks: longer than the serial stretches inside a token and than
+/// choosing the next one, because waking a parked thread takes as long as a region.
+const SPIN: Duration = Duration::from_micros(500);
 
 /// A region's body; the lifetime is erased because [`Pool::run`] outlasts every use of it.
 type Body = *const (dyn Fn(usize) + Sync);

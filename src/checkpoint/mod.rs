@@ -20,11 +20,12 @@ pub mod write;
 use crate::error::{Error, Result};
 use config::ModelConfig;
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 use role::Role;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tritmark_kernels::Trits;
+/// Floats in one of the precisions that checkpoints store.
+pub use tritmark_kernels::float::Floats as FloatData;
 
 /// An opened model: its configuration, its tensors, its tokenizer.
 pub struct Checkpoint {
@@ -155,17 +156,6 @@ pub struct FloatTensor {
     pub shape: Vec<usize>,
     /// Its values, row-major.
     pub data: FloatData,
-}
-
-/// Floats in one of the precisions that checkpoints store.
-#[derive(Debug, Clone, PartialEq)]
-pub enum FloatData {
-    /// IEEE single.
-    F32(Vec<f32>),
-    /// IEEE half.
-    F16(Vec<f16>),
-    /// bfloat16.
-    Bf16(Vec<bf16>),
 }
 
 /// Values in a piece of [`FloatTensor::each_f32`]: a multiple of every block of a float form.

@@ -111,6 +111,8 @@ impl Model {
         let kernel = weights::kernel_for(&config, options)?;
         let pool = Pool::new(options.threads);
         let weights = Weights::load(checkpoint, kernel, &pool)?;
+        // Everything was copied, so the files need not be in memory any more.
+        checkpoint.release();
         let forward = Forward::new(&config, options.threads);
         Ok(Self { config, kernel, weights, head: Head::AsIs, pool, forward, logits: Vec::new() })
     }

@@ -3,7 +3,7 @@
 use super::LoadOptions;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
-use crate::checkpoint::{Checkpoint, FloatData};
+use crate::checkpoint::{Checkpoint, FloatData, FloatTensor};
 use crate::error::{Error, Result};
 use tritmark_kernels::float::FloatRows;
 use tritmark_kernels::kernel::{self, Kernel, Packed};
@@ -202,13 +202,23 @@ impl Loader<'_> {
     }
 
     fn rows(&self, role: Role, rows: usize, cols: usize) -> Result<FloatRows> {
-        let found = self.checkpoint.float(role)?;
-        self.check(role, &found.shape, (rows, cols))?;
-        Ok(match &found.data {
-            FloatData::F32(v) => FloatRows::from_f32(self.pool, rows, cols, v),
-            FloatData::F16(v) => FloatRows::from_f16(self.pool, rows, cols, v),
-            FloatData::Bf16(v) => FloatRows::from_bf16(self.pool, rows, cols, v),
-        })
+        let whole = |found: FloatTensor| {
+            self.check(role, &found.shape, (rows, cols))?;
+            Ok(match &found.data {
+                FloatData::F32(v) => FloatRows::from_f32(self.pool, rows, cols, v),
+                FloatData::F16(v) => FloatRows::from_f16(self.pool, rows, cols, v),
+                FloatData::Bf16(v) => FloatRows::from_bf16(self.pool, rows, cols, v),
+            })
+        };
+        let mut tensors = self.checkpoint.tensors().iter();
+        let Some(tensor) =
+            tensors.find(|t| t.role == Some(role)).filter(|_| !matches!(role, Role::Layer(..)))
+        else {
+            return whole(self.checkpoint.float(role)?);
+        };
+        // The largest tensors are never there twice.
+        self.check(role, &tensor.shape, (rows, cols))?;
+        FloatRows::read(self.pool, rows, cols, |band| Ok(self.checkpoint.float_rows(role, band)?.data))
     }
 
     fn norm(&self, role: Role, len: usize, eps: f32) -> Result<Norm> {

@@ -11,12 +11,13 @@
 
 pub mod attention;
 pub mod elementwise;
+mod int6;
 mod rows;
 mod simd;
 mod tile;
 
 pub use attention::KvLayer;
-pub use rows::FloatRows;
+pub use rows::{FloatRows, Floats};
 
 /// Instruction sets that the loops are compiled for.
 #[derive(Clone, Copy)]

@@ -1,14 +1,19 @@
 //! Float matrices in the precision that they are stored in.
 
+use super::int6::Int6;
 use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Element, Line, Lines, PANEL, for_each_tile, multiply};
 use crate::pool::Pool;
 use half::{bf16, f16};
+use std::convert::Infallible;
+use std::ops::{Deref, Range};
+use std::sync::{Mutex, PoisonError};
 
 /// A float matrix `[rows, cols]`, kept in its stored precision, multiplied in f32.
 ///
-/// `y[t, r]` is `fma(w[r, c], x[t, c], sum)` over the columns in order. The matrix lies in panels of
+/// `y[t, r]` is `fma(w[r, c], x[t, c], sum)` over the columns in order (and other for int6, see
+/// [`to_int6`](Self::to_int6)). The matrix lies in panels of
 /// 32 rows, column by column, so that one token reads it as a single sequential stream.
 pub struct FloatRows {
     rows: usize,
@@ -22,6 +27,18 @@ enum Panels {
     Bf16(Lines<bf16>),
     /// With the scale of each row.
     Int8(Lines<i8>, Vec<f32>),
+    Int6(Int6),
+}
+
+/// Floats in one of the precisions that matrices are stored in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Floats {
+    /// IEEE single.
+    F32(Vec<f32>),
+    /// IEEE half.
+    F16(Vec<f16>),
+    /// bfloat16.
+    Bf16(Vec<bf16>),
 }
 
 /// Takes the 32 sums of (panel, token).
@@ -34,12 +51,42 @@ type Multiply<E> = fn(&[Line<E>], usize, &[f32], usize, Out);
 const TASK: usize = 128 << 10;
 
 impl FloatRows {
+    /// Packs a matrix whose rows are read band by band, on all threads: `read(rows)` gives some of them,
+    /// row-major, always in the same precision. So the matrix need not be there twice.
+    ///
+    /// # Errors
+    /// As `read`.
+    ///
+    /// # Panics
+    /// If `read` gives another number of values, or another precision.
+    pub fn read<X: Send>(
+        pool: &Pool,
+        rows: usize,
+        cols: usize,
+        read: impl Fn(Range<usize>) -> Result<Floats, X> + Sync,
+    ) -> Result<Self, X> {
+        macro_rules! panels {
+            ($kind:ident) => {
+                Panels::$kind(pack(pool, rows, cols, |band| match read(band)? {
+                    Floats::$kind(values) => Ok(values),
+                    _ => panic!("bands of one matrix have one precision"),
+                })?)
+            };
+        }
+        let panels = match read(0..0)? {
+            Floats::F32(_) => panels!(F32),
+            Floats::F16(_) => panels!(F16),
+            Floats::Bf16(_) => panels!(Bf16),
+        };
+        Ok(Self { rows, cols, panels })
+    }
+
     /// Packs a row-major matrix of f32.
     ///
     /// # Panics
     /// If `data` is not `rows * cols` long.
     pub fn from_f32(pool: &Pool, rows: usize, cols: usize, data: &[f32]) -> Self {
-        Self { rows, cols, panels: Panels::F32(pack(pool, rows, cols, data)) }
+        Self { rows, cols, panels: Panels::F32(pack_all(pool, rows, cols, data)) }
     }
 
     /// Packs a row-major matrix of IEEE halves.
@@ -47,7 +94,7 @@ impl FloatRows {
     /// # Panics
     /// If `data` is not `rows * cols` long.
     pub fn from_f16(pool: &Pool, rows: usize, cols: usize, data: &[f16]) -> Self {
-        Self { rows, cols, panels: Panels::F16(pack(pool, rows, cols, data)) }
+        Self { rows, cols, panels: Panels::F16(pack_all(pool, rows, cols, data)) }
     }
 
     /// Packs a row-major matrix of bfloat16.
@@ -55,42 +102,38 @@ impl FloatRows {
     /// # Panics
     /// If `data` is not `rows * cols` long.
     pub fn from_bf16(pool: &Pool, rows: usize, cols: usize, data: &[bf16]) -> Self {
-        Self { rows, cols, panels: Panels::Bf16(pack(pool, rows, cols, data)) }
+        Self { rows, cols, panels: Panels::Bf16(pack_all(pool, rows, cols, data)) }
     }
 
     /// The same matrix with its rows rounded to int8: `round(w · 127 / absmax)`, each with a scale of
     /// its own. This is not exact: a value is off by up to `absmax / 254`.
     pub fn to_int8(&self, pool: &Pool) -> Self {
-        fn round<E: Element>(pool: &Pool, panels: &[Line<E>], rows: usize, cols: usize) -> Panels {
-            let mut lines = Lines::new(panels.len());
-            let mut scales = vec![0.0; panels.len() / cols * PANEL];
-            pool.chunks_mut2((&mut lines, cols), (&mut scales, PANEL), |p, lines, scales| {
-                let panel = &panels[p * cols..][..cols];
-                for (row, scale) in scales.iter_mut().enumerate() {
-                    let values = || panel.iter().map(|line| line.0[E::place(row)].to_f32());
-                    let absmax = values().fold(0.0, |max: f32, v| max.max(v.abs()));
-                    let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
-                    for (line, v) in lines.iter_mut().zip(values()) {
-                        line.0[row] = (v * inverse).round_ties_even() as i8;
-                    }
-                    *scale = absmax / 127.0;
-                }
-            });
-            scales.truncate(rows);
-            Panels::Int8(lines, scales)
-        }
         let (rows, cols) = (self.rows, self.cols);
-        let panels = match &self.panels {
-            Panels::F32(p) => round(pool, p, rows, cols),
-            Panels::F16(p) => round(pool, p, rows, cols),
-            Panels::Bf16(p) => round(pool, p, rows, cols),
-            Panels::Int8(p, scales) => {
-                let mut copy = Lines::new(p.len());
-                copy.copy_from_slice(p);
-                Panels::Int8(copy, scales.clone())
+        let panels = rows.div_ceil(PANEL);
+        let (mut lines, mut scales) = (Lines::<i8>::new(panels * cols), vec![0.0; panels * PANEL]);
+        let mut values = vec![vec![0.0; cols]; pool.threads()];
+        let (l, s) = ((&mut lines[..], cols.max(1)), (&mut scales[..], PANEL));
+        pool.chunks_mut2_with(&mut values, l, s, |values, p, lines, scales| {
+            for (i, scale) in scales.iter_mut().enumerate().take(rows - p * PANEL) {
+                self.row(p * PANEL + i, values);
+                let absmax = values.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
+                let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
+                for (line, v) in lines.iter_mut().zip(values.iter()) {
+                    line.0[i] = (*v * inverse).round_ties_even() as i8;
+                }
+                *scale = absmax / 127.0;
             }
-        };
-        Self { rows, cols, panels }
+        });
+        scales.truncate(rows);
+        Self { rows, cols, panels: Panels::Int8(lines, scales) }
+    }
+
+    /// The same matrix rounded to six bits a weight, with a scale for every 64 columns of a row: 6.25
+    /// bits. This is not exact: a value is off by up to a 32nd of the greatest of the 64. Products round
+    /// the activations too, to 16 bits.
+    pub fn to_int6(&self, pool: &Pool) -> Self {
+        let (rows, cols) = (self.rows, self.cols);
+        Self { rows, cols, panels: Panels::Int6(Int6::new(pool, rows, cols, |r, out| self.row(r, out))) }
     }
 
     /// Number of outputs.
@@ -110,20 +153,22 @@ impl FloatRows {
             Panels::F16(p) => size_of_val(&p[..]),
             Panels::Bf16(p) => size_of_val(&p[..]),
             Panels::Int8(p, scales) => size_of_val(&p[..]) + size_of_val(&scales[..]),
+            Panels::Int6(m) => m.bytes(),
         }
     }
 
-    /// Name of the stored precision: `f32`, `f16`, `bf16`, `int8`.
+    /// Name of the stored precision: `f32`, `f16`, `bf16`, `int8`, `int6`.
     pub fn precision(&self) -> &'static str {
         match self.panels {
             Panels::F32(_) => "f32",
             Panels::F16(_) => "f16",
             Panels::Bf16(_) => "bf16",
             Panels::Int8(..) => "int8",
+            Panels::Int6(_) => "int6",
         }
     }
 
-    /// Writes row `r` to `out`, exact.
+    /// Writes row `r` to `out`, exact as it is stored.
     ///
     /// # Panics
     /// If there is no such row, or `out` is not [`cols`](Self::cols) long.
@@ -143,6 +188,7 @@ impl FloatRows {
                 copy(p, r, out);
                 out.iter_mut().for_each(|v| *v *= scales[r]);
             }
+            Panels::Int6(m) => m.row(r, out),
         }
     }
 
@@ -161,6 +207,14 @@ impl FloatRows {
             Panels::F16(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_f16),
             Panels::Bf16(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_bf16),
             Panels::Int8(p, scales) => self.spread(pool, (p, scales), (x, tokens), out, multiply_i8),
+            Panels::Int6(m) => {
+                let out = Columns { data: out.as_mut_ptr(), rows: self.rows, len: out.len() };
+                m.matmul(pool, x, tokens, |panel, token, sums| {
+                    // SAFETY: each (panel, token) comes once.
+                    let out = unsafe { out.get(token, panel * PANEL) };
+                    out.copy_from_slice(&sums[..out.len()]);
+                });
+            }
         }
     }
 
@@ -225,22 +279,45 @@ impl Columns {
     }
 }
 
-/// Lays a row-major matrix out in panels; rows that fill the last panel up are zero.
-fn pack<E: Element>(pool: &Pool, rows: usize, cols: usize, data: &[E]) -> Lines<E> {
-    assert_eq!(Some(data.len()), rows.checked_mul(cols), "data is [rows, cols]");
+/// Lays a matrix that is read band by band out in panels; rows that fill the last panel up are zero.
+fn pack<E: Element, B: Deref<Target = [E]>, X: Send>(
+    pool: &Pool,
+    rows: usize,
+    cols: usize,
+    read: impl Fn(Range<usize>) -> Result<B, X> + Sync,
+) -> Result<Lines<E>, X> {
     let mut lines = Lines::new(rows.div_ceil(PANEL) * cols);
     if lines.is_empty() {
-        return lines;
+        return Ok(lines);
     }
+    let failed = Mutex::new(None);
     pool.chunks_mut(&mut lines, cols, |panel, lines| {
-        for (i, row) in data.chunks_exact(cols).skip(panel * PANEL).take(PANEL).enumerate() {
-            let place = E::place(i);
-            for (line, v) in lines.iter_mut().zip(row) {
-                line.0[place] = *v;
+        let band = panel * PANEL..rows.min((panel + 1) * PANEL);
+        let count = band.len();
+        match read(band) {
+            Ok(band) => {
+                assert_eq!(band.len(), count * cols, "a band is [rows, cols]");
+                for (i, row) in band.chunks_exact(cols).enumerate() {
+                    let place = E::place(i);
+                    for (line, v) in lines.iter_mut().zip(row) {
+                        line.0[place] = *v;
+                    }
+                }
             }
+            Err(e) => *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e),
         }
     });
-    lines
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(e) => Err(e),
+        None => Ok(lines),
+    }
+}
+
+/// As [`pack`], from a whole matrix.
+fn pack_all<E: Element>(pool: &Pool, rows: usize, cols: usize, data: &[E]) -> Lines<E> {
+    assert_eq!(Some(data.len()), rows.checked_mul(cols), "data is [rows, cols]");
+    let band = |r: Range<usize>| Ok::<_, Infallible>(&data[r.start * cols..r.end * cols]);
+    pack(pool, rows, cols, band).unwrap_or_else(|e| match e {})
 }
 
 /// Multiplies panels of `cols` lines by all tokens and hands each (panel, token, 32 sums) out.
@@ -357,6 +434,22 @@ mod tests {
         let expected = law(&codes, &x, tokens, rows, cols).into_iter().zip(scales.iter().cycle());
         let expected: Vec<_> = expected.map(|(v, s)| (f32::from_bits(v) * s).to_bits()).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn bands_make_the_same_matrix_and_errors_come_through() {
+        let (pool, rows, cols) = (Pool::new(2), 70, 9);
+        let w = values(12, rows * cols);
+        let band = |r: Range<usize>| Floats::F32(w[r.start * cols..r.end * cols].to_vec());
+        let read = FloatRows::read(&pool, rows, cols, |r| Ok::<_, String>(band(r))).unwrap();
+        let (mut found, mut expected) = ([0.0; 9], [0.0; 9]);
+        for r in 0..rows {
+            read.row(r, &mut found);
+            FloatRows::from_f32(&pool, rows, cols, &w).row(r, &mut expected);
+            assert_eq!(found, expected);
+        }
+        let fails = |r: Range<usize>| if r.contains(&40) { Err("row 40") } else { Ok(band(r)) };
+        assert_eq!(FloatRows::read(&pool, rows, cols, fails).unwrap_err(), "row 40");
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Simd: Copy {
     /// The sixteen lanes.
     type V: Copy;
+    /// Sixteen lanes of i32.
+    type I: Copy;
+    /// Four codes, 0 to 63, for each of sixteen lanes.
+    type Codes: Copy;
 
     /// How many tokens (times two vectors) a tile of the matrix loops keeps in registers.
     const TILE: usize;
@@ -32,6 +36,16 @@ pub(super) trait Simd: Copy {
     fn widen_f16(self, x: &[f16; LANES]) -> Self::V;
     /// Exact values.
     fn widen_i8(self, x: &[i8; LANES]) -> Self::V;
+    /// `x` in every lane.
+    fn splat_i32(self, x: i32) -> Self::I;
+    /// Each lane as the nearest f32.
+    fn to_f32(self, v: Self::I) -> Self::V;
+    /// Four times 64 codes of six bits: three in the low bits of the thirds of `x`, and the fourth in
+    /// their upper two bits, its lowest bits first.
+    fn codes(self, x: &[u8; 12 * LANES]) -> [Self::Codes; 4];
+    /// Adds to each lane the products of its 2 · 4 codes and as many 16-bit numbers, given as
+    /// 256 · high + low: four highs, four lows, and the same for the second codes.
+    fn dot(self, sum: Self::I, codes: [Self::Codes; 2], x: &[i8; LANES]) -> Self::I;
 }
 
 /// Plain Rust, for any CPU.
@@ -40,6 +54,8 @@ pub(super) struct Portable;
 
 impl Simd for Portable {
     type V = [f32; LANES];
+    type I = [i32; LANES];
+    type Codes = [u8; 4 * LANES];
 
     const TILE: usize = 1;
 
@@ -86,6 +102,39 @@ impl Simd for Portable {
     fn widen_i8(self, x: &[i8; LANES]) -> Self::V {
         x.map(f32::from)
     }
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> Self::I {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn to_f32(self, v: Self::I) -> Self::V {
+        v.map(|v| v as f32)
+    }
+
+    #[inline(always)]
+    fn codes(self, x: &[u8; 12 * LANES]) -> [Self::Codes; 4] {
+        let [a, b, c] = [0, 1, 2].map(|i| &x[4 * LANES * i..][..4 * LANES]);
+        let mut codes = [[0; 4 * LANES]; 4];
+        for i in 0..4 * LANES {
+            (codes[0][i], codes[1][i], codes[2][i]) = (a[i] & 63, b[i] & 63, c[i] & 63);
+            codes[3][i] = a[i] >> 6 | b[i] >> 6 << 2 | c[i] >> 6 << 4;
+        }
+        codes
+    }
+
+    #[inline(always)]
+    fn dot(self, mut sum: Self::I, codes: [Self::Codes; 2], x: &[i8; LANES]) -> Self::I {
+        for (codes, x) in codes.iter().zip(x.chunks_exact(8)) {
+            for (sum, codes) in sum.iter_mut().zip(codes.chunks_exact(4)) {
+                for c in 0..4 {
+                    *sum += i32::from(codes[c]) * (256 * i32::from(x[c]) + i32::from(x[4 + c]));
+                }
+            }
+        }
+        sum
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -127,6 +176,8 @@ mod x86_64 {
 
     impl Simd for Avx512 {
         type V = __m512;
+        type I = __m512i;
+        type Codes = __m512i;
 
         const TILE: usize = 12;
 
@@ -178,10 +229,63 @@ mod x86_64 {
             // SAFETY: the token proves AVX-512 F; the array is 16 readable bytes.
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
         }
+
+        #[inline(always)]
+        fn splat_i32(self, x: i32) -> __m512i {
+            // SAFETY: the token proves AVX-512 F.
+            unsafe { _mm512_set1_epi32(x) }
+        }
+
+        #[inline(always)]
+        fn to_f32(self, v: __m512i) -> __m512 {
+            // SAFETY: the token proves AVX-512 F.
+            unsafe { _mm512_cvtepi32_ps(v) }
+        }
+
+        #[inline(always)]
+        fn codes(self, x: &[u8; 12 * LANES]) -> [__m512i; 4] {
+            // SAFETY: the token proves AVX-512 F and BW; each load is inside the array of 192. Bits that
+            // 16-bit shifts bring in from the neighbour are masked.
+            unsafe {
+                let [a, b, c] = [0, 64, 128].map(|i| _mm512_loadu_si512(x.as_ptr().add(i).cast()));
+                let low = |v| _mm512_and_si512(v, _mm512_set1_epi8(63));
+                let fourth = _mm512_and_si512(_mm512_srli_epi16::<6>(a), _mm512_set1_epi8(0x03));
+                // First or (second and third).
+                let fourth = _mm512_ternarylogic_epi32::<0xf8>(
+                    fourth,
+                    _mm512_srli_epi16::<4>(b),
+                    _mm512_set1_epi8(0x0c),
+                );
+                let fourth = _mm512_ternarylogic_epi32::<0xf8>(
+                    fourth,
+                    _mm512_srli_epi16::<2>(c),
+                    _mm512_set1_epi8(0x30),
+                );
+                [low(a), low(b), low(c), fourth]
+            }
+        }
+
+        #[inline(always)]
+        fn dot(self, sum: __m512i, codes: [__m512i; 2], x: &[i8; LANES]) -> __m512i {
+            // SAFETY: the token proves AVX-512 F and BW; each load is inside the array of 16. The 16-bit
+            // sums are at most 4 · 63 · 128 < 2^15, and 256-fold and in pairs below 2^24.
+            unsafe {
+                let x = |i| _mm512_set1_epi32(x.as_ptr().add(i).cast::<i32>().read_unaligned());
+                let pairs = |i| {
+                    let first = _mm512_maddubs_epi16(codes[0], x(i));
+                    _mm512_add_epi16(first, _mm512_maddubs_epi16(codes[1], x(i + 8)))
+                };
+                let high = _mm512_madd_epi16(pairs(0), _mm512_set1_epi16(256));
+                let low = _mm512_madd_epi16(pairs(4), _mm512_set1_epi16(1));
+                _mm512_add_epi32(sum, _mm512_add_epi32(high, low))
+            }
+        }
     }
 
     impl Simd for Avx2 {
         type V = [__m256; 2];
+        type I = [__m256i; 2];
+        type Codes = [__m256i; 2];
 
         const TILE: usize = 2;
 
@@ -249,6 +353,52 @@ mod x86_64 {
                 [_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)]
             }
         }
+
+        #[inline(always)]
+        fn splat_i32(self, x: i32) -> Self::I {
+            // SAFETY: the token proves AVX.
+            [unsafe { _mm256_set1_epi32(x) }; 2]
+        }
+
+        #[inline(always)]
+        fn to_f32(self, v: Self::I) -> Self::V {
+            // SAFETY: the token proves AVX.
+            v.map(|v| unsafe { _mm256_cvtepi32_ps(v) })
+        }
+
+        #[inline(always)]
+        fn codes(self, x: &[u8; 12 * LANES]) -> [Self::Codes; 4] {
+            let half = |i: usize| {
+                // SAFETY: the token proves AVX2; each load is inside the array of 192. Bits that 16-bit
+                // shifts bring in from the neighbour are masked.
+                unsafe {
+                    let [a, b, c] = [0, 64, 128].map(|v| _mm256_loadu_si256(x.as_ptr().add(v + i).cast()));
+                    let masked = |v, mask| _mm256_and_si256(v, _mm256_set1_epi8(mask));
+                    let (a6, b4) = (_mm256_srli_epi16::<6>(a), _mm256_srli_epi16::<4>(b));
+                    let fourth = _mm256_or_si256(masked(a6, 0x03), masked(b4, 0x0c));
+                    let fourth = _mm256_or_si256(fourth, masked(_mm256_srli_epi16::<2>(c), 0x30));
+                    [masked(a, 63), masked(b, 63), masked(c, 63), fourth]
+                }
+            };
+            let (a, b) = (half(0), half(32));
+            std::array::from_fn(|i| [a[i], b[i]])
+        }
+
+        #[inline(always)]
+        fn dot(self, sum: Self::I, codes: [Self::Codes; 2], x: &[i8; LANES]) -> Self::I {
+            // SAFETY: the token proves AVX2; each load is inside the array of 16. For the bounds see
+            // AVX-512.
+            std::array::from_fn(|half| unsafe {
+                let x = |i| _mm256_set1_epi32(x.as_ptr().add(i).cast::<i32>().read_unaligned());
+                let pairs = |i| {
+                    let first = _mm256_maddubs_epi16(codes[0][half], x(i));
+                    _mm256_add_epi16(first, _mm256_maddubs_epi16(codes[1][half], x(i + 8)))
+                };
+                let high = _mm256_madd_epi16(pairs(0), _mm256_set1_epi16(256));
+                let low = _mm256_madd_epi16(pairs(4), _mm256_set1_epi16(1));
+                _mm256_add_epi32(sum[half], _mm256_add_epi32(high, low))
+            })
+        }
     }
 }
 
@@ -266,6 +416,8 @@ mod aarch64 {
 
     impl Simd for Neon {
         type V = [float32x4_t; 4];
+        type I = [int32x4_t; 4];
+        type Codes = [uint8x16_t; 4];
 
         const TILE: usize = 2;
 
@@ -331,6 +483,56 @@ mod aarch64 {
                     vcvtq_f32_s32(vmovl_s16(vget_high_s16(b))),
                 ]
             }
+        }
+
+        #[inline(always)]
+        fn splat_i32(self, x: i32) -> Self::I {
+            // SAFETY: the target requires NEON.
+            [unsafe { vdupq_n_s32(x) }; 4]
+        }
+
+        #[inline(always)]
+        fn to_f32(self, v: Self::I) -> Self::V {
+            // SAFETY: the target requires NEON.
+            v.map(|v| unsafe { vcvtq_f32_s32(v) })
+        }
+
+        #[inline(always)]
+        fn codes(self, x: &[u8; 12 * LANES]) -> [Self::Codes; 4] {
+            // SAFETY: the target requires NEON.
+            let mut codes = [[unsafe { vdupq_n_u8(0) }; 4]; 4];
+            for i in 0..4 {
+                // SAFETY: the target requires NEON; each load is inside the array of 192.
+                unsafe {
+                    let [a, b, c] = [0, 64, 128].map(|v| vld1q_u8(x.as_ptr().add(v + 16 * i)));
+                    let low = |v| vandq_u8(v, vdupq_n_u8(63));
+                    let fourth = vsliq_n_u8::<2>(vshrq_n_u8::<6>(a), vshrq_n_u8::<6>(b));
+                    let fourth = vsliq_n_u8::<4>(fourth, vshrq_n_u8::<6>(c));
+                    (codes[0][i], codes[1][i], codes[2][i]) = (low(a), low(b), low(c));
+                    codes[3][i] = fourth;
+                }
+            }
+            codes
+        }
+
+        #[inline(always)]
+        fn dot(self, sum: Self::I, codes: [Self::Codes; 2], x: &[i8; LANES]) -> Self::I {
+            // SAFETY: the target requires NEON; each load is inside the array of 16. For the bounds see
+            // AVX-512 above.
+            std::array::from_fn(|i| unsafe {
+                let pairs = |at: usize| {
+                    let product = |codes: Self::Codes, at: usize| {
+                        let x = x.as_ptr().add(at).cast::<i32>().read_unaligned();
+                        let (x, codes) =
+                            (vreinterpretq_s8_s32(vdupq_n_s32(x)), vreinterpretq_s8_u8(codes[i]));
+                        let low = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
+                        vpaddq_s16(low, vmull_high_s8(codes, x))
+                    };
+                    vaddq_s16(product(codes[0], at), product(codes[1], at + 8))
+                };
+                let sum = vpadalq_s16(sum[i], pairs(4));
+                vaddq_s32(sum, vshlq_n_s32::<8>(vpaddlq_s16(pairs(0))))
+            })
         }
     }
 }

@@ -19,35 +19,48 @@ pub(super) const PANEL: usize = 2 * LANES;
 #[repr(C, align(32))]
 pub(super) struct Line<E>(pub [E; PANEL]);
 
-/// Lines of zeros, in huge pages where large.
-pub(super) struct Lines<E> {
+/// What an [`Array`] may hold.
+///
+/// # Safety
+/// Any bits are a value without padding, all bits zero are the one to begin with, and it needs no
+/// more than 64 bytes of alignment.
+pub(super) unsafe trait Plain: Copy + Send + Sync {}
+
+// SAFETY: nothing but elements, aligned to 32 bytes or as they are (see `Element`).
+unsafe impl<E: Element> Plain for Line<E> {}
+
+/// Zeros in huge pages where large.
+pub(super) struct Array<T> {
     bytes: Buffer,
-    element: PhantomData<E>,
+    item: PhantomData<T>,
 }
 
-impl<E: Element> Lines<E> {
+/// An array of lines.
+pub(super) type Lines<E> = Array<Line<E>>;
+
+impl<T: Plain> Array<T> {
     pub(super) fn new(count: usize) -> Self {
-        const { assert!(size_of::<Line<E>>() == PANEL * size_of::<E>()) };
-        Self { bytes: Buffer::new(count * size_of::<Line<E>>()), element: PhantomData }
+        const { assert!(align_of::<T>() <= 64) };
+        Self { bytes: Buffer::new(count * size_of::<T>()), item: PhantomData }
     }
 
     fn count(&self) -> usize {
-        self.bytes.len() / size_of::<Line<E>>()
+        self.bytes.len() / size_of::<T>()
     }
 }
 
-impl<E: Element> Deref for Lines<E> {
-    type Target = [Line<E>];
+impl<T: Plain> Deref for Array<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[Line<E>] {
-        // SAFETY: the buffer holds `count` lines, begins at a multiple of 64, enough for a line,
-        // and is initialised; a line is nothing but elements, which may have any bits.
+    fn deref(&self) -> &[T] {
+        // SAFETY: the buffer holds `count` items, begins at a multiple of 64, enough for one, and is
+        // initialised with bits that are values (see `Plain`).
         unsafe { std::slice::from_raw_parts(self.bytes.bytes().as_ptr().cast(), self.count()) }
     }
 }
 
-impl<E: Element> DerefMut for Lines<E> {
-    fn deref_mut(&mut self) -> &mut [Line<E>] {
+impl<T: Plain> DerefMut for Array<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         let count = self.count();
         // SAFETY: as in `deref`; the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.bytes.bytes_mut().as_mut_ptr().cast(), count) }
@@ -57,7 +70,8 @@ impl<E: Element> DerefMut for Lines<E> {
 /// A stored float.
 ///
 /// # Safety
-/// Any bits are a value, all bits zero are 0, and it needs no more than 32 bytes of alignment.
+/// Any bits are a value without padding, all bits zero are 0, and it needs no more than 32 bytes of
+/// alignment.
 pub(super) unsafe trait Element: Copy + Send + Sync {
     /// Where row `row` of a panel stands in its lines.
     fn place(row: usize) -> usize {
