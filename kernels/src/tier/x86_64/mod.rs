@@ -214,6 +214,7 @@ impl Kernel for X86 {
             // Where a tuning asks for tables that early.
             Way::Lookup256 => (kernel::Way::Strips, Tier::Avx2),
             Way::Lookup512 => (kernel::Way::Strips, Tier::Avx512),
+            Way::Mixed => (kernel::Way::Strips, own),
         }
     }
 
