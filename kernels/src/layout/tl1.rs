@@ -59,17 +59,13 @@ impl Tl1 {
 }
 
 impl Tl1 {
-    /// For each tile of columns, the blocks of 64 bytes that hold row `row`: inner rows × `by` columns.
+    /// The blocks of 64 bytes, inner rows × `by` columns, that hold row `row` in tile `i` of columns.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn blocks<'a>(&self, weights: &'a Packed, row: usize) -> impl Iterator<Item = &'a [[u8; 64]]> {
+    pub(crate) fn blocks<'a>(&self, weights: &'a Packed, row: usize, i: usize) -> &'a [[u8; 64]] {
         let tile = self.tile(weights.rows(), weights.cols());
-        let inner = row / tile.inner_rows * tile.inner_rows;
-        let start = offsets(tile, weights.cols(), inner).next().expect("columns");
-        let bytes = tile.inner_rows * tile.cols / 4;
-        (0..weights.cols() / tile.cols).map(move |i| {
-            let start = start + i * tile.rows * tile.cols / 4;
-            weights.bytes()[start..][..bytes].as_chunks().0
-        })
+        let before = row / tile.rows * tile.rows * weights.cols() + i * tile.rows * tile.cols;
+        let start = (before + row % tile.rows / tile.inner_rows * tile.inner_rows * tile.cols) / 4;
+        weights.bytes()[start..][..tile.inner_rows * tile.cols / 4].as_chunks().0
     }
 }
 

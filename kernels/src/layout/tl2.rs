@@ -88,6 +88,12 @@ fn slot(row: usize) -> usize {
 }
 
 impl Parts {
+    /// The tile that the matrix is cut with.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn tile(&self) -> Tile {
+        self.tile
+    }
+
     /// Columns that are triples; those behind them are pairs.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn triple_cols(&self) -> usize {
@@ -101,15 +107,19 @@ impl Parts {
         row / bm * bm * cols + j * bm * tile_cols + row % bm / 32 * 32 * tile_cols
     }
 
+    /// The offsets of the magnitudes and of the signs of a row in tile `i` of columns; 24 columns further
+    /// are four and one [`STEP`].
+    pub(crate) fn triples(self, row: usize, i: usize) -> (usize, usize) {
+        let before = self.before(row, i, self.triple_cols, self.tile.cols);
+        (before / 6 + slot(row), self.signs + before / 24 + 2 * (row % 16))
+    }
+
     /// For each 24 columns of the triples of a row: the offset of the first of four bytes of
     /// magnitudes, [`STEP`] apart, and the offset of the word of signs.
-    pub(crate) fn triples(self, row: usize) -> impl Iterator<Item = (usize, usize)> {
+    fn steps(self, row: usize) -> impl Iterator<Item = (usize, usize)> {
         (0..self.triple_cols / self.tile.cols).flat_map(move |j| {
-            let before = self.before(row, j, self.triple_cols, self.tile.cols);
-            (0..self.tile.cols / 24).map(move |i| {
-                let magnitudes = before / 6 + i * 4 * STEP + slot(row);
-                (magnitudes, self.signs + before / 24 + i * STEP + 2 * (row % 16))
-            })
+            let (magnitudes, signs) = self.triples(row, j);
+            (0..self.tile.cols / 24).map(move |i| (magnitudes + i * 4 * STEP, signs + i * STEP))
         })
     }
 
@@ -199,7 +209,7 @@ impl Layout for Tl2 {
         let parts = self.parts(rows, cols);
         for row in 0..rows {
             let (triples, pairs) = trits.row(row).split_at(parts.triple_cols);
-            for (w, (magnitudes, signs)) in triples.chunks_exact(24).zip(parts.triples(row)) {
+            for (w, (magnitudes, signs)) in triples.chunks_exact(24).zip(parts.steps(row)) {
                 let mut word = word(out, signs);
                 for (i, w) in w.chunks_exact(3).enumerate() {
                     let t = triple(w);
@@ -225,7 +235,7 @@ impl Layout for Tl2 {
         }
         // A negative zero is a triple that no writer makes.
         for row in 0..rows {
-            for (magnitudes, offset) in parts.triples(row) {
+            for (magnitudes, offset) in parts.steps(row) {
                 let signs = word(bytes, offset);
                 if (0..8).any(|i| magnitude(bytes, magnitudes, i) == 0 && signs & sign(row, i) != 0) {
                     return Err(UnpackError::Code { offset, byte: bytes[offset] });
@@ -242,7 +252,7 @@ impl Layout for Tl2 {
         let (triples, pairs) = out.split_at_mut(parts.triple_cols);
         let mut steps = triples.as_chunks_mut::<24>().0.iter_mut();
         // In one loop over the offsets, which are several when asked for one by one.
-        parts.triples(row).for_each(|(magnitudes, signs)| {
+        parts.steps(row).for_each(|(magnitudes, signs)| {
             let signs = word(bytes, signs);
             let bytes = &bytes[magnitudes..][..3 * STEP + 1];
             let step = steps.next().expect("24 columns for each step");

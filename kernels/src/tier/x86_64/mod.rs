@@ -240,12 +240,12 @@ impl Kernel for X86 {
         let way = self.choose(weights.cols(), tokens.len(), rows.len());
         // SAFETY: `boxed` has seen the tier.
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
-        SCRATCH.with_borrow_mut(|Scratch { space, padded, tables, quads, words, mixed }| match way {
+        SCRATCH.with_borrow_mut(|Scratch { space, padded, nibbles, quads, words, mixed }| match way {
             Way::Chunks(chunks) => call.by_chunks(chunks, sink),
             // SAFETY: `boxed` has seen the tier; only that of AVX-512 VNNI goes this way.
             Way::Fives => unsafe { call.by_fives(padded, sink) },
             // SAFETY: `boxed` has seen the tier, which includes AVX2.
-            Way::Nibbles => unsafe { call.by_nibbles(tables, sink) },
+            Way::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
             Way::Strips => call.by_strips(space, sink),
             // SAFETY: `boxed` has seen the tier, which includes the way's.
             Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
@@ -302,7 +302,7 @@ struct Scratch {
     space: Space,
     /// Tokens with more zeros behind the last column.
     padded: Vec<i8>,
-    tables: [nibbles::Tables; 2],
+    nibbles: nibbles::Scratch,
     quads: lookup256::Quads,
     words: lookup512::Words<false>,
     mixed: lookup512::Words<true>,

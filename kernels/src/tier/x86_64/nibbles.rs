@@ -13,15 +13,17 @@
 //! 16-bit sums hold 127 sums of two products, at most 2 · 128 = 256 each, or 85 of three, at most 384;
 //! [`fold`] comes earlier.
 
+use super::strip::prefetch;
 use crate::kernel::Packed;
 use crate::layout::tm2::ROWS;
 use crate::layout::{TL1, TL2};
+use crate::tuning;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Tables of all byte columns; kept so that calls do not allocate.
+/// Tables of all byte columns.
 #[derive(Default)]
-pub(super) struct Tables(Vec<Two>);
+struct Tables(Vec<Two>);
 
 /// The four tables (see above) of two byte columns side by side.
 type Two = [[[u8; 16]; 2]; 4];
@@ -146,32 +148,51 @@ fn at(bytes: &[u8], offset: usize) -> &[u8; 32] {
     bytes[offset..].first_chunk().expect("a step of 32 rows lies in the weights")
 }
 
-/// `out[r] = Σ_k w(row + r, k) · x[k]` for each 32 rows of `tl1` weights from `rows.start` on, given to
-/// `sink` with the first of them.
+/// What calls keep so that they do not allocate.
+#[derive(Default)]
+pub(super) struct Scratch {
+    tables: [Tables; 2],
+    /// Sums of the rows of a tile.
+    sums: Vec<[i32; ROWS]>,
+}
+
+/// The rows of a range that lie in the same tile of `tile` rows, for each tile.
+fn by_tiles(rows: Range<usize>, tile: usize) -> impl Iterator<Item = Range<usize>> {
+    let tiles = rows.start / tile..rows.end.div_ceil(tile);
+    tiles.map(move |i| rows.start.max(i * tile)..rows.end.min((i + 1) * tile))
+}
+
+/// `Σ_k w(r, k) · x[k]` for `rows` of `tl1` weights, which begin and end at multiples of 32, given to `sink`
+/// 32 at a time with the first of them. Weights are read in the order of their bytes.
 #[target_feature(enable = "avx2")]
 pub(super) fn tl1(
     weights: &Packed,
-    tables: &mut Tables,
+    Scratch { tables: [tables, _], sums }: &mut Scratch,
     x: &[i8],
     rows: Range<usize>,
     sink: &mut dyn FnMut(usize, &[i32; ROWS]),
 ) {
     tables.fill(x, &PAIRS);
     let tile = TL1.tile(weights.rows(), weights.cols());
-    for row in rows.step_by(ROWS) {
-        let mut out = [0; ROWS];
-        for (i, blocks) in TL1.blocks(weights, row).enumerate() {
-            // A lane takes two sums of two products of a block.
-            for (j, blocks) in blocks.chunks(63).enumerate() {
-                let first = i * tile.cols * tile.inner_rows / 256 + 63 * j;
-                if tile.inner_rows == ROWS {
-                    narrow_blocks(blocks, tables, first, &mut out);
-                } else {
-                    tall_blocks(blocks, tables, first, row % tile.inner_rows, &mut out);
+    for rows in by_tiles(rows, tile.rows) {
+        sums.clear();
+        sums.resize(rows.len() / ROWS, [0; ROWS]);
+        for i in 0..weights.cols() / tile.cols {
+            for (row, sums) in rows.clone().step_by(ROWS).zip(sums.iter_mut()) {
+                // A lane takes two sums of two products of a block.
+                for (j, blocks) in TL1.blocks(weights, row, i).chunks(63).enumerate() {
+                    let first = i * tile.cols * tile.inner_rows / 256 + 63 * j;
+                    if tile.inner_rows == ROWS {
+                        narrow_blocks(blocks, tables, first, sums);
+                    } else {
+                        tall_blocks(blocks, tables, first, row % tile.inner_rows, sums);
+                    }
                 }
             }
         }
-        sink(row, &out);
+        for (row, sums) in rows.step_by(ROWS).zip(sums.iter()) {
+            sink(row, sums);
+        }
     }
 }
 
@@ -180,8 +201,10 @@ pub(super) fn tl1(
 #[inline]
 #[target_feature(enable = "avx2")]
 fn narrow_blocks(blocks: &[[u8; 64]], tables: &Tables, first: usize, out: &mut [i32; ROWS]) {
+    let ahead = tuning::prefetch();
     let mut sums = [[_mm256_setzero_si256(); 2]; 2];
     for (i, block) in blocks.iter().enumerate() {
+        prefetch(block.as_ptr().wrapping_add(ahead));
         let tables = tables.two(first + i);
         add(&mut sums[0], look_up(at(block, 0), tables));
         add(&mut sums[1], look_up(at(block, 32), tables));
@@ -205,46 +228,72 @@ fn tall_blocks(blocks: &[[u8; 64]], tables: &Tables, first: usize, row: usize, o
 #[target_feature(enable = "avx2")]
 pub(super) fn tl2(
     weights: &Packed,
-    [triples, pairs]: &mut [Tables; 2],
+    Scratch { tables: [triples, pairs], sums }: &mut Scratch,
     x: &[i8],
     rows: Range<usize>,
     sink: &mut dyn FnMut(usize, &[i32; ROWS]),
 ) {
-    // Rows of the halves of sums, by the order of rows in a step.
-    const ORDER: [usize; 4] = [0, 8, 16, 24];
-    // Steps of 24 columns, eight sums of three products each, between folds.
-    const FOLD: usize = 10;
     let parts = TL2.parts(weights.rows(), weights.cols());
     let (x, rest) = x.split_at(parts.triple_cols());
-    // Two sums of two products for each four columns.
-    assert!(rest.len() <= 4 * 63, "pairs fill less than a tile");
     triples.fill(x, &TRIPLES);
     pairs.fill(rest, &PAIRS);
     let bytes = weights.bytes();
-    for row in rows.step_by(ROWS) {
-        let mut out = [0; ROWS];
-        let mut sums = [_mm256_setzero_si256(); 2];
-        for (i, (magnitudes, signs)) in parts.triples(row).enumerate() {
-            if i % FOLD == 0 {
-                fold(&mut sums, ORDER, &mut out);
-            }
-            // SAFETY: the array is the 32 bytes of a register.
-            let mut signs = unsafe { _mm256_loadu_si256(at(bytes, signs).as_ptr().cast()) };
-            for step in 0..4 {
-                let found = look_up(at(bytes, magnitudes + step * ROWS), triples.one(4 * i + step));
-                for (sum, found) in [0, 1, 0, 1].into_iter().zip(found.into_iter().flatten()) {
-                    // The top bit is the sign; a lane of zero would clear the sum.
-                    let sign = _mm256_or_si256(signs, _mm256_set1_epi16(1));
-                    sums[sum] = _mm256_add_epi16(sums[sum], _mm256_sign_epi16(found, sign));
-                    signs = _mm256_slli_epi16::<1>(signs);
+    let tile = parts.tile();
+    for rows in by_tiles(rows, tile.rows) {
+        sums.clear();
+        sums.resize(rows.len() / ROWS, [0; ROWS]);
+        for i in 0..x.len() / tile.cols {
+            for (row, sums) in rows.clone().step_by(ROWS).zip(sums.iter_mut()) {
+                let (magnitudes, signs) = parts.triples(row, i);
+                let steps = tile.cols / 24;
+                let magnitudes = bytes[magnitudes..][..steps * 4 * ROWS].as_chunks().0;
+                let signs = bytes[signs..][..steps * ROWS].as_chunks().0;
+                // A step is eight sums of three products.
+                for (j, (magnitudes, signs)) in magnitudes.chunks(10).zip(signs.chunks(10)).enumerate() {
+                    add_triples(magnitudes, signs, triples, 4 * (i * steps + 10 * j), sums);
                 }
             }
         }
-        fold(&mut sums, ORDER, &mut out);
-        for (i, offset) in parts.pairs(row).enumerate() {
-            add(&mut sums, look_up(at(bytes, offset), pairs.one(i)));
+        for (row, sums) in rows.step_by(ROWS).zip(sums.iter_mut()) {
+            for (i, offset) in parts.pairs(row).enumerate() {
+                let mut found = [_mm256_setzero_si256(); 2];
+                add(&mut found, look_up(at(bytes, offset), pairs.one(i)));
+                fold(&mut found, ORDER, sums);
+            }
+            sink(row, sums);
         }
-        fold(&mut sums, ORDER, &mut out);
-        sink(row, &out);
     }
+}
+
+/// Rows of the halves of sums of `tl2`, by the order of rows in a step.
+const ORDER: [usize; 4] = [0, 8, 16, 24];
+
+/// Adds steps of 32 rows × 24 columns, the first of which begins at byte column `first`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_triples(
+    magnitudes: &[[u8; 4 * ROWS]],
+    signs: &[[u8; 32]],
+    tables: &Tables,
+    first: usize,
+    out: &mut [i32; ROWS],
+) {
+    let ahead = tuning::prefetch();
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for (i, (magnitudes, signs)) in magnitudes.iter().zip(signs).enumerate() {
+        prefetch(magnitudes.as_ptr().wrapping_add(ahead));
+        prefetch(magnitudes.as_ptr().wrapping_add(ahead + 64));
+        // SAFETY: the array is the 32 bytes of a register.
+        let mut signs = unsafe { _mm256_loadu_si256(signs.as_ptr().cast()) };
+        for (step, bytes) in magnitudes.as_chunks().0.iter().enumerate() {
+            let found = look_up(bytes, tables.one(first + 4 * i + step));
+            for (sum, found) in [0, 1, 0, 1].into_iter().zip(found.into_iter().flatten()) {
+                // The top bit is the sign; a lane of zero would clear the sum.
+                let sign = _mm256_or_si256(signs, _mm256_set1_epi16(1));
+                sums[sum] = _mm256_add_epi16(sums[sum], _mm256_sign_epi16(found, sign));
+                signs = _mm256_slli_epi16::<1>(signs);
+            }
+        }
+    }
+    fold(&mut sums, ORDER, out);
 }
