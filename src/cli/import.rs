@@ -13,7 +13,7 @@ Examples:
   llama-bench -m model.gguf -o json > bench.json
   tritmark import bench.json -o llama.json
   llama-perplexity -m model.gguf -f wiki.test.raw > ppl.log 2>&1
-  tritmark import ppl.log --text wikitext-2 -o llama-ppl.json")]
+  tritmark import ppl.log --text wikitext-2 --model model.gguf -o llama-ppl.json")]
 pub struct Args {
     /// Output of llama-bench (JSON, JSONL, CSV, SQL or its table) or a log of llama-perplexity
     file: PathBuf,
@@ -26,6 +26,9 @@ pub struct Args {
     /// Name of the text whose perplexity was measured
     #[arg(long, default_value = "text not stated")]
     text: String,
+    /// The model, for a log of llama-perplexity that does not name it (one made without -v)
+    #[arg(long)]
+    model: Option<String>,
     /// Print the record as JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +40,10 @@ impl Args {
     /// # Errors
     /// If the file is neither of these, or the record cannot be written.
     pub fn run(self) -> Result<()> {
-        let record = import::import(&self.file, &Options { program: self.program, text: self.text })?;
+        let record = import::import(
+            &self.file,
+            &Options { program: self.program, text: self.text, model: self.model },
+        )?;
         record::write(&self.output, std::slice::from_ref(&record))?;
         if self.json {
             return print_json(&record);

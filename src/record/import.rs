@@ -18,6 +18,8 @@ pub struct Options {
     pub program: String,
     /// Name of the text whose perplexity a log holds.
     pub text: String,
+    /// The model of a log that does not name it.
+    pub model: Option<String>,
 }
 
 /// Reads output of llama-bench (JSON, JSONL, CSV, SQL, Markdown) or a log of llama-perplexity; which of them it is
@@ -344,14 +346,23 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
     let n_ctx = run.split_once("n_ctx=").and_then(|(_, n)| whole(n)).ok_or_else(|| {
         "the log states no n_ctx with its chunks: perplexity with a stride is another convention, which is not imported".to_owned()
     })?;
-    let threads = after("n_threads =").and_then(whole).ok_or_else(|| missing("'n_threads ='"))?;
-    let seconds = after("total time =").and_then(number).ok_or_else(|| missing("'total time ='"))? / 1e3;
-    let model = after("tensors from")
-        .and_then(|rest| rest.split(" (version").next())
-        .ok_or_else(|| missing("the model's file"))?;
+    let threads =
+        after("system_info: n_threads =").and_then(whole).ok_or_else(|| missing("'n_threads ='"))?;
+    // Without -v it prints neither its total time nor the model's file, but stamps every line.
+    let stamps = || Some(stamp(log, "Final estimate: PPL =")? - stamp(log, "calculating perplexity over")?);
+    let seconds = after("total time =").and_then(number).map(|ms| ms / 1e3).or_else(stamps);
+    let seconds = seconds.filter(|s| *s >= 0.0).ok_or_else(|| missing("'total time ='"))?;
+    let model = match (after("tensors from").and_then(|rest| rest.split(" (version").next()), &options.model)
+    {
+        (_, Some(model)) => model,
+        (Some(model), None) => model,
+        (None, None) => {
+            return Err("the log does not name the model's file; give it with --model, or log with -v".into());
+        }
+    };
     let model = Path::new(model).file_name().unwrap_or(model.as_ref()).to_string_lossy().into_owned();
     let build = after("build:").or_else(|| after("build ="));
-    let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or_default().to_owned();
+    let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or("not stated").to_owned();
     let commit = build.and_then(|b| Some(b.split_once('(')?.1.split_once(')')?.0.to_owned()));
     let nll = ppl.ln();
     // Of each window the first half and the last position, which predicts what is not there, do not
@@ -390,6 +401,16 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
     let method = "Imported from a log of llama-perplexity, which prints four decimals.";
     let now = super::now();
     Ok(foreign(options, (version, commit), String::new(), (now.clone(), now), method, vec![arm]))
+}
+
+/// Seconds of the time stamp `minutes.seconds.milliseconds.microseconds` of the first line that holds
+/// `what`.
+fn stamp(log: &str, what: &str) -> Option<f64> {
+    let line = log.lines().find(|line| line.contains(what))?;
+    let parts = line.split(' ').next()?.split('.').map(|part| part.parse().ok());
+    let [minutes, seconds, milliseconds, microseconds]: [f64; 4] =
+        parts.collect::<Option<Vec<f64>>>()?.try_into().ok()?;
+    Some(60.0 * minutes + seconds + 1e-3 * milliseconds + 1e-6 * microseconds)
 }
 
 fn foreign(
@@ -448,7 +469,7 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        Options { program: "llama.cpp".into(), text: "wiki".into() }
+        Options { program: "llama.cpp".into(), text: "wiki".into(), model: None }
     }
 
     const ROW: &str = r#"{"build_commit": "5dc9dd71", "build_number": 3960, "cpu_info": "AMD EPYC", "model_filename": "/m/a.gguf",
@@ -564,6 +585,21 @@ mod tests {
         assert_eq!((accuracy.windows, accuracy.scored), (655, 655 * 255));
         assert_eq!(arm.test.to_string(), "ppl llama.cpp n_ctx 512 wiki");
         assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("b.gguf", 2));
+    }
+
+    #[test]
+    fn a_log_of_today_needs_the_models_name_and_has_its_time_in_stamps() {
+        let log = "0.00.129.016 I cmn          init: llama threadpool init, n_threads = 1\n\
+            0.00.139.429 I system_info: n_threads = 2 (n_threads_batch = 2) / 2 | CPU : SSE3 = 1\n\
+            0.00.141.971 I perplexity: calculating perplexity over 230 chunks, n_ctx=128, batch_size=2048, n_seq=16\n\
+            [1]71419.7242,[2]73253.2824,\n\
+            1.26.279.080 I Final estimate: PPL = 29.7406 +/- 0.77911\n";
+        assert!(perplexity(log, "f", &options()).unwrap_err().contains("--model"));
+        let record = perplexity(log, "f", &Options { model: Some("/m/c.gguf".into()), ..options() }).unwrap();
+        super::super::check(&record).unwrap();
+        let (arm, accuracy) = (&record.arms[0], record.arms[0].accuracy.as_ref().unwrap());
+        assert!((accuracy.seconds - 86.137109).abs() < 1e-9, "{}", accuracy.seconds);
+        assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("c.gguf", 2));
     }
 
     #[test]
