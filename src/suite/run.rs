@@ -495,7 +495,9 @@ fn folder(root: &Path, suite: &str, fingerprint: &Fingerprint, now: &str) -> Pat
 /// Says whether perplexity was equal bit for bit over kernels and thread counts.
 fn identity_note(arms: &[Arm]) -> Vec<String> {
     let mut tests: Vec<(&str, &Test, Vec<&Arm>)> = Vec::new();
-    for arm in arms.iter().filter(|a| a.accuracy.is_some() && a.subject.engine == "tritmark") {
+    // A rounded head is another model.
+    let ours = |a: &&Arm| a.subject.engine == "tritmark" && a.subject.head().is_none();
+    for arm in arms.iter().filter(ours).filter(|a| a.accuracy.is_some()) {
         match tests.iter_mut().find(|(m, t, _)| *m == arm.subject.model && **t == arm.test) {
             Some((_, _, list)) => list.push(arm),
             None => tests.push((&arm.subject.model, &arm.test, vec![arm])),

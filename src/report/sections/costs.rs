@@ -73,7 +73,7 @@ fn of(number: usize, record: &Record) -> Vec<Cost> {
             record: number,
             model: arm.subject.model.clone(),
             approximation: format!("any of {layouts} layouts"),
-            subject: format!("{arms} combinations of layout, instruction set and threads"),
+            subject: format!("{arms} combinations"),
             against: "each other".into(),
             exact: true,
             ppl: accuracy.ppl,

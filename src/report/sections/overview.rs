@@ -67,8 +67,8 @@ fn side_by_side(record: &Record) -> Option<Table> {
         "Blocks' weights#",
         &decode,
         &prefill,
-        "Measured energy a token#",
-        "Modelled (7 nm)#",
+        "Energy a token, measured#",
+        "modelled, 7 nm#",
     ];
     let mut table = Table::new("Models side by side, each on its fastest kernel", &headings);
     for model in &record.models {

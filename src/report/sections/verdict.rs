@@ -112,9 +112,10 @@ fn speed(record: &Record) -> String {
         || ", its limit not measured".into(),
         |b| format!(", {} of the measured limit", percent(speed.median / b.value)),
     );
+    let several = tests.iter().any(|(m, t)| *t == test && m.id != model.id);
     let first = format!(
         "{}{} is the fastest to {what} ({test}) at {} [{}–{}] on {}{limit}",
-        if record.models.len() > 1 { format!("{} with ", model.name) } else { String::new() },
+        if several { format!("{} with ", model.name) } else { String::new() },
         subject_name(best),
         speed_text(best),
         significant(speed.interval[0], 3),
