@@ -42,8 +42,8 @@ const BATCHES: &[usize] = &[1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 24, 31, 32, 
 fn batches(random_weights: bool, random_activations: bool) -> &'static [usize] {
     match (random_weights, random_activations) {
         (true, true) => BATCHES,
-        (true, false) => &[1, 3, 40],
-        (false, _) => &[1, 40],
+        (true, false) => &[1, 3, 13],
+        (false, _) => &[1, 13],
     }
 }
 
@@ -251,6 +251,9 @@ fn published_tiles_give_the_defined_sums() {
 /// Tables wherever they are possible, however slow.
 #[test]
 fn tables_give_the_defined_sums() {
+    if tables().lookup.is_empty() {
+        return println!("skipped: no tier of this architecture has tables");
+    }
     let _turn = tuned(&tables());
     let batches = |weights, activations| -> &'static [usize] {
         match (weights, activations) {
@@ -267,13 +270,19 @@ fn tables_give_the_defined_sums() {
 fn large_products_give_the_defined_sums() {
     const SIZES: [(usize, usize); 2] = [(544, 40), (1080, 131)];
     let _turn = tuned(&Tuning::default());
+    // The smaller one everywhere, the larger one where a tier of this CPU needs it.
+    let mut sizes = vec![SIZES[0]];
     for (tier, from) in Tuning::default().lookup {
         let reached = |&(rows, tokens): &(_, _)| rows >= from.rows && tokens >= from.tokens;
-        assert!(SIZES.iter().any(reached), "no product is large enough for the tables of {tier}");
+        let size = SIZES.into_iter().find(reached);
+        let size = size.unwrap_or_else(|| panic!("no product is large enough for the tables of {tier}"));
+        if tier.is_available() && !sizes.contains(&size) {
+            sizes.push(size);
+        }
     }
     let kernels: Vec<_> = kernels().into_iter().filter(|k| k.tier() != Tier::Scalar).collect();
     let mut x = Activations::new();
-    for (rows, tokens) in SIZES {
+    for (rows, tokens) in sizes {
         let cols = 256;
         let trits = random_trits(rows, cols);
         let packed = pack(&trits);
@@ -311,7 +320,7 @@ fn unaligned_inputs_give_the_defined_sums() {
 /// How work is cut and where tables are used changes no bit of a result.
 #[test]
 fn tuning_changes_no_result() {
-    let (rows, cols, tokens) = (300, 256, 70);
+    let (rows, cols, tokens) = (200, 256, 38);
     let trits = random_trits(rows, cols);
     let mut x = Activations::new();
     let input: Vec<f32> = (0..tokens * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
@@ -344,12 +353,12 @@ fn tuning_changes_no_result() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() })]
 
     /// Any shape, part and numbers.
     #[test]
     fn any_product_gives_the_defined_sums(
-        (rows, cols, tokens) in (1usize..100, 1usize..700, 1usize..36),
+        (rows, cols, tokens) in (1usize..100, 1usize..500, 1usize..24),
         // Shapes of few factors are held by few layouts.
         multiples in prop::sample::select(vec![(1, 1), (4, 64), (32, 128), (32, 256)]),
         (seed, zeros, tables_too) in (1u64.., 0u64..4, any::<bool>()),
