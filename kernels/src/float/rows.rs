@@ -1,6 +1,6 @@
 //! Float matrices in the precision that they are stored in.
 
-use super::int6::Int6;
+use super::int6::{Int6, ROUND};
 use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Element, Line, Lines, PANEL, for_each_tile, multiply};
@@ -119,7 +119,7 @@ impl FloatRows {
                 let absmax = values.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
                 let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
                 for (line, v) in lines.iter_mut().zip(values.iter()) {
-                    line.0[i] = (*v * inverse).round_ties_even() as i8;
+                    line.0[i] = (*v * inverse + ROUND).to_bits() as i8;
                 }
                 *scale = absmax / 127.0;
             }
