@@ -106,7 +106,7 @@ pub struct Row {
     pub interval: Option<[f64; 2]>,
     /// Mann–Whitney U test of the same, two-sided, where there are samples.
     pub p: Option<f64>,
-    /// What a difference had to exceed to be seen, as a share, where a verdict was possible.
+    /// What a difference had to exceed to be seen, as a share, where none was found.
     pub seen_above: Option<f64>,
     /// What can be said.
     pub verdict: Verdict,
@@ -451,8 +451,8 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     } else {
         (Verdict::Same, None)
     };
-    if row.verdict != Verdict::CannotTell {
-        let [low, high] = row.interval.unwrap_or(main.interval);
+    if row.verdict == Verdict::Same {
+        let [low, high] = main.interval;
         row.seen_above = Some(options.tolerance.max(row.ratio - low).max(high - row.ratio));
     }
 }
