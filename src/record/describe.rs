@@ -93,19 +93,6 @@ fn without_paths(command: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_keep_kernels_and_lose_paths() {
-        let command = "tritmark bench -k i2_s/avx2 --record /home/me/r.json --meter='/home/me/my logs/m.csv' -o md \
-                       -m src/lib.rs '/home/me/a b.gguf'";
-        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter=m.csv -o md -m lib.rs a b.gguf";
-        assert_eq!(without_paths(command), expected);
-    }
-}
-
 impl Subject {
     /// A loaded model; `model` is its [`Model::id`].
     pub fn of(model: &str, loaded: &crate::model::Model) -> Self {
@@ -179,5 +166,18 @@ impl fmt::Display for Subject {
             write!(f, ", {variant}")?;
         }
         write!(f, ", {} thread{}", self.threads, if self.threads == 1 { "" } else { "s" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_keep_kernels_and_lose_paths() {
+        let command = "tritmark bench -k i2_s/avx2 --record /home/me/r.json --meter='/home/me/my logs/m.csv' -o md \
+                       -m src/lib.rs '/home/me/a b.gguf'";
+        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter=m.csv -o md -m lib.rs a b.gguf";
+        assert_eq!(without_paths(command), expected);
     }
 }
