@@ -126,11 +126,10 @@ fn a_suite_shows_why_native_training_matters() {
     assert!(verdict.contains("demo-full --ptq absmean (ternary after training) has"), "{verdict}");
     assert!(verdict.contains("demo (trained ternary) has"), "{verdict}");
     let costs = report["costs"].as_array().unwrap();
-    let of = |name: &str| costs.iter().filter(|c| c["approximation"] == name).count();
-    assert_eq!(
-        (of("made ternary after training"), of("output head at q4_0"), of("any of 2 layouts")),
-        (1, 3, 2)
-    );
+    // The layout that this CPU is fastest with may be a third one.
+    let of =
+        |name: &str| costs.iter().filter(|c| c["approximation"].as_str().unwrap().starts_with(name)).count();
+    assert_eq!((of("made ternary after training"), of("output head at q4_0"), of("any of ")), (1, 3, 2));
     // Size and speed of all three, in floats and in trits.
     for (model, bits) in [("demo-full", 16.0), ("demo-full --ptq absmean", 2.0), ("demo", 2.0)] {
         let fits = |r: &&Value| r["model"] == model && r["bits_per_weight"] == bits && r["speed"].is_number();
