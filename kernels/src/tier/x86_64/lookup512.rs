@@ -12,16 +12,16 @@
 //!            so three blocks are four quads
 //! word       16 bits of a row: the entry numbers a + 3b + 9d (codes a, b, d) of two triples of a quad
 //! unit       a quad and a block that is multiplied: 28 columns
-//! section    12 units: the tables of four tokens (12 KB) and the weights of 64 rows (15 KB) stay in
+//! section    12 units: the tables of four tokens (12 KB) and the weights of 64 rows (6 KB) stay in
 //!            the first-level cache
 //! ```
 //!
-//! The first blocks of a strip are looked up, three in seven, and the others multiplied; up to six of
-//! these are left over. Without `vpdpbusd` all are looked up. A sum of three products is at most
-//! 3 · 128 = 384, so the 48 of a section, at most 18432, fit 16 bits; then they are added to 32-bit
-//! sums. Weights are decoded once a call ([`Lookup::decode`]), in the order in which
-//! [`Lookup::multiply`] reads them; rows are taken in chunks whose weights of a section stay in the
-//! second-level cache while all tokens pass.
+//! Three in seven blocks of a strip are looked up, the first ones, and the others multiplied: as many
+//! as there are quads, or a few less, which blocks of codes 0 make up for. Without `vpdpbusd` all are
+//! looked up. A sum of three products is at most 3 · 128 = 384, so the 48 of a section, at most 18432,
+//! fit 16 bits; then they are added to 32-bit sums. Weights are decoded once a call
+//! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them; rows are taken in
+//! chunks whose weights of a section stay in the second-level cache while all tokens pass.
 
 // Indices name registers and places in tables.
 #![allow(clippy::needless_range_loop)]
