@@ -228,10 +228,9 @@ fn energy_is_measured_below_another_root_and_rated_power_is_modelled_apart() {
     let watts = number("measured_joules_per_token") * number("median");
     // The energy window and the samples are different times of one load.
     assert!((10.0..160.0).contains(&watts), "{watts}");
-    assert!(
-        number("energy_window_s") >= 2.0
-            && row["energy_warnings"][0].as_str().unwrap().starts_with("The load")
-    );
+    assert!(number("energy_window_s") >= 2.0);
+    let warnings = row["energy_warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|w| w.as_str().unwrap().starts_with("Too short")), "{warnings:?}");
     assert!((number("modelled_joules_per_token_tdp") * number("median") / 65.0 - 1.0).abs() < 1e-12);
     let (code, _, err) = bench(&["--tdp", "0"]);
     assert!(code == 2 && err.contains("watts above 0"), "{err}");
