@@ -5,6 +5,10 @@
 //! burn the machine. A worker therefore spins for [`SPIN`] after a region and then parks. Where there
 //! are more threads than CPUs nobody spins, because whoever spins then keeps the one that is waited for
 //! from running.
+//!
+//! Other programs may keep a worker from running too, for milliseconds at a time. Tasks therefore do not
+//! wait for workers: a region ends when its tasks are done and whoever took part has left, and a worker
+//! that comes later finds it closed.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -32,13 +36,11 @@ pub struct Pool {
 }
 
 struct Shared {
-    /// Number of the current region; [`STOP`] ends the workers.
+    /// The current [`Region`] as a number; [`STOP`] ends the workers.
     region: AtomicU64,
-    /// What to run. Written by the holder of `turn` while no worker runs, read by workers between
-    /// the start of a region and their decrement of `running`.
+    /// What to run. Written by the holder of `turn` while nobody is inside a region or can join one, read
+    /// by workers inside a region.
     job: UnsafeCell<Option<Job>>,
-    /// Workers (without the caller) that have not finished the region.
-    running: AtomicUsize,
     /// The first panic of a region.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     spin: Duration,
@@ -49,12 +51,45 @@ struct Job {
     caller: Thread,
 }
 
-/// The region number that ends the workers.
+/// The state of a region: 16 bits of workers (without the caller) that are inside, 16 bits of those that
+/// have joined, one bit that it is closed, and its number.
+#[derive(Clone, Copy)]
+struct Region(u64);
+
+/// One worker more inside.
+const INSIDE_ONE: u64 = 1;
+/// One worker more that has joined.
+const JOINED_ONE: u64 = 1 << 16;
+/// Nobody may join any more.
+const CLOSED: u64 = 1 << 32;
+/// One region more.
+const NEXT: u64 = 1 << 33;
+
+impl Region {
+    fn number(self) -> u64 {
+        self.0 / NEXT
+    }
+
+    fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    fn joined(self) -> usize {
+        (self.0 / JOINED_ONE & 0xffff) as usize
+    }
+
+    fn inside(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+}
+
+/// Ends the workers; no region looks like it, because a closed one has fewer joined.
 const STOP: u64 = u64::MAX;
 
-// SAFETY: `job` is the only field that is not `Sync` by itself. It is written only before the store
-// to `region` that starts a region and after `running` has reached 0, and read only between the two,
-// so writes and reads never overlap; the body is `Sync` and `Thread` is `Send` and `Sync`.
+// SAFETY: `job` is the only field that is not `Sync` by itself. It is written only between regions: when
+// the last one is closed, or joined by all workers, and nobody is inside it any more, so that nobody can
+// come to read before the store to `region` that starts the next. It is read only inside a region, so
+// writes and reads never overlap; the body is `Sync` and `Thread` is `Send` and `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the raw pointer inside is to a `Sync` closure.
 unsafe impl Send for Shared {}
@@ -68,14 +103,14 @@ impl Pool {
     /// Starts `threads - 1` threads beside the caller's.
     ///
     /// # Panics
-    /// If `threads` is 0 or the operating system refuses another thread.
+    /// If `threads` is 0 or above 65534, or the operating system refuses another thread.
     pub fn new(threads: usize) -> Self {
         assert!(threads > 0, "a pool needs at least one thread");
+        assert!(threads < 0xffff, "{threads} threads are too many");
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             region: AtomicU64::new(0),
             job: UnsafeCell::new(None),
-            running: AtomicUsize::new(0),
             panic: Mutex::new(None),
             spin: if threads <= cpus { SPIN } else { Duration::ZERO },
         });
@@ -103,6 +138,11 @@ impl Pool {
     /// With the first panic of `f`, after all workers have finished; or if called from inside a
     /// region.
     pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
+        self.region(f, self.workers.len());
+    }
+
+    /// Runs `f(worker)` on the caller and on as many workers as come in time, `least` of them at any rate.
+    fn region(&self, f: &(dyn Fn(usize) + Sync), least: usize) {
         assert!(!INSIDE.get(), "a region of the pool cannot start another");
         if self.workers.is_empty() {
             return f(0);
@@ -110,21 +150,24 @@ impl Pool {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         let body: *const (dyn Fn(usize) + Sync + '_) = f;
-        // SAFETY: only the lifetime changes. The pointer is used by workers until they decrement
-        // `running`, and this function does not return, or unwind, before `running` is 0.
+        // SAFETY: only the lifetime changes. The pointer is used by workers inside the region, and this
+        // function does not return, or unwind, before all have left and no other can join.
         let body: Body = unsafe { std::mem::transmute(body) };
-        // SAFETY: no region is running (`turn` is held and the last holder waited for `running` to
-        // be 0), so no worker reads `job`.
+        // SAFETY: no region is running (`turn` is held, and its last holder waited as below), so no
+        // worker reads `job`.
         unsafe { *shared.job.get() = Some(Job { body, caller: thread::current() }) };
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
+        let number = Region(shared.region.load(Ordering::Relaxed)).number();
         // Release: a worker that sees the new number sees the job too.
-        shared.region.fetch_add(1, Ordering::Release);
+        shared.region.store((number + 1).wrapping_mul(NEXT), Ordering::Release);
         for worker in &self.workers {
             worker.thread().unpark();
         }
         shared.call(0, f);
-        // Acquire: what the workers wrote is visible once their decrements are.
-        wait(shared.spin, || shared.running.load(Ordering::Acquire) == 0);
+        // Acquire, here and below: what the workers wrote is visible once they have left.
+        let state = || Region(shared.region.load(Ordering::Acquire));
+        wait(shared.spin, || state().joined() >= least);
+        shared.region.fetch_or(CLOSED, Ordering::AcqRel);
+        wait(shared.spin, || state().inside() == 0);
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(turn);
         if let Some(payload) = panic {
@@ -149,7 +192,7 @@ impl Pool {
         }
         let shares = self.threads().min(SHARES);
         let taken = [const { Taken(AtomicUsize::new(0)) }; SHARES];
-        self.run(&|worker| {
+        let body = |worker: usize| {
             for share in (0..shares).map(|i| (worker + i) % shares) {
                 let part = share * tasks / shares..(share + 1) * tasks / shares;
                 loop {
@@ -160,7 +203,8 @@ impl Pool {
                     f(worker, task);
                 }
             }
-        });
+        };
+        self.region(&body, 0);
     }
 
     /// Runs `f(index, chunk)` for each chunk of `chunk` elements of `data` (the last may be
@@ -295,22 +339,27 @@ impl Shared {
 fn work(shared: &Shared, id: usize) {
     let mut seen = 0;
     loop {
-        // Acquire: pairs with the release that started the region.
-        wait(shared.spin, || shared.region.load(Ordering::Acquire) != seen);
-        seen = shared.region.load(Ordering::Acquire);
-        if seen == STOP {
+        // Acquire, here and below: pairs with the release that started the region.
+        wait(shared.spin, || Region(shared.region.load(Ordering::Acquire)).number() != seen);
+        let joined = shared.region.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+            (!Region(state).is_closed()).then(|| state + JOINED_ONE + INSIDE_ONE)
+        });
+        let (Ok(state) | Err(state)) = joined;
+        if state == STOP {
             return;
         }
-        // SAFETY: the region has started and this worker has not decremented `running` yet, so the
-        // job is set and nobody writes it.
-        let job = unsafe { (*shared.job.get()).as_ref() }.expect("a region has a job");
-        // SAFETY: the caller keeps the closure alive until `running` is 0.
-        shared.call(id, unsafe { &*job.body });
-        // Cloned first: after the decrement the caller may go on and replace the job.
-        let caller = job.caller.clone();
-        if shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            caller.unpark();
+        seen = Region(state).number();
+        if joined.is_err() {
+            continue;
         }
+        // SAFETY: this worker is inside the region, so the job is set and nobody writes it.
+        let job = unsafe { (*shared.job.get()).as_ref() }.expect("a region has a job");
+        // SAFETY: the caller keeps the closure alive while somebody is inside.
+        shared.call(id, unsafe { &*job.body });
+        // Cloned first: after it has left the caller may go on and replace the job.
+        let caller = job.caller.clone();
+        shared.region.fetch_sub(INSIDE_ONE, Ordering::AcqRel);
+        caller.unpark();
     }
 }
 
