@@ -11,7 +11,7 @@ mod tl1;
 mod tl2;
 pub(crate) mod tm1_6;
 pub(crate) mod tm2;
-mod tq1_0;
+pub(crate) mod tq1_0;
 mod tq2_0;
 
 pub use hf::HF;

@@ -13,7 +13,7 @@
 //! apart without a table, which is why it is the most significant one: of x, x - 81 and x - 162 (as
 //! bytes that wrap) the least is what the other four digits make.
 
-use super::tm2::{GROUP_BYTES, ROWS};
+use super::tm2::{self, GROUP_BYTES, ROWS};
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
 
@@ -57,7 +57,8 @@ pub(crate) fn to_tm2(strip: &[u8], out: &mut [u8]) {
                 let mut digits = [0; 4 * ROWS];
                 for (digit, rest) in digits.iter_mut().zip(&mut rest) {
                     *digit = u8::from(*rest >= unit) + u8::from(*rest >= 2 * unit);
-                    *rest -= *digit * unit;
+                    // What a wrapping subtraction makes smaller held it.
+                    *rest = (*rest).min(rest.wrapping_sub(unit)).min(rest.wrapping_sub(2 * unit));
                 }
                 put_plane(out, 5 * g + p, j, &digits);
             }
@@ -109,7 +110,7 @@ impl Layout for Tm1_6 {
                         *byte = byte.wrapping_add_signed(trit * unit as i8);
                     }
                 }
-                super::tm2::put_row(group, r % ROWS, &row);
+                tm2::put_row(group, r % ROWS, &row);
             }
         }
         Ok(())
@@ -127,10 +128,11 @@ impl Layout for Tm1_6 {
         assert!(row < rows && out.len() == cols);
         let strip = &bytes[row / ROWS * strip_bytes(cols)..][..strip_bytes(cols)];
         for (out, group) in out.chunks_mut(GROUP).zip(strip.chunks_exact(GROUP_BYTES)) {
-            for (out, unit) in out.chunks_mut(PLANE).zip(DIGITS) {
-                for (m, out) in out.iter_mut().enumerate() {
-                    let byte = group[m / 4 * 4 * ROWS + 4 * (row % ROWS) + m % 4];
-                    *out = (byte / unit % 3) as i8 - 1;
+            let mut digits = tm2::get_row(group.try_into().expect("a whole group"), row % ROWS);
+            for out in out.chunks_mut(PLANE) {
+                for (out, digits) in out.iter_mut().zip(&mut digits) {
+                    *out = (*digits % 3) as i8 - 1;
+                    *digits /= 3;
                 }
             }
         }

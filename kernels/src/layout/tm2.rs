@@ -49,24 +49,62 @@ pub(crate) fn put_row(group: &mut [u8; GROUP_BYTES], r: usize, codes: &[u8; ROW_
     }
 }
 
+/// The bytes of row `r` of a strip's group, as [`put_row`] takes them.
+#[inline(always)]
+pub(crate) fn get_row(group: &[u8; GROUP_BYTES], r: usize) -> [u8; ROW_BYTES] {
+    let mut codes = [0; ROW_BYTES];
+    for (word, block) in codes.as_chunks_mut::<4>().0.iter_mut().zip(group.as_chunks::<{ 4 * ROWS }>().0) {
+        word.copy_from_slice(&block[4 * r..4 * r + 4]);
+    }
+    codes
+}
+
 /// The codes of up to [`GROUP`] trits of a row, zeros behind them.
 #[inline(always)]
 pub(crate) fn encode(trits: &[i8]) -> [u8; ROW_BYTES] {
-    let mut row = [1u8; GROUP];
-    for (code, &trit) in row.iter_mut().zip(trits) {
-        *code = (trit + 1) as u8;
+    let encode = |row: &[i8; GROUP]| {
+        let code = |k: usize| (row[k] + 1) as u8;
+        std::array::from_fn(|m| code(m) | code(m + 32) << 2 | code(m + 64) << 4 | code(m + 96) << 6)
+    };
+    match trits.first_chunk() {
+        Some(row) => encode(row),
+        None => {
+            let mut row = [0; GROUP];
+            row[..trits.len()].copy_from_slice(trits);
+            encode(&row)
+        }
     }
-    std::array::from_fn(|m| row[m] | row[m + 32] << 2 | row[m + 64] << 4 | row[m + 96] << 6)
 }
 
 /// Puts the rows of one strip into the layout; `row(r)` gives row `r` of the strip. Rows behind the
-/// last are zero.
+/// last are zero. Inlined so that callers compiled for wider vectors get them here too.
+#[inline(always)]
 pub(crate) fn pack_strip<'a>(rows: usize, row: impl Fn(usize) -> &'a [i8], out: &mut [u8]) {
     out.fill(0x55);
     for r in 0..rows {
         let groups = out.as_chunks_mut::<GROUP_BYTES>().0;
         for (group, trits) in groups.iter_mut().zip(row(r).chunks(GROUP)) {
             put_row(group, r, &encode(trits));
+        }
+    }
+}
+
+/// As [`pack_strip`], from the codes of all 32 rows by columns, whole groups of them.
+#[inline(always)]
+pub(crate) fn pack_columns(columns: &[[u8; ROWS]], out: &mut [u8]) {
+    for (group, columns) in
+        out.as_chunks_mut::<GROUP_BYTES>().0.iter_mut().zip(columns.as_chunks::<GROUP>().0)
+    {
+        for (j, block) in group.as_chunks_mut::<{ 4 * ROWS }>().0.iter_mut().enumerate() {
+            // A byte of each row: planes 32 columns apart.
+            let [a, b, c, d]: [[u8; ROWS]; 4] = std::array::from_fn(|c| {
+                let plane = |p: usize| &columns[4 * j + c + 32 * p];
+                std::array::from_fn(|r| plane(0)[r] | plane(1)[r] << 2 | plane(2)[r] << 4 | plane(3)[r] << 6)
+            });
+            for (r, word) in block.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let bytes = [a[r], b[r], c[r], d[r]].map(u32::from);
+                *word = (bytes[0] | bytes[1] << 8 | bytes[2] << 16 | bytes[3] << 24).to_le_bytes();
+            }
         }
     }
 }
@@ -106,9 +144,12 @@ impl Layout for Tm2 {
         assert!(row < rows && out.len() == cols);
         let strip = &bytes[row / ROWS * strip_bytes(cols)..][..strip_bytes(cols)];
         for (out, group) in out.chunks_mut(GROUP).zip(strip.chunks_exact(GROUP_BYTES)) {
-            for (k, out) in out.iter_mut().enumerate() {
-                let (plane, j, c) = (k / 32, k % 32 / 4, k % 4);
-                *out = (group[4 * ROWS * j + 4 * (row % ROWS) + c] >> (2 * plane) & 3) as i8 - 1;
+            let mut codes = get_row(group.try_into().expect("a whole group"), row % ROWS);
+            for out in out.chunks_mut(ROW_BYTES) {
+                for (out, codes) in out.iter_mut().zip(&mut codes) {
+                    *out = (*codes & 3) as i8 - 1;
+                    *codes >>= 2;
+                }
             }
         }
     }

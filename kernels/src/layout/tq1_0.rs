@@ -126,17 +126,39 @@ impl Layout for Tq1_0 {
 
     fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]) {
         assert!(row < rows && out.len() == cols);
-        let row_bytes = cols / BLOCK * BYTES;
-        let blocks = bytes[row * row_bytes..][..row_bytes].chunks_exact(BYTES);
-        for (out, block) in out.chunks_exact_mut(BLOCK).zip(blocks) {
-            for (code, byte, step, per_byte) in GROUPS {
-                for m in 0..step {
-                    let trits = TRITS[block[byte + m] as usize];
-                    for n in 0..per_byte {
-                        out[code + m + step * n] = trits[n];
-                    }
-                }
+        unpack_row(bytes, row, out);
+    }
+}
+
+/// [`Layout::unpack_row`] of [`TQ1_0`]. Inlined so that callers compiled for wider vectors get them here
+/// too.
+#[inline(always)]
+pub(crate) fn unpack_row(bytes: &[u8], row: usize, out: &mut [i8]) {
+    let row_bytes = out.len() / BLOCK * BYTES;
+    let blocks = bytes[row * row_bytes..][..row_bytes].as_chunks::<BYTES>().0;
+    for (out, block) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
+        let (first, rest) = out.split_at_mut(GROUPS[1].0);
+        let (second, third) = rest.split_at_mut(GROUPS[2].0 - GROUPS[1].0);
+        unpack_bytes::<32>(&block[GROUPS[0].1..], first);
+        unpack_bytes::<16>(&block[GROUPS[1].1..], second);
+        // Too few for vectors.
+        for (m, &byte) in block[GROUPS[2].1..BYTES - 2].iter().enumerate() {
+            for (trits, &trit) in third.as_chunks_mut::<4>().0.iter_mut().zip(&TRITS[byte as usize]) {
+                trits[m] = trit;
             }
+        }
+    }
+}
+
+/// Writes the trits of `S` bytes, the most significant of all of them first.
+#[inline(always)]
+fn unpack_bytes<const S: usize>(bytes: &[u8], out: &mut [i8]) {
+    let mut fractions: [u8; S] = *bytes.first_chunk().expect("a group lies in its block");
+    for out in out.as_chunks_mut::<S>().0 {
+        for (trit, fraction) in out.iter_mut().zip(&mut fractions) {
+            // As in `TRITS`: what is above the point of three times n/256.
+            *trit = i8::from(*fraction >= 86) + i8::from(*fraction >= 171) - 1;
+            *fraction = fraction.wrapping_add(*fraction).wrapping_add(*fraction);
         }
     }
 }

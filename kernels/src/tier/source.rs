@@ -3,7 +3,7 @@
 
 use crate::kernel::Packed;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
-use crate::layout::{Layout, tm1_6};
+use crate::layout::{Layout, TL1, TL2, tm1_6, tq1_0};
 use std::ops::Range;
 
 /// How a layout's bytes become strips.
@@ -17,6 +17,8 @@ pub(super) enum Source {
     Fives,
     /// By unpacking rows.
     Rows,
+    /// By unpacking 32 rows at once.
+    Columns,
 }
 
 /// Where the chunks of a row lie: each is 32 bytes with 128 columns, the four planes 32 columns apart.
@@ -63,6 +65,7 @@ impl Source {
             "i2_s" if cols.is_multiple_of(GROUP) => {
                 Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true })
             }
+            "tl1" | "tl2" => Source::Columns,
             "tq2_0" => Source::Chunks(Chunks { pair: 2 * ROW_BYTES + 2, reversed: false }),
             _ => Source::Rows,
         }
@@ -72,18 +75,20 @@ impl Source {
     pub(super) fn planes(self) -> [usize; 4] {
         match self {
             Source::Chunks(chunks) => chunks.planes(),
-            Source::Strips | Source::Fives | Source::Rows => [0, 32, 64, 96],
+            Source::Strips | Source::Fives | Source::Rows | Source::Columns => [0, 32, 64, 96],
         }
     }
 
     /// The strip of up to [`ROWS`] rows from a multiple of that on: in the weights, or made in
-    /// `space`; `to_tm2` is [`tm1_6::to_tm2`] in the caller's instructions.
+    /// `space`; `to_tm2` is [`tm1_6::to_tm2`] in the caller's instructions. Inlined so that the rest is
+    /// compiled for them too.
+    #[inline(always)]
     pub(super) fn strip<'a>(
         self,
         weights: &'a Packed,
         rows: Range<usize>,
         space: &'a mut Space,
-        to_tm2: &dyn Fn(&[u8], &mut [u8]),
+        to_tm2: impl Fn(&[u8], &mut [u8]),
     ) -> &'a [u8] {
         let cols = weights.cols();
         let bytes = tm2::strip_bytes(cols);
@@ -107,14 +112,34 @@ impl Source {
             Source::Rows => {
                 space.unpacked.resize(rows.len() * cols, 0);
                 for (row, out) in rows.clone().zip(space.unpacked.chunks_exact_mut(cols)) {
-                    weights.unpack_row(row, out);
+                    unpack_row(weights, row, out);
                 }
                 space.strip.resize(bytes, 0);
                 let row = |r| &space.unpacked[r * cols..][..cols];
                 tm2::pack_strip(rows.len(), row, &mut space.strip);
             }
+            Source::Columns => {
+                // Columns behind the last stay zero weights.
+                space.columns.clear();
+                space.columns.resize(cols.next_multiple_of(GROUP), [1; ROWS]);
+                match weights.layout().name() {
+                    "tl1" => TL1.columns(weights, rows.start, &mut space.columns[..cols]),
+                    _ => TL2.columns(weights, rows.start, &mut space.columns[..cols]),
+                }
+                space.strip.resize(bytes, 0);
+                tm2::pack_columns(&space.columns, &mut space.strip);
+            }
         }
         &space.strip
+    }
+}
+
+/// [`Packed::unpack_row`], inlined where that pays.
+#[inline(always)]
+pub(super) fn unpack_row(weights: &Packed, row: usize, out: &mut [i8]) {
+    match weights.layout().name() {
+        "tq1_0" => tq1_0::unpack_row(weights.bytes(), row, out),
+        _ => weights.unpack_row(row, out),
     }
 }
 
@@ -129,4 +154,5 @@ pub(super) fn five_strip(weights: &Packed, row: usize) -> &[u8] {
 pub(super) struct Space {
     strip: Vec<u8>,
     unpacked: Vec<i8>,
+    columns: Vec<[u8; ROWS]>,
 }

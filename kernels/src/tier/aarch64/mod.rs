@@ -169,7 +169,7 @@ impl Kernel for Aarch64 {
     fn way(&self) -> (Way, Tier) {
         let way = match Source::of(self.layout, GROUP) {
             Source::Strips | Source::Chunks(_) => Way::Direct,
-            Source::Fives | Source::Rows => Way::Strips,
+            Source::Fives | Source::Rows | Source::Columns => Way::Strips,
         };
         // `smmla` multiplies pairs of tokens.
         (way, self.ops.tier.min(Tier::NeonDotprod))
@@ -184,7 +184,7 @@ impl Kernel for Aarch64 {
             source => SPACE.with_borrow_mut(|space| {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
-                    let strip = source.strip(weights, rows.clone(), space, &tm1_6::to_tm2);
+                    let strip = source.strip(weights, rows.clone(), space, tm1_6::to_tm2);
                     self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
                 }
             }),

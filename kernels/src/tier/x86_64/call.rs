@@ -4,7 +4,8 @@ use super::chunk;
 use super::fives;
 use super::lookup::Lookup;
 use super::nibbles;
-use super::{MAX_TILE, Ops};
+use super::row;
+use super::{MAX_TILE, Ops, most};
 use crate::acts::Activations;
 use crate::kernel::Packed;
 use crate::layout::tm1_6;
@@ -44,35 +45,66 @@ impl<'a> Call<'a> {
         Self { ops, weights, source: Source::of(weights.layout(), weights.cols()), x, tokens, rows, groups }
     }
 
-    /// One token, straight from the chunks of a layout that has them.
+    /// Token after token, straight from the chunks of a layout that has them.
     pub(super) fn by_chunks(&self, chunks: Chunks, sink: Sink) {
-        for t in self.tokens.clone() {
-            let x = self.x.row(t).as_ptr();
-            let mut sums = [0; ROWS];
-            for start in self.rows.clone().step_by(ROWS) {
-                let rows = start..self.rows.end.min(start + ROWS);
-                let sums = &mut sums[..rows.len()];
-                for (first, sums) in rows.step_by(chunk::RUN).zip(sums.chunks_mut(chunk::RUN)) {
-                    let row = |i: usize| chunks.row(self.weights, first + i).as_ptr();
+        let mut sums = [[0; ROWS]; most::CHUNKS];
+        let sums = &mut sums[..self.tokens.len()];
+        for start in self.rows.clone().step_by(ROWS) {
+            let rows = start..self.rows.end.min(start + ROWS);
+            for first in rows.clone().step_by(chunk::RUN) {
+                let row = |i: usize| chunks.row(self.weights, first + i).as_ptr();
+                let whole = first + chunk::RUN <= rows.end;
+                let stride = chunks.row_bytes(self.groups);
+                // Rows follow each other, and the last of them is there.
+                row(if whole { chunk::RUN - 1 } else { 0 });
+                for (sums, t) in sums.iter_mut().zip(self.tokens.clone()) {
                     let run = |row, stride| {
                         // SAFETY: the tier is there (`new`); the slices of the rows hold the chunks of
                         // all groups, and the token as many columns (`new`).
-                        unsafe { (self.ops.chunks)(row, stride, chunks, self.groups, x) }
+                        unsafe { (self.ops.chunks)(row, stride, chunks, self.groups, self.x.row(t).as_ptr()) }
                     };
-                    if sums.len() < chunk::RUN {
-                        // The last rows: each by itself, as often as there are rows in a run.
-                        for (i, sum) in sums.iter_mut().enumerate() {
-                            *sum = run(row(i), 0)[0];
-                        }
+                    let sums = &mut sums[first - start..rows.len().min(first - start + chunk::RUN)];
+                    if whole {
+                        sums.copy_from_slice(&run(row(0), stride));
                         continue;
                     }
-                    // Rows follow each other, and the last of them is there.
-                    row(chunk::RUN - 1);
-                    sums.copy_from_slice(&run(row(0), chunks.row_bytes(self.groups)));
+                    // The last rows: each by itself, as often as there are rows in a run.
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        *sum = run(row(i), 0)[0];
+                    }
                 }
-                correct(sums, self.x.sum(t));
-                sink(t, start, sums);
             }
+            self.hand_over(start, sums, self.tokens.clone(), sink);
+        }
+    }
+
+    /// Row by row, unpacked, for a few tokens at a time.
+    pub(super) fn by_rows(&self, unpacked: &mut Vec<i8>, sink: Sink) {
+        // Columns behind the last meet activations of zero.
+        unpacked.resize(self.groups * GROUP, 0);
+        let mut sums = [[0; ROWS]; most::ROWS];
+        let sums = &mut sums[..self.tokens.len()];
+        for start in self.rows.clone().step_by(ROWS) {
+            for row in start..self.rows.end.min(start + ROWS) {
+                // SAFETY: the tier is there (`new`).
+                unsafe { (self.ops.unpack_row)(self.weights, row, &mut unpacked[..self.weights.cols()]) };
+                for (few, sums) in sums.chunks_mut(row::TOKENS).enumerate() {
+                    let x: [_; row::TOKENS] = std::array::from_fn(|i| {
+                        let t = self.tokens.start + few * row::TOKENS + i;
+                        if t < self.tokens.end { self.x.row(t).as_ptr() } else { std::ptr::null() }
+                    });
+                    let mut dots = [0; row::TOKENS];
+                    // SAFETY: the tier is there (`new`); the row was made long enough for all groups,
+                    // and so are the tokens (`new`), as many as there are sums.
+                    unsafe {
+                        (self.ops.row)(unpacked.as_ptr(), self.groups, &x[..sums.len()], &mut dots);
+                    }
+                    for (sums, dot) in sums.iter_mut().zip(dots) {
+                        sums[row - start] = dot;
+                    }
+                }
+            }
+            self.hand_over(start, sums, self.tokens.clone(), sink);
         }
     }
 
@@ -159,7 +191,7 @@ impl<'a> Call<'a> {
     /// The strip of some rows.
     fn strip<'s>(&'s self, rows: Range<usize>, space: &'s mut Space) -> &'s [u8] {
         // SAFETY: the tier is there (`new`).
-        self.source.strip(self.weights, rows, space, &|fives, out| unsafe { (self.ops.to_tm2)(fives, out) })
+        unsafe { (self.ops.strip)(self.source, self.weights, rows, space) }
     }
 
     /// Calls `multiply` for tiles of at most `most` tokens, as even as possible, and hands the sums over
@@ -172,16 +204,24 @@ impl<'a> Call<'a> {
         sink: Sink,
         mut multiply: impl FnMut(Range<usize>, &mut [[i32; ROWS]; N]),
     ) {
-        let rows = ROWS.min(self.rows.end - start);
         let tiles = self.tokens.len().div_ceil(most);
         for i in 0..tiles {
             let cut = |i| self.tokens.start + i * self.tokens.len() / tiles;
             let tile = cut(i)..cut(i + 1);
             multiply(tile.clone(), sums);
-            for (sums, t) in sums.iter_mut().zip(tile) {
-                correct(sums, self.x.sum(t));
-                sink(t, start, &sums[..rows]);
+            self.hand_over(start, sums, tile, sink);
+        }
+    }
+
+    /// Turns sums over codes of the strip that begins at row `start` into sums over weights and hands
+    /// them on.
+    fn hand_over(&self, start: usize, sums: &mut [[i32; ROWS]], tokens: Range<usize>, sink: Sink) {
+        let rows = ROWS.min(self.rows.end - start);
+        for (sums, t) in sums.iter_mut().zip(tokens) {
+            for sum in sums.iter_mut() {
+                *sum = sum.wrapping_sub(self.x.sum(t));
             }
+            sink(t, start, &sums[..rows]);
         }
     }
 
@@ -216,12 +256,5 @@ impl<'a> Call<'a> {
         if !self.tokens.is_empty() {
             self.by_strips(space, sink);
         }
-    }
-}
-
-/// Turns sums over codes into sums over weights.
-fn correct(sums: &mut [i32], sum: i32) {
-    for s in sums {
-        *s = s.wrapping_sub(sum);
     }
 }

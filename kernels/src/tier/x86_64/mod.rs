@@ -14,6 +14,7 @@ mod lookup256;
 mod lookup512;
 mod nibbles;
 mod peak;
+mod row;
 mod strip;
 mod vector;
 
@@ -26,7 +27,7 @@ use crate::layout::{
     TQ2_0,
 };
 use crate::tier::Tier;
-use crate::tier::source::{Chunks, Source, Space};
+use crate::tier::source::{self, Chunks, Source, Space};
 use crate::tuning::{self, LookupFrom};
 use call::Call;
 use std::cell::RefCell;
@@ -46,8 +47,12 @@ struct Ops {
     tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile),
     /// [`chunk::gemv`].
     chunks: unsafe fn(*const u8, usize, Chunks, usize, *const i8) -> [i32; chunk::RUN],
-    /// [`tm1_6::to_tm2`].
-    to_tm2: unsafe fn(&[u8], &mut [u8]),
+    /// [`row::few`].
+    row: unsafe fn(*const i8, usize, &[*const i8], &mut [i32; row::TOKENS]),
+    /// [`unpack_row`].
+    unpack_row: unsafe fn(&Packed, usize, &mut [i8]),
+    /// [`Source::strip`].
+    strip: for<'a> unsafe fn(Source, &'a Packed, Range<usize>, &'a mut Space) -> &'a [u8],
     /// [`peak::peak`].
     peak: unsafe fn(usize),
     /// Multiply-adds of one time of it.
@@ -108,8 +113,22 @@ macro_rules! ops {
                 unsafe { chunk::gemv::<vector::$chunk>(row, stride, chunks, groups, x) }
             }
             #[target_feature(enable = $features)]
-            unsafe fn to_tm2(fives: &[u8], out: &mut [u8]) {
-                $fives(fives, out)
+            unsafe fn row(trits: *const i8, groups: usize, x: &[*const i8], out: &mut [i32; row::TOKENS]) {
+                // SAFETY: passed on; the function is compiled for the tier.
+                unsafe { row::few::<vector::$strip>(trits, groups, x, out) }
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn unpack_row(weights: &Packed, row: usize, out: &mut [i8]) {
+                source::unpack_row(weights, row, out)
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn strip<'a>(
+                source: Source,
+                weights: &'a Packed,
+                rows: Range<usize>,
+                space: &'a mut Space,
+            ) -> &'a [u8] {
+                source.strip(weights, rows, space, |fives, out| $fives(fives, out))
             }
             #[target_feature(enable = $features)]
             unsafe fn peak(times: usize) {
@@ -121,7 +140,9 @@ macro_rules! ops {
                 gemv,
                 tile,
                 chunks,
-                to_tm2,
+                row,
+                unpack_row,
+                strip,
                 peak,
                 peak_macs: peak::macs::<vector::$strip, $peak>(),
                 tile_tokens: $largest,
@@ -216,6 +237,7 @@ impl Kernel for X86 {
             Way::Chunks(_) | Way::Fives => (kernel::Way::Direct, own),
             Way::Strips if self.layout.name() == TM2.name() => (kernel::Way::Direct, own),
             Way::Strips => (kernel::Way::Strips, own),
+            Way::Rows => (kernel::Way::Rows, own),
             Way::Nibbles => (kernel::Way::Lookup, Tier::Avx2),
             // Where a tuning asks for tables that early.
             Way::Lookup256 => (kernel::Way::Strips, Tier::Avx2),
@@ -246,6 +268,7 @@ impl Kernel for X86 {
             Way::Fives => unsafe { call.by_fives(padded, sink) },
             // SAFETY: `boxed` has seen the tier, which includes AVX2.
             Way::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
+            Way::Rows => call.by_rows(padded, sink),
             Way::Strips => call.by_strips(space, sink),
             // SAFETY: `boxed` has seen the tier, which includes the way's.
             Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
@@ -257,14 +280,21 @@ impl Kernel for X86 {
     }
 }
 
-/// The most tokens that are multiplied with nibbles, one after the other.
-const NIBBLES: usize = 4;
+/// The most tokens that are faster one after the other (by rows, a few at a time) than with strips, which
+/// have to be made first.
+mod most {
+    pub(super) const CHUNKS: usize = 5;
+    pub(super) const ROWS: usize = 12;
+    pub(super) const TL1: usize = 16;
+    pub(super) const TL2: usize = 24;
+}
 
 /// An algorithm.
 enum Way {
     Chunks(Chunks),
     Fives,
     Nibbles,
+    Rows,
     Strips,
     Lookup256,
     Lookup512,
@@ -288,8 +318,10 @@ impl X86 {
             };
         }
         match Source::of(self.layout, cols) {
-            Source::Chunks(chunks) if tokens == 1 => Way::Chunks(chunks),
-            Source::Rows if tokens <= NIBBLES && matches!(self.layout.name(), "tl1" | "tl2") => Way::Nibbles,
+            Source::Chunks(chunks) if tokens <= most::CHUNKS => Way::Chunks(chunks),
+            Source::Rows if tokens <= most::ROWS => Way::Rows,
+            Source::Columns if self.layout.name() == TL1.name() && tokens <= most::TL1 => Way::Nibbles,
+            Source::Columns if self.layout.name() == TL2.name() && tokens <= most::TL2 => Way::Nibbles,
             Source::Fives if self.ops.tier == Tier::Avx512Vnni => Way::Fives,
             _ => Way::Strips,
         }
@@ -300,7 +332,7 @@ impl X86 {
 #[derive(Default)]
 struct Scratch {
     space: Space,
-    /// Tokens with more zeros behind the last column.
+    /// Tokens, or a row of weights, with more columns behind the last.
     padded: Vec<i8>,
     nibbles: nibbles::Scratch,
     quads: lookup256::Quads,

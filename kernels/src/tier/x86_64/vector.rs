@@ -26,6 +26,9 @@ pub(super) trait Vector: Copy {
     /// The same four bytes in every lane.
     unsafe fn splat(at: *const i8) -> Self;
 
+    /// The codes 0..=2 of trits.
+    unsafe fn code(self) -> Self;
+
     /// Keeps the bits `mask` of each byte.
     unsafe fn mask(self, mask: u8) -> Self;
 
@@ -77,7 +80,7 @@ pub(super) struct Vnni512(__m512i);
 /// Stamps the operations onto a type, given those that differ.
 macro_rules! vector {
     ($name:ident, $lanes:expr, $narrow:expr,
-     zero: $zero:expr, load: $load:expr, splat: $splat:ident, splat8: $splat8:ident, and: $and:ident,
+     zero: $zero:expr, load: $load:expr, splat: $splat:ident, splat8: $splat8:ident, add8: $add8:ident, and: $and:ident,
      shr: $shr:ident, add: $add:ident, sra: $sra:ident, store: $store:expr, sum: $sum:expr,
      dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
         // Every intrinsic here belongs to the type's tier, which the caller vouches for.
@@ -99,6 +102,11 @@ macro_rules! vector {
             unsafe fn splat(at: *const i8) -> Self {
                 // SAFETY: tier and pointer are the caller's promise; the read is an unaligned one.
                 Self(unsafe { $splat(at.cast::<i32>().read_unaligned()) })
+            }
+            #[inline(always)]
+            unsafe fn code(self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $add8(self.0, $splat8(1)) })
             }
             #[inline(always)]
             unsafe fn mask(self, mask: u8) -> Self {
@@ -157,7 +165,7 @@ macro_rules! vector256 {
     ($name:ident, $narrow:expr, dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
         vector!(
             $name, 8, $narrow, zero: _mm256_setzero_si256, load: _mm256_loadu_si256,
-            splat: _mm256_set1_epi32, splat8: _mm256_set1_epi8, and: _mm256_and_si256,
+            splat: _mm256_set1_epi32, splat8: _mm256_set1_epi8, add8: _mm256_add_epi8, and: _mm256_and_si256,
             shr: _mm256_srli_epi16, add: _mm256_add_epi32, sra: _mm256_srai_epi32,
             store: _mm256_storeu_si256, sum: sum256, dot: |$s, $c, $x| $dot, widen: |$w| $widen
         );
@@ -168,7 +176,7 @@ macro_rules! vector512 {
     ($name:ident, $narrow:expr, dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
         vector!(
             $name, 16, $narrow, zero: _mm512_setzero_si512, load: _mm512_loadu_si512,
-            splat: _mm512_set1_epi32, splat8: _mm512_set1_epi8, and: _mm512_and_si512,
+            splat: _mm512_set1_epi32, splat8: _mm512_set1_epi8, add8: _mm512_add_epi8, and: _mm512_and_si512,
             shr: _mm512_srli_epi16, add: _mm512_add_epi32, sra: _mm512_srai_epi32,
             store: _mm512_storeu_si512, sum: _mm512_reduce_add_epi32, dot: |$s, $c, $x| $dot, widen: |$w| $widen
         );
