@@ -75,7 +75,7 @@ impl Region {
     }
 
     fn joined(self) -> usize {
-        (self.0 / JOINED_ONE & 0xffff) as usize
+        ((self.0 / JOINED_ONE) & 0xffff) as usize
     }
 
     fn inside(self) -> usize {

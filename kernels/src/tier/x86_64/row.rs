@@ -1,6 +1,9 @@
 //! A few tokens times one row of trits, a byte each: what is left to do for layouts that are unpacked
 //! row by row, where too few tokens share a strip to make one.
 
+// Indices name registers.
+#![allow(clippy::needless_range_loop)]
+
 use super::vector::Vector;
 use crate::layout::tm2::GROUP;
 
