@@ -5,6 +5,8 @@ use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
 use crate::checkpoint::{Checkpoint, FloatData, FloatTensor};
 use crate::error::{Error, Result};
+use half::f16;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tritmark_kernels::float::FloatRows;
 use tritmark_kernels::kernel::{self, Kernel, Packed};
 use tritmark_kernels::layout::{self, Layout};
@@ -59,7 +61,7 @@ pub(super) struct Weights {
 
 impl Weights {
     pub fn load(checkpoint: &Checkpoint, kernel: Option<&'static dyn Kernel>, pool: &Pool) -> Result<Self> {
-        let loader = Loader { checkpoint, config: &checkpoint.config, pool };
+        let loader = Loader { checkpoint, config: &checkpoint.config, pool, read: AtomicU64::new(0) };
         let (vocab, hidden) = (loader.config.vocab, loader.config.hidden);
         let mut projections = match kernel {
             Some(kernel) => loader.ternary(kernel)?,
@@ -165,9 +167,23 @@ struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
     pool: &'a Pool,
+    /// Bytes that were copied.
+    read: AtomicU64,
 }
 
+/// Bytes that are copied before the mapped files are given back, so that a model and its file are never in
+/// memory both.
+const RELEASE: u64 = 64 << 20;
+
 impl Loader<'_> {
+    /// Counts bytes that were copied from the checkpoint.
+    fn copied(&self, bytes: usize) {
+        let before = self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before / RELEASE != (before + bytes as u64) / RELEASE {
+            self.checkpoint.release();
+        }
+    }
+
     /// All projections' weights, block by block in the order of [`Linear::ALL`].
     fn ternary(&self, kernel: &'static dyn Kernel) -> Result<Vec<Weight>> {
         let mut slots: Vec<Option<Result<Matrix>>> = Vec::new();
@@ -190,6 +206,7 @@ impl Loader<'_> {
                 kernel::own_layout(None).name()
             ))
         })?;
+        self.copied(packed.bytes().len());
         Ok(Matrix::new(packed, found.scale, kernel))
     }
 
@@ -218,7 +235,12 @@ impl Loader<'_> {
         };
         // The largest tensors are never there twice.
         self.check(role, &tensor.shape, (rows, cols))?;
-        FloatRows::read(self.pool, rows, cols, |band| Ok(self.checkpoint.float_rows(role, band)?.data))
+        FloatRows::read(self.pool, rows, cols, |band| {
+            let size = band.len() * cols * size_of::<f16>();
+            let data = self.checkpoint.float_rows(role, band)?.data;
+            self.copied(size);
+            Ok(data)
+        })
     }
 
     fn norm(&self, role: Role, len: usize, eps: f32) -> Result<Norm> {
