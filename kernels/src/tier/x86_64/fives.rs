@@ -3,9 +3,10 @@
 //!
 //! ```text
 //! low = min(x, x - 81, x - 162)    four digits, 0 to 80                (bytes that wrap)
-//! table[low]                       the four digits as 2-bit codes, by one vpermi2b over 128 entries
-//! x - low                          81 times the last digit d. One token multiplies it as it is and
-//!                                  divides at the end; for several it is masked with 3, which gives
+//! table[low]                       the four digits as 2-bit codes, by one vpermi2b over 128 entries; one
+//!                                  token multiplies them where they stand and divides at the end
+//! x - low                          81 times the last digit d. One token multiplies that as it is
+//!                                  too; for several it is masked with 3, which gives
 //!                                  d, as 81 and 162 end in the bits 01 and 10
 //! ```
 
@@ -27,21 +28,6 @@ static TABLE: [u8; 128] = {
         low += 1;
     }
     table
-};
-
-/// Each of the four digits of all four-digit numbers.
-static DIGITS: [[u8; 128]; 4] = {
-    let mut digits = [[0; 128]; 4];
-    let mut low = 0;
-    while low < 81 {
-        let mut p = 0;
-        while p < 4 {
-            digits[p][low] = TABLE[low] >> (2 * p) & 3;
-            p += 1;
-        }
-        low += 1;
-    }
-    digits
 };
 
 /// The most tokens of a tile.
@@ -135,21 +121,19 @@ unsafe fn tile<const NT: usize>(
 /// As there.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi")]
 unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, out: &mut [i32; ROWS]) {
-    // The top sums are at most 2^15 columns · 2 · 81 · 128 < 2^30 in this many groups.
+    // The largest sums are at most 2^15 columns · 2 · 81 · 128 < 2^30 in this many groups.
     const FOLD: usize = 1024;
     let byte = |b: u8| _mm512_set1_epi8(b as i8);
     let ahead = tuning::prefetch();
     // SAFETY: pointers are the caller's promise, and a table has 128 bytes; every access lies within
     // the group that is counted, and a prefetch may point anywhere.
     unsafe {
-        let digits: [[_; 2]; 4] = std::array::from_fn(|p| {
-            let table = DIGITS[p].as_ptr();
-            [_mm512_loadu_si512(table.cast()), _mm512_loadu_si512(table.add(64).cast())]
-        });
+        let table: [_; 2] =
+            [_mm512_loadu_si512(TABLE.as_ptr().cast()), _mm512_loadu_si512(TABLE.as_ptr().add(64).cast())];
         let mut totals = [_mm512_setzero_si512(); 2];
         for first in (0..groups).step_by(FOLD) {
-            // Of planes 0 and 2, planes 1 and 3, plane 4 (81-fold).
-            let mut sums = [[_mm512_setzero_si512(); 3]; 2];
+            // Planes 0 to 3, which count 4^p fold, and plane 4, which counts 81-fold.
+            let mut sums = [[_mm512_setzero_si512(); 5]; 2];
             for g in first..groups.min(first + FOLD) {
                 for j in 0..8 {
                     let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
@@ -166,24 +150,28 @@ unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, out: &mut [i32; RO
                             _mm512_min_epu8(_mm512_sub_epi8(all, byte(81)), _mm512_sub_epi8(all, byte(162)));
                         let low = _mm512_min_epu8(low, all);
                         let top = _mm512_sub_epi8(all, low);
+                        let codes = _mm512_permutex2var_epi8(table[0], low, table[1]);
                         for p in 0..4 {
-                            let [a, b] = digits[p];
-                            let codes = _mm512_permutex2var_epi8(a, low, b);
-                            sums[v][p % 2] = _mm512_dpbusd_epi32(sums[v][p % 2], codes, xs[p]);
+                            let code = _mm512_and_si512(codes, byte(3 << (2 * p)));
+                            sums[v][p] = _mm512_dpbusd_epi32(sums[v][p], code, xs[p]);
                         }
-                        sums[v][2] = _mm512_dpbusd_epi32(sums[v][2], top, xs[4]);
+                        sums[v][4] = _mm512_dpbusd_epi32(sums[v][4], top, xs[4]);
                     }
                 }
             }
             for v in 0..2 {
-                let [even, odd, top] = sums[v];
+                let [a, b, c, d, top] = sums[v];
                 let mut lanes = [0i32; 16];
                 _mm512_storeu_si512(lanes.as_mut_ptr().cast(), top);
                 for lane in &mut lanes {
                     *lane /= 81;
                 }
                 let top = _mm512_loadu_si512(lanes.as_ptr().cast());
-                let sum = _mm512_add_epi32(_mm512_add_epi32(even, odd), top);
+                let (ab, cd) = (
+                    _mm512_add_epi32(a, _mm512_srai_epi32::<2>(b)),
+                    _mm512_add_epi32(_mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<6>(d)),
+                );
+                let sum = _mm512_add_epi32(_mm512_add_epi32(ab, cd), top);
                 totals[v] = _mm512_add_epi32(totals[v], sum);
             }
         }
