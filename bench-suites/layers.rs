@@ -9,7 +9,7 @@ use common::{Rate, limits};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
 use tritmark::checkpoint::Checkpoint;
-use tritmark::model::{LoadOptions, Logits, Model};
+use tritmark::model::{Head, LoadOptions, Logits, Model};
 use tritmark::record::Test;
 use tritmark::speed::bound::{self, Cost};
 use tritmark::synth;
@@ -32,7 +32,8 @@ fn layers(c: &mut Criterion) {
     let checkpoint = Checkpoint::open(path.to_str().expect("a plain path")).expect("it was just written");
     for tier in Tier::ALL.into_iter().filter(|t| t.is_available() && *t != Tier::Scalar) {
         let layout = kernel::own_layout(Some(tier)).name();
-        let options = LoadOptions { layout: Some(layout.into()), tier: Some(tier), threads };
+        let options =
+            LoadOptions { layout: Some(layout.into()), tier: Some(tier), threads, head: Head::AsIs };
         let mut model = None;
         for tokens in BATCHES {
             let mut group = c.benchmark_group(format!("{BLOCKS} blocks, {tokens} tokens"));

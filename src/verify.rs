@@ -4,7 +4,7 @@ use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::{Checkpoint, FloatData};
 use crate::error::{Error, Result};
-use crate::model::{LoadOptions, Logits, Model};
+use crate::model::{Head, LoadOptions, Logits, Model};
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -169,7 +169,8 @@ pub fn probe(a: &Checkpoint, b: &Checkpoint, threads: usize) -> Result<Probe> {
     let tokens = PROBE_TOKENS.min(a.config.context);
     let ids: Vec<u32> = (0..tokens).map(|i| (i * 7919 % a.config.vocab) as u32).collect();
     let run = |checkpoint: &Checkpoint| -> Result<Vec<f32>> {
-        let mut model = Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads })?;
+        let mut model =
+            Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads, head: Head::AsIs })?;
         let mut cache = model.new_cache(tokens);
         Ok(model.forward(&mut cache, &ids, Logits::From(0))?.to_vec())
     };

@@ -11,10 +11,10 @@ use safetensors::SafeTensors;
 use tritmark::Error;
 use tritmark::checkpoint::Checkpoint;
 use tritmark::model::sample::greatest;
-use tritmark::model::{LoadOptions, Logits, Model};
+use tritmark::model::{Head, LoadOptions, Logits, Model};
 use tritmark_kernels::kernel;
 
-const BEST: LoadOptions = LoadOptions { layout: None, tier: None, threads: 2 };
+const BEST: LoadOptions = LoadOptions { layout: None, tier: None, threads: 2, head: Head::AsIs };
 
 /// Calls `f(name, checkpoint, expected, number of texts)` for each fixture that has logits.
 fn for_each_fixture(mut f: impl FnMut(&Fixture, &Checkpoint, &SafeTensors, usize)) {
@@ -104,6 +104,7 @@ fn logits_are_equal_over_kernels_threads_and_batches() {
                     layout: Some(kernel.layout().name().into()),
                     tier: Some(kernel.tier()),
                     threads,
+                    head: Head::AsIs,
                 };
                 let mut model = match Model::load(checkpoint, &options) {
                     Ok(model) => model,
@@ -125,11 +126,12 @@ fn logits_are_equal_over_kernels_threads_and_batches() {
 #[test]
 fn an_int8_head_reads_less_and_is_near() {
     let fixture = Fixture::all().into_iter().find(|f| f.path().ends_with("bitnet2b-packed")).unwrap();
-    let mut model = Model::load(&open(&fixture), &BEST).unwrap();
+    let checkpoint = open(&fixture);
+    let mut model = Model::load(&checkpoint, &BEST).unwrap();
     let ids: Vec<u32> = (1..40).collect();
     let exact = logits_of(&mut model, &ids, usize::MAX);
     let (_, before) = model.bytes();
-    model.round_head(tritmark::model::Head::Int8).unwrap();
+    let mut model = Model::load(&checkpoint, &LoadOptions { head: Head::Int8, ..BEST }).unwrap();
     assert_eq!(model.head_precision(), "int8");
     assert!(model.bytes().1 < before);
     let rounded = logits_of(&mut model, &ids, usize::MAX);

@@ -70,9 +70,7 @@ impl KernelArgs {
     /// If the kernel or the head's precision cannot be used, or a tensor is damaged.
     pub fn load(&self, checkpoint: &Checkpoint) -> Result<Model> {
         let (layout, tier) = self.layout_and_tier()?;
-        let mut model = Model::load(checkpoint, &LoadOptions { layout, tier, threads: self.threads()? })?;
-        model.round_head(self.head)?;
-        Ok(model)
+        Model::load(checkpoint, &LoadOptions { layout, tier, threads: self.threads()?, head: self.head })
     }
 
     /// Layout and tier asked for.

@@ -20,6 +20,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::error::{Error, Result};
 use forward::Forward;
 pub use head::Head;
+use std::time::Instant;
 use tritmark_kernels::Tier;
 use tritmark_kernels::float::KvLayer;
 use tritmark_kernels::kernel::Kernel;
@@ -42,6 +43,9 @@ pub struct LoadOptions {
     pub tier: Option<Tier>,
     /// Threads of the pool.
     pub threads: usize,
+    /// Precision of the output head, and of a tied embedding with it. With any other than as the
+    /// checkpoint stores it, logits are no longer the checkpoint's.
+    pub head: Head,
 }
 
 /// Which positions' logits a forward pass computes.
@@ -64,6 +68,7 @@ pub struct Model {
     pool: Pool,
     forward: Forward,
     logits: Vec<f32>,
+    load_seconds: f64,
 }
 
 /// Keys and values of the positions seen so far.
@@ -99,7 +104,7 @@ impl Model {
     /// Loads every tensor and repacks the ternary ones for the chosen kernels.
     ///
     /// # Errors
-    /// If a tensor is missing or damaged, or the layout or tier cannot be used.
+    /// If a tensor is missing or damaged, or the layout, the tier or the head's precision cannot be used.
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
         if !(1..=MAX_THREADS).contains(&options.threads) {
             return Err(Error::Usage(format!(
@@ -107,19 +112,27 @@ impl Model {
                 options.threads
             )));
         }
+        let start = Instant::now();
         let config = checkpoint.config.clone();
         let kernel = weights::kernel_for(&config, options)?;
         let pool = Pool::new(options.threads);
-        let weights = Weights::load(checkpoint, kernel, &pool)?;
+        let weights = Weights::load(checkpoint, kernel, options.head, &pool)?;
         // Everything was copied, so the files need not be in memory any more.
         checkpoint.release();
         let forward = Forward::new(&config, options.threads);
-        Ok(Self { config, kernel, weights, head: Head::AsIs, pool, forward, logits: Vec::new() })
+        let (head, logits) = (options.head, Vec::new());
+        let load_seconds = start.elapsed().as_secs_f64();
+        Ok(Self { config, kernel, weights, head, pool, forward, logits, load_seconds })
     }
 
     /// Its hyperparameters.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Seconds that reading, checking and repacking it took.
+    pub fn load_seconds(&self) -> f64 {
+        self.load_seconds
     }
 
     /// Name of the kernel that runs the ternary matrices, e.g. `i2_s/avx512vnni`; for a
@@ -206,20 +219,6 @@ impl Model {
         let length = hidden.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         hidden.iter_mut().for_each(|v| *v = (f64::from(*v) / length.max(1e-12)) as f32);
         Ok(hidden)
-    }
-
-    /// Rounds the output head, and with it a tied embedding. Logits are no longer those of the
-    /// checkpoint after that.
-    ///
-    /// # Errors
-    /// If the head's rows are no whole blocks of that form.
-    pub fn round_head(&mut self, precision: Head) -> Result<()> {
-        if precision != Head::AsIs {
-            let head = self.weights.head.as_mut().unwrap_or(&mut self.weights.embedding);
-            *head = precision.round(head, &self.pool)?;
-            self.head = precision;
-        }
-        Ok(())
     }
 
     /// Runs `ids` in batches and hands the hidden states of the positions asked for, and their number,

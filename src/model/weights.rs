@@ -1,6 +1,6 @@
 //! Loading: every tensor by its role, the ternary ones packed for the chosen kernel.
 
-use super::LoadOptions;
+use super::{Head, LoadOptions};
 use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
 use crate::checkpoint::{Checkpoint, FloatData, FloatTensor};
@@ -60,9 +60,22 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    pub fn load(checkpoint: &Checkpoint, kernel: Option<&'static dyn Kernel>, pool: &Pool) -> Result<Self> {
+    /// Reads all tensors; the head is rounded before the others are there, so that its two forms never
+    /// stand beside them.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        kernel: Option<&'static dyn Kernel>,
+        precision: Head,
+        pool: &Pool,
+    ) -> Result<Self> {
         let loader = Loader { checkpoint, config: &checkpoint.config, pool, read: AtomicU64::new(0) };
         let (vocab, hidden) = (loader.config.vocab, loader.config.hidden);
+        let round =
+            |rows: FloatRows| if precision == Head::AsIs { Ok(rows) } else { precision.round(&rows, pool) };
+        let tied = loader.config.tied;
+        let head = (!tied).then(|| round(loader.rows(Role::Head, vocab, hidden)?)).transpose()?;
+        let embedding = loader.rows(Role::TokenEmbedding, vocab, hidden)?;
+        let embedding = if tied { round(embedding)? } else { embedding };
         let mut projections = match kernel {
             Some(kernel) => loader.ternary(kernel)?,
             None => loader.floats()?,
@@ -70,9 +83,8 @@ impl Weights {
         .into_iter();
         let blocks =
             (0..loader.config.layers).map(|l| loader.block(l, &mut projections)).collect::<Result<_>>()?;
-        let head = (!loader.config.tied).then(|| loader.rows(Role::Head, vocab, hidden)).transpose()?;
         Ok(Self {
-            embedding: loader.rows(Role::TokenEmbedding, vocab, hidden)?,
+            embedding,
             blocks,
             norm: loader.norm(Role::OutputNorm, hidden, loader.config.norm_eps)?,
             head,

@@ -110,8 +110,7 @@ impl<'a> Bench<'a> {
         for (i, load) in loads.into_iter().enumerate() {
             let what = format!("loading {} {}T", load.layout.as_deref().unwrap_or("model"), load.threads);
             self.observer.step(i as u64, last as u64 + 1, &what);
-            let mut model = Model::load(checkpoint, &load)?;
-            model.round_head(self.head)?;
+            let model = Model::load(checkpoint, &load)?;
             let bytes = model.bytes().1;
             held += bytes;
             models.push(Rc::new(RefCell::new(model)));
@@ -153,8 +152,14 @@ impl<'a> Bench<'a> {
                 kernels.push((Some(kernel.layout().name().to_owned()), Some(kernel.tier())));
             }
         }
+        let head = self.head;
         let all = kernels.into_iter().flat_map(|(layout, tier)| {
-            threads.iter().map(move |&n| LoadOptions { layout: layout.clone(), tier, threads: n as usize })
+            threads.iter().map(move |&n| LoadOptions {
+                layout: layout.clone(),
+                tier,
+                threads: n as usize,
+                head,
+            })
         });
         Ok(all.collect())
     }
@@ -175,7 +180,8 @@ impl<'a> Bench<'a> {
                     kernel::available().filter(|k| refused(k.layout()).is_none()).collect()
                 }
                 Choice::One { layout, tier } => {
-                    let options = LoadOptions { layout: layout.clone(), tier: *tier, threads: 1 };
+                    let options =
+                        LoadOptions { layout: layout.clone(), tier: *tier, threads: 1, head: self.head };
                     vec![crate::model::choose_kernel(&options)?]
                 }
             };

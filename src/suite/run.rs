@@ -134,7 +134,8 @@ struct Way {
 impl Way {
     fn load(&self, checkpoint: &Checkpoint) -> Result<Model> {
         let layout = Some(self.kernel.layout().name().to_owned());
-        let options = LoadOptions { layout, tier: Some(self.kernel.tier()), threads: self.threads };
+        let options =
+            LoadOptions { layout, tier: Some(self.kernel.tier()), threads: self.threads, head: Head::AsIs };
         Model::load(checkpoint, &options)
     }
 
@@ -313,11 +314,13 @@ impl Job<'_> {
         for (i, head) in heads.iter().enumerate() {
             self.step("heads", i, heads.len(), head.name());
             let mut exact = fastest(checkpoint)?;
-            let mut rounded = fastest(checkpoint)?;
-            if let Err(Error::Usage(reason)) = rounded.round_head(*head) {
-                self.notes.push(format!("{model}: left out: {reason}."));
-                continue;
-            }
+            let mut rounded = match fastest_with(checkpoint, *head) {
+                Err(Error::Usage(reason)) => {
+                    self.notes.push(format!("{model}: left out: {reason}."));
+                    continue;
+                }
+                loaded => loaded?,
+            };
             self.scored(Subject::of(model, &rounded), pass, |s| {
                 let name = format!("{}, head {}", Subject::of(model, &exact), exact.head_precision());
                 pass.run(s, &mut rounded, Some((name, &mut exact)))
@@ -433,7 +436,12 @@ impl Job<'_> {
 
 /// A model on the fastest kernel and all threads.
 fn fastest(checkpoint: &Checkpoint) -> Result<Model> {
-    Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads: available_threads() })
+    fastest_with(checkpoint, Head::AsIs)
+}
+
+/// As [`fastest`], with the head in some precision.
+fn fastest_with(checkpoint: &Checkpoint, head: Head) -> Result<Model> {
+    Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads: available_threads(), head })
 }
 
 /// Whether a list of names holds `name` or `all`.
