@@ -185,7 +185,7 @@ struct Loader<'a> {
 
 /// Bytes that are copied before the mapped files are given back, so that a model and its file are never in
 /// memory both.
-const RELEASE: u64 = 64 << 20;
+const RELEASE: u64 = 32 << 20;
 
 impl Loader<'_> {
     /// Counts bytes that were copied from the checkpoint.

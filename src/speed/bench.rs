@@ -106,11 +106,13 @@ impl<'a> Bench<'a> {
         let free = linux::available_memory(Path::new("/"));
         let mut held = 0;
         let mut models = Vec::new();
+        let mut took: Vec<(f64, String)> = Vec::new();
         let last = loads.len().saturating_sub(1);
         for (i, load) in loads.into_iter().enumerate() {
             let what = format!("loading {} {}T", load.layout.as_deref().unwrap_or("model"), load.threads);
             self.observer.step(i as u64, last as u64 + 1, &what);
             let model = Model::load(checkpoint, &load)?;
+            took.push((model.load_seconds(), Subject::of(id, &model).to_string()));
             let bytes = model.bytes().1;
             held += bytes;
             models.push(Rc::new(RefCell::new(model)));
@@ -132,6 +134,14 @@ impl<'a> Bench<'a> {
                 )?;
                 held = 0;
             }
+        }
+        took.sort_by(|a, b| a.0.total_cmp(&b.0));
+        if let (Some((least, shortest)), Some((most, longest))) = (took.first(), took.last()) {
+            let range =
+                if took.len() > 1 { format!(", and {most:.2} s for {longest}") } else { String::new() };
+            self.notes.push(format!(
+                "Loading {id} (reading, checking and repacking) took {least:.2} s for {shortest}{range}."
+            ));
         }
         Ok(())
     }
