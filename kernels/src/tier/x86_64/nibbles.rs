@@ -15,6 +15,7 @@
 
 use super::strip::prefetch;
 use crate::kernel::Packed;
+use crate::layout::tl1::blocks;
 use crate::layout::tm2::ROWS;
 use crate::layout::{TL1, TL2};
 use crate::tuning;
@@ -180,7 +181,7 @@ pub(super) fn tl1(
         for i in 0..weights.cols() / tile.cols {
             for (row, sums) in rows.clone().step_by(ROWS).zip(sums.iter_mut()) {
                 // A lane takes two sums of two products of a block.
-                for (j, blocks) in TL1.blocks(weights, row, i).chunks(63).enumerate() {
+                for (j, blocks) in blocks(weights, tile, row, i).chunks(63).enumerate() {
                     let first = i * tile.cols * tile.inner_rows / 256 + 63 * j;
                     if tile.inner_rows == ROWS {
                         narrow_blocks(blocks, tables, first, sums);
