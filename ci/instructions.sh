@@ -19,7 +19,8 @@ AVX512VNNI::chunks              vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm
 lookup512::Words.*add_with_dots vpermw      zmm
-fives::(gemv|tile)              vpdpbusd    zmm' ;;
+fives::(gemv|tile)              vpdpbusd    zmm
+nibbles::multiply               vpshufb     ymm' ;;
 aarch64) table='
 NEON::(tile|chunks)             smlal2?
 DOTPROD::(tile|chunks)          sdot

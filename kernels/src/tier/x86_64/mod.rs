@@ -257,9 +257,6 @@ impl Kernel for X86 {
     }
 }
 
-/// The most tokens that are multiplied with nibbles, one after the other.
-const NIBBLES: usize = 4;
-
 /// An algorithm.
 enum Way {
     Chunks(Chunks),
@@ -289,7 +286,7 @@ impl X86 {
         }
         match Source::of(self.layout, cols) {
             Source::Chunks(chunks) if tokens == 1 => Way::Chunks(chunks),
-            Source::Rows if tokens <= NIBBLES && matches!(self.layout.name(), "tl1" | "tl2") => Way::Nibbles,
+            Source::Rows if nibbles::suit(self.layout, tokens) => Way::Nibbles,
             Source::Fives if self.ops.tier == Tier::Avx512Vnni => Way::Fives,
             _ => Way::Strips,
         }
