@@ -25,7 +25,8 @@ aarch64) table='
 NEON::(tile|chunks)             smlal2?
 DOTPROD::(tile|chunks)          sdot
 I8MM::chunks                    sdot
-I8MM::tile                      smmla' ;;
+I8MM::tile                      smmla
+nibbles::multiply               tbl' ;;
 esac
 
 "$objdump" -d -C --no-show-raw-insn "$program" | awk -v arch="$arch" -v table="$table" '

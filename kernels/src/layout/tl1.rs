@@ -16,7 +16,7 @@ use super::i2_s::{TAIL, read_tail, write_tail};
 use super::tile::{Made, PUBLISHED, Tile, largest};
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::kernel::Packed;
 use std::sync::Mutex;
 
@@ -60,7 +60,7 @@ impl Tl1 {
 
 /// The blocks of 64 bytes, inner rows × `by` columns, that hold row `row` in tile `i` of columns of
 /// weights that are cut with `tile`.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) fn blocks(weights: &Packed, tile: Tile, row: usize, i: usize) -> &[[u8; 64]] {
     let before = row / tile.rows * tile.rows * weights.cols() + i * tile.rows * tile.cols;
     let start = (before + row % tile.rows / tile.inner_rows * tile.inner_rows * tile.cols) / 4;

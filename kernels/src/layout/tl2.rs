@@ -89,13 +89,13 @@ fn slot(row: usize) -> usize {
 
 impl Parts {
     /// The tile that the matrix is cut with.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(crate) fn tile(&self) -> Tile {
         self.tile
     }
 
     /// Columns that are triples; those behind them are pairs.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(crate) fn triple_cols(&self) -> usize {
         self.triple_cols
     }
