@@ -19,12 +19,14 @@ AVX512VNNI::chunks              vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm
 lookup512::Words.*add_with_dots vpermw      zmm
-fives::(gemv|tile)              vpdpbusd    zmm' ;;
+fives::(gemv|tile)              vpdpbusd    zmm
+nibbles::multiply               vpshufb     ymm' ;;
 aarch64) table='
 NEON::(tile|chunks)             smlal2?
 DOTPROD::(tile|chunks)          sdot
 I8MM::chunks                    sdot
-I8MM::tile                      smmla' ;;
+I8MM::tile                      smmla
+nibbles::multiply               tbl' ;;
 esac
 
 "$objdump" -d -C --no-show-raw-insn "$program" | awk -v arch="$arch" -v table="$table" '

@@ -497,6 +497,8 @@ mod aarch64 {
             v.map(|v| unsafe { vcvtq_f32_s32(v) })
         }
 
+        // Indices name registers.
+        #[allow(clippy::needless_range_loop)]
         #[inline(always)]
         fn codes(self, x: &[u8; 12 * LANES]) -> [Self::Codes; 4] {
             // SAFETY: the target requires NEON.

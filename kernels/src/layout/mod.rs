@@ -7,7 +7,7 @@ mod iq1_bn;
 mod iq2_bn;
 mod q2_0;
 pub mod tile;
-mod tl1;
+pub(crate) mod tl1;
 mod tl2;
 pub(crate) mod tm1_6;
 pub(crate) mod tm2;

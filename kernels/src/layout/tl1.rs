@@ -58,15 +58,12 @@ impl Tl1 {
     }
 }
 
-impl Tl1 {
-    /// The blocks of 64 bytes, inner rows × `by` columns, that hold row `row` in tile `i` of columns.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn blocks<'a>(&self, weights: &'a Packed, row: usize, i: usize) -> &'a [[u8; 64]] {
-        let tile = self.tile(weights.rows(), weights.cols());
-        let before = row / tile.rows * tile.rows * weights.cols() + i * tile.rows * tile.cols;
-        let start = (before + row % tile.rows / tile.inner_rows * tile.inner_rows * tile.cols) / 4;
-        weights.bytes()[start..][..tile.inner_rows * tile.cols / 4].as_chunks().0
-    }
+/// The blocks of 64 bytes, inner rows × `by` columns, that hold row `row` in tile `i` of columns of
+/// weights that are cut with `tile`.
+pub(crate) fn blocks(weights: &Packed, tile: Tile, row: usize, i: usize) -> &[[u8; 64]] {
+    let before = row / tile.rows * tile.rows * weights.cols() + i * tile.rows * tile.cols;
+    let start = (before + row % tile.rows / tile.inner_rows * tile.inner_rows * tile.cols) / 4;
+    weights.bytes()[start..][..tile.inner_rows * tile.cols / 4].as_chunks().0
 }
 
 impl Tl1 {

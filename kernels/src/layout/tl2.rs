@@ -153,13 +153,11 @@ fn slot(row: usize) -> usize {
 
 impl Parts {
     /// The tile that the matrix is cut with.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn tile(&self) -> Tile {
         self.tile
     }
 
     /// Columns that are triples; those behind them are pairs.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn triple_cols(&self) -> usize {
         self.triple_cols
     }

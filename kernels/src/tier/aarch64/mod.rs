@@ -3,8 +3,9 @@
 //! One kernel type serves every layout and tier, over the algorithms of [`strip`]: several tokens are
 //! multiplied with strips of the [`tm2`](crate::layout::TM2) form, into which other layouts are turned
 //! a strip at a time in cache; one token with strips, or straight from a layout's rows where its
-//! bytes allow it.
+//! bytes allow it. For a few tokens, sums of `tl1` and `tl2` weights are looked up ([`nibbles`]).
 
+mod nibbles;
 mod strip;
 mod vector;
 
@@ -127,10 +128,6 @@ struct Aarch64 {
     ops: &'static Ops,
 }
 
-thread_local! {
-    static SPACE: RefCell<Space> = RefCell::default();
-}
-
 impl Aarch64 {
     /// The kernel, if this CPU has the tier.
     fn boxed(layout: &'static dyn Layout, ops: &'static Ops) -> Option<Box<dyn Kernel>> {
@@ -167,28 +164,33 @@ impl Kernel for Aarch64 {
     }
 
     fn way(&self) -> (Way, Tier) {
-        let way = match Source::of(self.layout, GROUP) {
-            Source::Strips | Source::Chunks(_) => Way::Direct,
-            Source::Fives | Source::Rows | Source::Columns => Way::Strips,
-        };
         // `smmla` multiplies pairs of tokens.
-        (way, self.ops.tier.min(Tier::NeonDotprod))
+        let dots = self.ops.tier.min(Tier::NeonDotprod);
+        match Source::of(self.layout, GROUP) {
+            Source::Strips | Source::Chunks(_) => (Way::Direct, dots),
+            Source::Columns if nibbles::suit(self.layout, 1) => (Way::Lookup, Tier::Neon),
+            Source::Fives | Source::Rows | Source::Columns => (Way::Strips, dots),
+        }
     }
 
     fn run(&self, weights: &Packed, x: &Activations, tokens: Range<usize>, rows: Range<usize>, sink: Sink) {
         check_call(self, weights, x, &tokens, &rows);
-        match Source::of(self.layout, weights.cols()) {
+        SCRATCH.with_borrow_mut(|Scratch { space, nibbles }| match Source::of(self.layout, weights.cols()) {
             Source::Chunks(chunks) if tokens.len() == 1 => {
                 self.by_chunks(weights, chunks, x, tokens.start, rows, sink)
             }
-            source => SPACE.with_borrow_mut(|space| {
+            Source::Columns if nibbles::suit(self.layout, tokens.len()) => {
+                // SAFETY: `boxed` has seen the tier, which includes Advanced SIMD.
+                unsafe { nibbles::multiply(weights, x, tokens, rows, nibbles, sink) }
+            }
+            source => {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
                     let strip = source.strip(weights, rows.clone(), space, tm1_6::to_tm2);
                     self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
                 }
-            }),
-        }
+            }
+        })
     }
 }
 
@@ -250,6 +252,17 @@ impl Aarch64 {
             hand_over(&mut sums, x, token, rows, sink);
         }
     }
+}
+
+/// What calls need besides their arguments; kept so that they do not allocate.
+#[derive(Default)]
+struct Scratch {
+    space: Space,
+    nibbles: nibbles::Scratch,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// Turns the sums over codes of these rows into sums over weights and hands them on.

@@ -148,17 +148,9 @@ impl<'a> Call<'a> {
     /// # Safety
     /// The CPU must have AVX2.
     pub(super) unsafe fn by_nibbles(&self, scratch: &mut nibbles::Scratch, sink: Sink) {
-        for t in self.tokens.clone() {
-            let x = &self.x.row(t)[..self.weights.cols()];
-            let mut sink = |row, sums: &[i32; ROWS]| sink(t, row, sums);
-            // SAFETY: the tier is the caller's promise.
-            unsafe {
-                match self.weights.layout().name() {
-                    "tl1" => nibbles::tl1(self.weights, scratch, x, self.rows.clone(), &mut sink),
-                    _ => nibbles::tl2(self.weights, scratch, x, self.rows.clone(), &mut sink),
-                }
-            }
-        }
+        let (tokens, rows) = (self.tokens.clone(), self.rows.clone());
+        // SAFETY: the tier is the caller's promise.
+        unsafe { nibbles::multiply(self.weights, self.x, tokens, rows, scratch, sink) }
     }
 
     /// Strip by strip, in tiles of tokens.

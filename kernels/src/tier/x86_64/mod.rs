@@ -285,8 +285,6 @@ impl Kernel for X86 {
 mod most {
     pub(super) const CHUNKS: usize = 5;
     pub(super) const ROWS: usize = 12;
-    pub(super) const TL1: usize = 16;
-    pub(super) const TL2: usize = 24;
 }
 
 /// An algorithm.
@@ -309,6 +307,9 @@ impl X86 {
 
     /// The fastest way for so many tokens and rows.
     fn choose(&self, cols: usize, tokens: usize, rows: usize) -> Way {
+        if nibbles::suit(self.layout, tokens) {
+            return Way::Nibbles;
+        }
         let least = self.lookup_from();
         if tokens >= least.tokens && rows >= least.rows {
             return match self.ops.tier {
@@ -320,8 +321,6 @@ impl X86 {
         match Source::of(self.layout, cols) {
             Source::Chunks(chunks) if tokens <= most::CHUNKS => Way::Chunks(chunks),
             Source::Rows if tokens <= most::ROWS => Way::Rows,
-            Source::Columns if self.layout.name() == TL1.name() && tokens <= most::TL1 => Way::Nibbles,
-            Source::Columns if self.layout.name() == TL2.name() && tokens <= most::TL2 => Way::Nibbles,
             Source::Fives if self.ops.tier == Tier::Avx512Vnni => Way::Fives,
             _ => Way::Strips,
         }
