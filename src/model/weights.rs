@@ -200,15 +200,24 @@ impl Loader<'_> {
     fn ternary(&self, kernel: &'static dyn Kernel) -> Result<Vec<Weight>> {
         let mut slots: Vec<Option<Result<Matrix>>> = Vec::new();
         slots.resize_with(self.config.layers * Linear::ALL.len(), || None);
-        self.pool.chunks_mut(&mut slots, 1, |i, slot| {
-            slot[0] = Some(self.matrix(i / Linear::ALL.len(), Linear::ALL[i % Linear::ALL.len()], kernel));
+        // For each worker a buffer of trits, so that memory is not taken anew for each matrix.
+        let mut spares = vec![Vec::new(); self.pool.threads()];
+        self.pool.chunks_mut_with(&mut spares, &mut slots, 1, |spare, i, slot| {
+            let (layer, linear) = (i / Linear::ALL.len(), Linear::ALL[i % Linear::ALL.len()]);
+            slot[0] = Some(self.matrix(layer, linear, kernel, spare));
         });
         slots.into_iter().flatten().map(|m| m.map(Weight::Ternary)).collect()
     }
 
-    fn matrix(&self, layer: usize, linear: Linear, kernel: &'static dyn Kernel) -> Result<Matrix> {
+    fn matrix(
+        &self,
+        layer: usize,
+        linear: Linear,
+        kernel: &'static dyn Kernel,
+        spare: &mut Vec<i8>,
+    ) -> Result<Matrix> {
         let role = Role::Layer(layer, LayerRole::Linear(linear));
-        let found = self.checkpoint.ternary(role)?;
+        let found = self.checkpoint.ternary_into(role, std::mem::take(spare))?;
         self.check(role, &[found.trits.rows(), found.trits.cols()], self.config.linear_shape(linear))?;
         let packed = Packed::pack(kernel.layout(), &found.trits).map_err(|e| {
             Error::Usage(format!(
@@ -218,6 +227,7 @@ impl Loader<'_> {
                 kernel::own_layout(None).name()
             ))
         })?;
+        *spare = found.trits.into_vec();
         self.copied(packed.bytes().len());
         Ok(Matrix::new(packed, found.scale, kernel))
     }
