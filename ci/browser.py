@@ -43,19 +43,19 @@ CONTRAST = """(() => {
   return { checked, bad: bad.slice(0, 10), paper: luminance(behind(document.body)) };
 })()"""
 
-TABLE = "document.querySelector('.interactive')"
+TABLE = "document.querySelector('#arms .interactive')"
 COLUMN = """((title) => {
-  const table = document.querySelector('.interactive table');
+  const table = document.querySelector('#arms .interactive table');
   const column = [...table.tHead.rows[0].cells].findIndex((c) => c.textContent.startsWith(title));
   return [...table.tBodies[0].rows].map((row) => row.cells[column].dataset.v).map((v) => v === undefined ? null : Number(v));
 })"""
 CLICK = """((title) => {
-  const head = [...document.querySelector('.interactive table').tHead.rows[0].cells].find((c) => c.textContent.startsWith(title));
+  const head = [...document.querySelector('#arms .interactive table').tHead.rows[0].cells].find((c) => c.textContent.startsWith(title));
   head.querySelector('button').click();
   return head.getAttribute('aria-sort');
 })"""
 FILTER = """((text) => {
-  const box = document.querySelector('.interactive');
+  const box = document.querySelector('#arms .interactive');
   const input = box.querySelector('input');
   input.value = text;
   input.dispatchEvent(new Event('input'));
@@ -71,6 +71,14 @@ FIGURE = """(async () => {
   for (let i = 0; i < 100 && window.saved.length < 3; i++) await new Promise((done) => setTimeout(done, 50));
   const [svg, , png] = window.saved;
   return [(await svg.text()).slice(0, 4), png && png.type, png && png.size];
+})()"""
+
+
+DOWNLOADS = """(async () => {
+  document.querySelectorAll('.downloads button').forEach((button) => button.click());
+  for (let i = 0; i < 100 && window.saved.length < 2; i++) await new Promise((done) => setTimeout(done, 50));
+  const saved = await Promise.all(window.saved.map(async (blob) => [blob.type, await blob.text()]));
+  return saved.sort().map((pair) => pair[1]);
 })()"""
 
 
@@ -173,8 +181,7 @@ def page(browser, path):
     check(browser.value(f"{FILTER}('')")["shown"] == rows, "filter taken back")
 
     browser.value("window.saved = []; const make = URL.createObjectURL; URL.createObjectURL = (blob) => { window.saved.push(blob); return make(blob); }")
-    browser.value("document.querySelectorAll('.downloads button').forEach((button) => button.click())")
-    text = browser.value("Promise.all(window.saved.map((blob) => blob.text()))")
+    text = browser.value(DOWNLOADS)
     check(len(json.loads(text[0])["rows"]) == rows, "the downloaded JSON has a row for each arm")
     check(text[1].count("\n") >= rows + 1, "the downloaded CSV has a line for each arm")
     kinds = browser.value(FIGURE)

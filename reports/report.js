@@ -66,13 +66,18 @@
     filterable(box);
   }
 
-  // Downloads of the data inside of this page.
-  const raw = document.getElementById("raw").textContent;
-  const csv = () => {
+  // Downloads of the data inside of this page, which it holds compressed.
+  const unpack = async () => {
+    const packed = Uint8Array.from(atob(document.getElementById("raw").textContent), (c) => c.charCodeAt(0));
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
+  const csv = (raw) => {
     const { rows } = JSON.parse(raw);
     const names = rows.length ? Object.keys(rows[0]) : [];
     const field = (value) => {
-      const text = value === null ? "" : String(value);
+      // A spreadsheet would run a text that begins like a formula.
+      const guard = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" : "";
+      const text = value === null ? "" : guard + value;
       return /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
     };
     return [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(field).join(",")).join("\n") + "\n";
@@ -85,9 +90,10 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
   for (const button of document.querySelectorAll(".downloads button")) {
-    button.addEventListener("click", () => {
+    button.addEventListener("click", async () => {
       const kind = button.dataset.as;
-      save(new Blob([kind === "csv" ? csv() : raw], { type: kind === "csv" ? "text/csv" : "application/json" }), "report." + kind);
+      const raw = await unpack();
+      save(new Blob([kind === "csv" ? csv(raw) : raw], { type: kind === "csv" ? "text/csv" : "application/json" }), "report." + kind);
     });
   }
   document.querySelector(".downloads").hidden = false;

@@ -1,9 +1,11 @@
 //! Reports on records that are made up here, with names that try to break out of the page.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tritmark::checkpoint::config::LinearKind;
 use tritmark::machine::{Environment, Limits};
 use tritmark::record::Record;
 use tritmark::report;
@@ -212,10 +214,7 @@ fn the_page_is_whole_and_hostile_names_are_harmless() {
     assert!(page.contains("{{ 7*7 }}"), "a name is text, not a template");
     for outside in ["http://", "https://", "url(", "@import", "<link", " src="] {
         // An XML namespace is a name; the rest are names of ours made harmless.
-        let found = page
-            .replace("http://www.w3.org/2000/svg", "")
-            .replace("&lt;img src=x", "")
-            .replace("\\u003cimg src=x", "");
+        let found = page.replace("http://www.w3.org/2000/svg", "").replace("&lt;img src=x", "");
         assert!(!found.contains(outside), "{outside}");
     }
     for id in [
@@ -284,8 +283,68 @@ fn every_figure_of_the_page_is_in_the_json() {
         values.iter().filter(|v| !known.contains(&v.to_bits()) && !counted.contains(&v.to_bits())).collect();
     assert!(missing.is_empty(), "{missing:?}");
 
-    let embedded = page.split("id=\"raw\">").nth(1).unwrap().split("</script>").next().unwrap();
-    assert_eq!(serde_json::from_str::<Value>(embedded).unwrap(), data, "the page holds the same data");
+    assert_eq!(embedded(&page), data, "the page holds the same data");
+}
+
+/// The data inside of a page.
+fn embedded(page: &str) -> Value {
+    let packed = page.split("id=\"raw\">").nth(1).unwrap().split("</script>").next().unwrap();
+    let packed = BASE64_STANDARD.decode(packed).unwrap();
+    serde_json::from_reader(flate2::read::GzDecoder::new(packed.as_slice())).unwrap()
+}
+
+#[test]
+fn a_page_of_many_arms_stays_small() {
+    let mut record = one().remove(0);
+    let arms = std::mem::take(&mut record.arms);
+    // Digits as measuring leaves them, so that they compress no better than real ones.
+    let mut state = 1u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        1.0 + 0.01 * (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    for threads in (0..).step_by(4) {
+        if record.arms.len() >= 1200 {
+            break;
+        }
+        record.arms.extend(arms.iter().cloned().map(|mut arm| {
+            arm.subject.threads += threads;
+            if let Some(speed) = &mut arm.speed {
+                speed.samples = (0..10).map(|_| speed.median * noise()).collect();
+                speed.best = speed.samples.iter().map(|s| s * noise()).collect();
+                speed.seconds = (0..10).map(|_| 0.5 * noise()).collect();
+                let mut sorted = speed.samples.clone();
+                sorted.sort_by(f64::total_cmp);
+                speed.median = (sorted[4] + sorted[5]) / 2.0;
+                speed.interval = [sorted[1], sorted[8]];
+            }
+            arm
+        }));
+    }
+    tritmark::record::check(&record).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    report::write(&[record], dir.path(), &[report::Format::Html]).unwrap();
+    let page = read(dir.path(), "report.html");
+    assert!(page.len() < 2_000_000, "{} bytes", page.len());
+    assert!(embedded(&page)["rows"].as_array().unwrap().len() >= 1200);
+}
+
+#[test]
+fn names_neither_turn_the_text_around_them_nor_run_in_a_spreadsheet() {
+    let mut records = one();
+    for arm in &mut records[0].arms {
+        arm.subject.model = arm.subject.model.replace("ptq", "=1+\u{202e}2");
+    }
+    let model = &mut records[0].models[1];
+    (model.id, model.name) = ("=1+\u{202e}2".into(), "abc\u{202e}fed\u{2066}".into());
+    let dir = tempfile::tempdir().unwrap();
+    report::write_all(&records, dir.path()).unwrap();
+    for name in ["report.html", "report.md"] {
+        let text = read(dir.path(), name);
+        assert!(!text.contains(['\u{202e}', '\u{2066}']), "{name}");
+        assert!(text.contains("abc‹U+202E›fed‹U+2066›"), "{name}");
+    }
+    assert!(read(dir.path(), "report.csv").contains(",'=1+\u{202e}2,"));
 }
 
 #[test]
@@ -315,7 +374,7 @@ fn rows_have_the_same_columns_everywhere() {
 fn missing_figures_are_reasons_and_never_zero() {
     let (dir, _keep) = written("one", &one());
     let page = read(&dir, "report.html");
-    assert!(page.contains("not measured: /sys") || page.contains("no meter: /sys"));
+    assert!(page.contains("no meter: &#x2f;sys"), "in the page itself, not in its packed data");
     assert!(page.contains("this system does not tell"));
     let data: Value = serde_json::from_str(&read(&dir, "report.json")).unwrap();
     for row in data["rows"].as_array().unwrap() {
@@ -327,15 +386,17 @@ fn missing_figures_are_reasons_and_never_zero() {
     }
 }
 
+fn verdict(records: &[Record]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    report::write(records, dir.path(), &[report::Format::Json]).unwrap();
+    let data: Value = serde_json::from_str(&read(dir.path(), "report.json")).unwrap();
+    let sentences: Vec<String> = serde_json::from_value(data["verdict"].clone()).unwrap();
+    assert_eq!(sentences.len(), 3);
+    sentences
+}
+
 #[test]
 fn the_verdict_follows_from_the_figures() {
-    let verdict = |records: &[Record]| {
-        let (dir, _keep) = written("verdict", records);
-        let data: Value = serde_json::from_str(&read(&dir, "report.json")).unwrap();
-        let sentences: Vec<String> = serde_json::from_value(data["verdict"].clone()).unwrap();
-        assert_eq!(sentences.len(), 3);
-        sentences
-    };
     let got = verdict(&one());
     assert!(
         got[0].contains("each of the 5 layouts kept every ternary weight")
@@ -344,6 +405,7 @@ fn the_verdict_follows_from_the_figures() {
         got[0]
     );
     assert!(
+        // Of the two models only one was timed.
         got[1].starts_with("tm16/avx512vnni is the fastest to decode (tg128)")
             && got[1].contains("the candle reference"),
         "{}",
@@ -351,7 +413,7 @@ fn the_verdict_follows_from_the_figures() {
     );
     assert!(
         got[2].starts_with(
-            "Against its reference (candle, int8 activations), tm16/avx512vnni has a perplexity 1.2 % higher"
+            "Another order of float operations than that of candle, int8 activations costs +1.2 % in perplexity"
         ) && got[2].contains("energy was not measured: no meter"),
         "{}",
         got[2]
@@ -378,6 +440,55 @@ fn the_verdict_follows_from_the_figures() {
     empty[0].proofs.clear();
     let got = verdict(&empty);
     assert!(got.iter().all(|s| s.to_lowercase().contains("cannot tell")), "{got:?}");
+}
+
+#[test]
+fn the_verdict_tells_models_apart_and_says_where_it_cannot() {
+    // What pairs of tokens cannot tell, and an interval around 1, are said as such.
+    let mut unsure = one();
+    for arm in &mut unsure[0].arms {
+        if let Some(against) = arm.accuracy.as_mut().and_then(|a| a.against.as_mut()) {
+            (against.delta_nll, against.delta_nll_stderr) = (1e-4, 1e-3);
+        }
+        if arm.subject.engine == "candle" {
+            arm.subject.model = "ptq".into();
+            arm.subject.engine = "tritmark".into();
+            arm.speed.as_mut().unwrap().samples.iter_mut().for_each(|s| *s *= 163.0 * 4f64.powf(0.85) / 11.0);
+        }
+    }
+    let got = verdict(&unsure);
+    assert!(
+        got[1].starts_with("For <script>") && got[1].contains("; cannot tell it from demo, made"),
+        "{}",
+        got[1]
+    );
+    assert!(got[2].contains("costs nothing in perplexity that one can tell"), "{}", got[2]);
+
+    // Models held against another one are named by how they came about, and so is that one.
+    let mut kinds = one();
+    let mut arms = Vec::new();
+    for (model, ppl, delta) in [("full", 40.0, 0.0), ("ternary", 46.0, 0.14), ("ptq", 400.0, 2.3)] {
+        let text = json!({"kind": "perplexity", "convention": "llama.cpp", "n_ctx": 256, "text": "test.txt"});
+        let mut arm = arm(model, Some("i2_s"), Some("avx2"), 4, text);
+        arm["accuracy"] = accuracy(f64::ln(ppl));
+        if delta > 0.0 {
+            arm["accuracy"]["against"] = against("full: tritmark, f32", 0.1);
+            arm["accuracy"]["against"]["delta_nll"] = delta.into();
+        }
+        arms.push(serde_json::from_value(arm).unwrap());
+    }
+    kinds[0].arms = arms;
+    let mut full = kinds[0].models[0].clone();
+    (full.id, full.name, full.config.linear) = ("full".into(), "full".into(), LinearKind::Float);
+    kinds[0].models.push(full);
+    let got = &verdict(&kinds)[2];
+    let expected = "Perplexity: full precision 40.00 ± 0.58, trained ternary 46.00 ± 0.66 (+15 %), made ternary afterwards 400.0 ± 5.8 (× 9.97)";
+    assert!(got.starts_with(expected), "{got}");
+
+    // Of several records the newest is judged.
+    let mut trend = several();
+    trend.pop();
+    assert!(verdict(&trend)[1].starts_with("In the newest record (Example 9000 4-Core, 2026-02-03): "));
 }
 
 #[test]
@@ -424,6 +535,18 @@ fn a_folder_of_records_is_read_in_order() {
         data["records"].as_array().unwrap().iter().map(|r| r["started"].as_str().unwrap()).collect();
     assert_eq!(started, ["2026-01-02T03:04:05Z", "2026-02-03T03:04:05Z", "2026-02-03T05:04:05Z"]);
     assert!(read(&out, "report.html").contains("Over time: tg128"));
+    // The folder of a run is its record; what was made from records is none, and a record that lies
+    // in two places is one.
+    fs::copy(out.join("report.json"), folder.path().join("report.json")).unwrap();
+    fs::copy(folder.path().join("a.json"), folder.path().join("c.json")).unwrap();
+    report(folder.path()).success();
+    let data: Value = serde_json::from_str(&read(&out, "report.json")).unwrap();
+    assert_eq!(data["records"].as_array().unwrap().len(), 3);
+    let run = folder.path().join("deep");
+    fs::copy(out.join("report.json"), run.join("report.json")).unwrap();
+    report(&run).success();
+    let data: Value = serde_json::from_str(&read(&out, "report.json")).unwrap();
+    assert_eq!(data["records"].as_array().unwrap().len(), 1);
     fs::create_dir(folder.path().join("empty")).unwrap();
     report(&folder.path().join("empty")).code(5);
 }
@@ -437,6 +560,65 @@ fn several_records_give_a_matrix_and_a_trend() {
     assert!(page.contains("Over time: tg128"));
     assert!(page.contains("differs"));
     assert!(dir.join("plots").join("record2-roofline.svg").exists());
+    let data: Value = serde_json::from_str(&read(&dir, "report.json")).unwrap();
+    let trends = data["trends"].as_array().unwrap();
+    // Every arm with a speed, of the one machine that was measured twice.
+    assert_eq!(trends.len(), 5 * 3 * 3 * 2 + 1);
+    assert!(trends.iter().all(|t| (t["change_percent"].as_f64().unwrap() - 6.0).abs() < 1e-9));
+    let text = read(&dir, "report.md");
+    assert!(text.contains("from the first to the last record of each arm") && text.contains("+6.0 %"));
+}
+
+#[test]
+fn machines_of_one_kind_stay_apart() {
+    let mut records = several();
+    for (record, host) in records.iter_mut().zip(["alpha", "beta", "alpha"]) {
+        record.environment.cpu = "AMD EPYC".into();
+        record.environment.host = Some(host.into());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    report::write(&records, dir.path(), &[report::Format::Md, report::Format::Json]).unwrap();
+    let text = read(dir.path(), "report.md");
+    assert!(text.contains("| alpha: AMD EPYC, 4 threads | beta: AMD EPYC, 4 threads |"), "{text}");
+    let data: Value = serde_json::from_str(&read(dir.path(), "report.json")).unwrap();
+    let trends = data["trends"].as_array().unwrap();
+    assert!(!trends.is_empty() && trends.iter().all(|t| t["machine"] == "alpha: AMD EPYC, 4 threads"));
+}
+
+#[test]
+fn figures_without_a_model_are_shown() {
+    let mut record = one().remove(0);
+    record.models.clear();
+    record.proofs.clear();
+    let imported = record.arms.iter().filter(|a| a.speed.is_some()).take(4).cloned().map(|mut arm| {
+        arm.subject.model = "other.gguf".into();
+        arm.subject.engine = "llama.cpp".into();
+        arm.imported = Some("llama-bench, rows.json".into());
+        arm
+    });
+    record.arms = imported.collect();
+    let dir = tempfile::tempdir().unwrap();
+    let page = |record: &Record| {
+        tritmark::record::check(record).unwrap();
+        report::write(&[record.clone()], dir.path(), &[report::Format::Html, report::Format::Md]).unwrap();
+        read(dir.path(), "report.html")
+    };
+    let foreign = page(&record);
+    assert!(foreign.contains("<h1>other.gguf: ternary inference on CPUs</h1>"));
+    assert!(foreign.contains("Fastest of each layout") && !foreign.contains("speed was not measured"));
+
+    for arm in &mut record.arms {
+        arm.imported = None;
+        arm.subject.engine = "tritmark".into();
+        arm.subject.model = "random trits".into();
+        arm.test =
+            serde_json::from_value(json!({"kind": "kernel", "rows": 256, "cols": 256, "batch": 1})).unwrap();
+        arm.speed.as_mut().unwrap().unit = "GMAC/s".into();
+    }
+    record.arms.dedup_by(|a, b| a.subject == b.subject);
+    let kernels = page(&record);
+    assert!(kernels.contains("<h1>Ternary kernels by themselves on CPUs</h1>"));
+    assert!(kernels.contains("One matrix 256×256, batch 1"));
 }
 
 #[test]
@@ -462,4 +644,10 @@ fn markdown_keeps_names_apart_from_its_own_marks() {
         assert!(lines[i + 1].starts_with('|'), "rows follow the head at once");
     }
     assert!(tables >= 8, "{tables} tables");
+    // Something follows every heading.
+    let marks: Vec<&str> = lines.iter().copied().filter(|l| !l.is_empty()).collect();
+    for pair in marks.windows(2).filter(|p| p[0].starts_with('#') && p[1].starts_with('#')) {
+        assert!(pair[1].starts_with("###") && !pair[0].starts_with("###"), "{pair:?}");
+    }
+    assert!(text.contains("10⁹ MACs a second") && text.contains("Size, perplexity and speed of decoding"));
 }

@@ -18,8 +18,8 @@ Examples:
 Several records give a matrix of machines and kernels, and a trend where one machine was measured
 more than once.")]
 pub struct Args {
-    /// Records, as `run` and `bench --record` write them, merged ones too; of a folder its .json files
-    /// and the record.json of its folders
+    /// Records, as `run` and `bench --record` write them, merged ones too; the folder of a run; of a
+    /// folder of records its .json files and the record.json of its folders
     #[arg(required = true, value_name = "RECORD|DIR")]
     records: Vec<PathBuf>,
     /// Folder to write to; made if need be
@@ -41,7 +41,12 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let mut records = Vec::new();
         for path in files(&self.records)? {
-            records.extend(record::read(&path)?);
+            // A record that is named twice, or lies in two places, is one.
+            for record in record::read(&path)? {
+                if !records.contains(&record) {
+                    records.push(record);
+                }
+            }
         }
         let formats = if self.format.is_empty() { Format::ALL.to_vec() } else { self.format };
         let written = report::write(&records, &self.output, &formats)?;
@@ -60,6 +65,12 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
             files.push(path.clone());
             continue;
         }
+        // What `run` wrote: the record, and the reports made from it.
+        let own = path.join("record.json");
+        if own.is_file() {
+            files.push(own);
+            continue;
+        }
         let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
         let mut found: Vec<PathBuf> =
             entries.map(|e| e.map(|e| e.path()).map_err(|e| Error::io(path, e))).collect::<Result<_>>()?;
@@ -67,7 +78,8 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
             if entry.is_dir() {
                 entry.push("record.json");
             }
-            entry.is_file() && entry.extension().is_some_and(|e| e == "json")
+            let report = entry.file_name().is_some_and(|n| n == "report.json");
+            entry.is_file() && !report && entry.extension().is_some_and(|e| e == "json")
         });
         if found.is_empty() {
             return Err(Error::input(path, "expected records in this folder, found none"));

@@ -2,7 +2,8 @@
 //!
 //! A document is made from the records alone; HTML and Markdown print it. CSV and JSON hold one
 //! row for each arm, and JSON the records themselves as well, so that every figure of a
-//! page is found again there, and one for each approximation with its cost.
+//! page is found again there, one for each approximation with its cost, and one for each arm that was
+//! measured over time.
 
 mod document;
 mod number;
@@ -16,6 +17,8 @@ use crate::files::write_whole;
 use crate::record::Record;
 use document::Block;
 use serde::Serialize;
+use serde_json::Value;
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +51,8 @@ struct Data<'a> {
     verdict: &'a [String],
     rows: Vec<row::Row>,
     costs: Vec<sections::Cost>,
+    trends: Vec<sections::Trend>,
+    loads: Vec<sections::Load>,
     records: &'a [Record],
 }
 
@@ -75,8 +80,14 @@ pub fn write(records: &[Record], dir: &Path, formats: &[Format]) -> Result<Vec<P
     }
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
     let document = sections::document(records);
-    let (rows, costs) = (row::rows(records), sections::costs(records));
-    let data = Data { verdict: &document.verdict, rows, costs, records };
+    let data = Data {
+        verdict: &document.verdict,
+        rows: row::rows(records),
+        costs: sections::costs(records),
+        trends: sections::trends(records),
+        loads: sections::loads(records),
+        records,
+    };
     let mut written = Vec::new();
     let mut save = |name: &str, bytes: &[u8]| -> Result<()> {
         let path = dir.join(name);
@@ -115,7 +126,58 @@ fn json(data: &Data, pretty: bool) -> Result<String> {
 fn csv(rows: &[row::Row]) -> Result<String> {
     let bug = |e: String| Error::Bug(format!("CSV: {e}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
-    rows.iter().try_for_each(|row| writer.serialize(row)).map_err(|e| bug(e.to_string()))?;
+    for (i, row) in rows.iter().enumerate() {
+        let fields = match serde_json::to_value(row) {
+            Ok(Value::Object(fields)) => fields,
+            _ => return Err(bug("a row is no object".into())),
+        };
+        let written = if i == 0 { writer.write_record(fields.keys()) } else { Ok(()) };
+        let written = written.and_then(|()| writer.write_record(fields.values().map(field)));
+        written.map_err(|e| bug(e.to_string()))?;
+    }
     let bytes = writer.into_inner().map_err(|e| bug(e.to_string()))?;
     String::from_utf8(bytes).map_err(|e| bug(e.to_string()))
+}
+
+/// A cell of the CSV file. A spreadsheet would run a text that begins like a formula, so that an
+/// apostrophe, which it shows as text, goes before it.
+fn field(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A text with the characters made visible that have no shape of their own and would turn or hide
+/// what stands beside them: controls, and marks of writing direction.
+fn visible(text: &str) -> Cow<'_, str> {
+    let hidden = |c: char| {
+        matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || c.is_control() && !matches!(c, '\n' | '\r' | '\t')
+    };
+    if !text.contains(hidden) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if hidden(c) { format!("‹U+{:04X}›", c as u32) } else { c.to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn text_that_turns_or_hides_others_is_shown() {
+        assert!(matches!(visible("plain ⟨é⟩\n\t"), Cow::Borrowed(_)));
+        assert_eq!(visible("a\u{202e}b\u{2066}c\u{7}"), "a‹U+202E›b‹U+2066›c‹U+0007›");
+    }
+
+    #[test]
+    fn cells_are_no_formulas_and_numbers_stay_numbers() {
+        let cells = [json!("=1+2"), json!("@x"), json!("-1"), json!(-1.5), json!(null), json!("i2_s")];
+        assert_eq!(cells.each_ref().map(field), ["'=1+2", "'@x", "'-1", "-1.5", "", "i2_s"]);
+    }
 }

@@ -1,24 +1,31 @@
 //! Printing a document: templates from `reports/`, with everything that came from outside escaped.
 
-use super::document::Document;
+use super::document::{Block, Document};
 use super::plot::PALETTE;
+use super::visible;
 use crate::error::{Error, Result};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use flate2::{Compression, write::GzEncoder};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
-use minijinja::{AutoEscape, Environment, context};
+use minijinja::{AutoEscape, Environment, context, escape_formatter};
+use std::borrow::Cow;
+use std::io::Write;
 
 const PAGE: &str = include_str!("../../reports/report.html");
 const STYLE: &str = include_str!("../../reports/report.css");
 const SCRIPT: &str = include_str!("../../reports/report.js");
 const MARKDOWN: &str = include_str!("../../reports/report.md");
 
-/// The self-contained page with `data`, a JSON text, inside.
+/// The self-contained page with `data`, a JSON text, inside: compressed, since arms repeat each
+/// other's words, and in an alphabet that needs no escaping.
 ///
 /// # Errors
 /// If a template is wrong, which is a bug.
 pub fn html(document: &Document, data: &str) -> Result<String> {
-    // Inside of a script element nothing is escaped but what would end it.
-    let data = data.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    let packed = packed.write_all(data.as_bytes()).and_then(|()| packed.finish());
+    let data = BASE64_STANDARD.encode(packed.map_err(|e| Error::Bug(e.to_string()))?);
     let colors: String =
         PALETTE.iter().map(|(name, light, dark)| format!("--{name}:light-dark({light},{dark});")).collect();
     let inks: String = PALETTE
@@ -38,6 +45,10 @@ pub fn html(document: &Document, data: &str) -> Result<String> {
 /// # Errors
 /// If a template is wrong, which is a bug.
 pub fn markdown(document: &Document) -> Result<String> {
+    // A heading with nothing but pictures below it would stand alone.
+    let told = |block: &Block| !matches!(block, Block::Figure(_) | Block::Heading { .. });
+    let mut document = document.clone();
+    document.sections.retain(|section| section.blocks.iter().any(told));
     render("report.md", MARKDOWN, context! { doc => Value::from(Serde(document)) })
 }
 
@@ -48,6 +59,14 @@ fn render(name: &str, template: &str, context: Value) -> Result<String> {
     });
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.add_filter("md", |text: String| escape_markdown(&text));
+    environment.set_formatter(|out, state, value| match value.as_str().map(visible) {
+        // What was marked safe passes through here too, and must stay so marked.
+        Some(Cow::Owned(text)) if value.is_safe() => {
+            escape_formatter(out, state, &Value::from_safe_string(text))
+        }
+        Some(Cow::Owned(text)) => escape_formatter(out, state, &Value::from(text)),
+        _ => escape_formatter(out, state, value),
+    });
     let bug = |e: minijinja::Error| Error::Bug(format!("template {name}: {e:#}"));
     environment.set_syntax(syntax.map_err(bug)?);
     environment.add_template(name, template).map_err(bug)?;

@@ -1,6 +1,6 @@
 //! One flat row for each arm: what the CSV and JSON files hold, under the same names.
 
-use crate::record::{Arm, Outcome, Record, Test};
+use crate::record::{Arm, Outcome, Proof, Record, Test};
 use serde::Serialize;
 
 /// An arm as a row. Empty fields are figures that the arm does not have; a reason stands beside
@@ -107,10 +107,16 @@ pub struct Row {
     pub modelled_j_per_token_7nm: Option<f64>,
     /// Modelled arithmetic energy at 45 nm, joules a token.
     pub modelled_j_per_token_45nm: Option<f64>,
+    /// Power as the user stated it times the time of a token, joules: rated, not measured.
+    pub rated_j_per_token: Option<f64>,
     /// Bits of a weight of the blocks' matrices.
     pub bits_per_weight: Option<f64>,
     /// Bytes of all of them.
     pub weight_bytes: Option<u64>,
+    /// Multiply-accumulates of those matrices for each of these bytes.
+    pub mac_per_byte: Option<f64>,
+    /// The same a second at the median speed, 10⁹.
+    pub gmac_per_s: Option<f64>,
     /// What may be wrong with it.
     pub warnings: String,
 }
@@ -123,15 +129,13 @@ pub fn rows(records: &[Record]) -> Vec<Row> {
 fn row(number: usize, record: &Record, arm: &Arm) -> Row {
     let (subject, speed, accuracy) = (&arm.subject, arm.speed.as_ref(), arm.accuracy.as_ref());
     let model = record.models.iter().find(|m| m.id == subject.model);
-    let proof =
-        record.proofs.iter().find(|p| p.model == subject.model && Some(&p.layout) == subject.layout.as_ref());
     let against = accuracy.and_then(|a| a.against.as_ref());
     let (measured, reason) = match &arm.energy_measured {
         Some(Outcome::Measured(energy)) => (Some(energy), None),
         Some(Outcome::NotMeasured(reason)) => (None, Some(reason.clone())),
         None => (None, None),
     };
-    let float_bits = subject.float_bits();
+    let work = work(record, arm);
     let latency = |i: usize| speed.and_then(|s| s.latency_ms).map(|l| l[i]);
     let mut warnings = speed.map(|s| s.warnings.clone()).unwrap_or_default();
     warnings.extend(measured.map(|m| m.warnings.clone()).unwrap_or_default());
@@ -186,12 +190,45 @@ fn row(number: usize, record: &Record, arm: &Arm) -> Row {
         energy_not_measured: reason,
         modelled_j_per_token_7nm: arm.energy_modelled.as_ref().map(|m| m.joules_per_token_7nm),
         modelled_j_per_token_45nm: arm.energy_modelled.as_ref().map(|m| m.joules_per_token_45nm),
-        bits_per_weight: proof.map(|p| p.bits_per_weight).or(float_bits.map(f64::from)),
-        weight_bytes: proof
-            .map(|p| p.bytes)
-            .or(model.zip(float_bits).map(|(m, bits)| m.linear_params * u64::from(bits) / 8)),
+        rated_j_per_token: arm.energy_rated.as_ref().map(|e| e.joules_per_token),
+        bits_per_weight: weight_bits(record, arm),
+        weight_bytes: weight_bytes(record, arm),
+        mac_per_byte: work.map(|w| w.0),
+        gmac_per_s: work.map(|w| w.1),
         warnings: warnings.join(" "),
     }
+}
+
+/// The conversion into an arm's layout.
+fn proof<'a>(record: &'a Record, arm: &Arm) -> Option<&'a Proof> {
+    let (model, layout) = (&arm.subject.model, arm.subject.layout.as_ref()?);
+    record.proofs.iter().find(|p| p.model == *model && p.layout == *layout && p.failure.is_none())
+}
+
+/// Bits of a weight of the blocks' matrices; the reference computes in f32.
+pub fn weight_bits(record: &Record, arm: &Arm) -> Option<f64> {
+    let float = if arm.subject.engine == "candle" { Some(32) } else { arm.subject.float_bits() };
+    proof(record, arm).map(|p| p.bits_per_weight).or(float.map(f64::from))
+}
+
+/// Bytes of the blocks' matrices as a subject holds them.
+pub fn weight_bytes(record: &Record, arm: &Arm) -> Option<u64> {
+    let model = record.models.iter().find(|m| m.id == arm.subject.model)?;
+    let float = || Some((model.linear_params as f64 * weight_bits(record, arm)? / 8.0) as u64);
+    proof(record, arm).map(|p| p.bytes).or_else(float)
+}
+
+/// Work of a test of speed in packed weights: multiply-accumulates for each byte of them, and 10⁹ a
+/// second. Only those of the blocks' matrices are counted.
+pub fn work(record: &Record, arm: &Arm) -> Option<(f64, f64)> {
+    let batch = match arm.test {
+        Test::Model { prompt, generate: 0, .. } => prompt,
+        Test::Model { prompt: 0, .. } => 1,
+        _ => return None,
+    };
+    let macs = record.models.iter().find(|m| m.id == arm.subject.model)?.linear_params as f64;
+    let bytes = proof(record, arm)?.bytes as f64;
+    Some((macs * f64::from(batch) / bytes, arm.speed.as_ref()?.median * macs / 1e9))
 }
 
 /// Short name of what an arm measures: kernel or engine, and what else distinguishes it.

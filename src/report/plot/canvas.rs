@@ -1,6 +1,7 @@
 //! A drawing surface over plotters' SVG backend: pixels, few primitives, named inks.
 
 use super::Chart;
+use crate::report::visible;
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
@@ -109,7 +110,7 @@ impl Canvas<'_> {
             .color(&color)
             .pos(Pos::new(h, VPos::Center));
         self.area
-            .draw(&Text::new(text.to_owned(), at(x, y), style))
+            .draw(&Text::new(visible(text).into_owned(), at(x, y), style))
             .expect("drawing into a string does not fail");
     }
 

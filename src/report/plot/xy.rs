@@ -143,12 +143,16 @@ impl Chart for Xy {
         c.text(4.0, 10.0, &self.y.label, 12, Ink::Muted, Anchor::Start);
         c.text((LEFT + right) / 2.0, bottom + 34.0, &self.x.label, 12, Ink::Muted, Anchor::Middle);
 
-        let mut taken: Vec<[f64; 4]> = Vec::new();
-        for series in &self.series {
-            taken.extend(series.points.iter().filter(|_| !series.guide).map(|p| {
-                let (px, py) = (x.at(p.0), y.at(p.1));
-                [px - 6.0, py - 6.0, px + 6.0, py + 6.0]
-            }));
+        let mut room = Room { bounds: [LEFT, top - 10.0, right + 12.0, bottom], ..Room::default() };
+        for series in self.series.iter().filter(|s| !s.guide) {
+            room.points.extend(series.points.iter().map(|p| (x.at(p.0), y.at(p.1))));
+            room.whiskers.extend(
+                series
+                    .points
+                    .iter()
+                    .zip(&series.intervals)
+                    .map(|(p, [low, high])| [x.at(p.0) - 2.0, y.at(*high), x.at(p.0) + 2.0, y.at(*low)]),
+            );
         }
         for series in &self.series {
             let ink = series.style.map_or(Ink::Limit, Ink::Series);
@@ -164,7 +168,7 @@ impl Chart for Xy {
             }
             let labelled = points.iter().zip(&series.labels).filter(|(_, label)| !label.is_empty());
             for (&(px, py), label) in labelled {
-                place(c, &mut taken, px, py, label, [LEFT, right, top - 10.0, bottom]);
+                room.label(c, px, py, label);
             }
         }
         for (lx, row, series) in legend {
@@ -181,36 +185,49 @@ impl Chart for Xy {
     }
 }
 
-/// Writes a label beside its point where it covers no other label or point, if there is such a place.
-fn place(
-    c: &Canvas,
-    taken: &mut Vec<[f64; 4]>,
-    x: f64,
-    y: f64,
-    label: &str,
-    [left, right, top, bottom]: [f64; 4],
-) {
-    let (w, h) = (text_width(label, 12), 13.0);
-    let spots = [
-        (9.0, 0.0),
-        (-9.0 - w, 0.0),
-        (-w / 2.0, -15.0),
-        (-w / 2.0, 15.0),
-        (9.0, -14.0),
-        (9.0, 14.0),
-        (-9.0 - w, -14.0),
-        (-9.0 - w, 14.0),
-    ];
-    let boxes = spots.map(|(dx, dy)| [x + dx, y + dy - h / 2.0, x + dx + w, y + dy + h / 2.0]);
-    let fits = |b: &&[f64; 4]| {
-        b[0] >= left
-            && b[2] <= right + 12.0
-            && b[1] >= top
-            && b[3] <= bottom
-            && taken.iter().all(|t| b[2] < t[0] || t[2] < b[0] || b[3] < t[1] || t[3] < b[1])
-    };
-    // Where all places are taken the label would only be a blot; the tables name every point.
-    let Some(&spot) = boxes.iter().find(fits) else { return };
-    c.text(spot[0], (spot[1] + spot[3]) / 2.0, label, 12, Ink::Text, Anchor::Start);
-    taken.push(spot);
+/// Where labels may stand; boxes are left, top, right, bottom.
+#[derive(Default)]
+struct Room {
+    bounds: [f64; 4],
+    points: Vec<(f64, f64)>,
+    whiskers: Vec<[f64; 4]>,
+    labels: Vec<[f64; 4]>,
+}
+
+impl Room {
+    /// Writes a label beside its point where it covers no other label and is nearer to no other
+    /// point, and where it covers no whisker either if there is such a place.
+    fn label(&mut self, c: &Canvas, x: f64, y: f64, label: &str) {
+        let (w, h) = (text_width(label, 12), 13.0);
+        let spots = [
+            (9.0, 0.0),
+            (-9.0 - w, 0.0),
+            (-w / 2.0, -15.0),
+            (-w / 2.0, 15.0),
+            (9.0, -14.0),
+            (9.0, 14.0),
+            (-9.0 - w, -14.0),
+            (-9.0 - w, 14.0),
+        ];
+        let boxes = spots.map(|(dx, dy)| [x + dx, y + dy - h / 2.0, x + dx + w, y + dy + h / 2.0]);
+        let apart = |a: &[f64; 4], b: &[f64; 4], gap: f64| {
+            a[2] + gap < b[0] || b[2] + gap < a[0] || a[3] + gap < b[1] || b[3] + gap < a[1]
+        };
+        let fits = |spot: &&[f64; 4]| {
+            let [left, top, right, bottom] = self.bounds;
+            let others = self.points.iter().filter(|p| **p != (x, y));
+            spot[0] >= left
+                && spot[1] >= top
+                && spot[2] <= right
+                && spot[3] <= bottom
+                && others.map(|&(px, py)| [px, py, px, py]).all(|p| apart(spot, &p, 12.0))
+                && self.labels.iter().all(|other| apart(spot, other, 0.0))
+        };
+        let free = |spot: &&[f64; 4]| self.whiskers.iter().all(|whisker| apart(spot, whisker, 0.0));
+        let found = boxes.iter().filter(fits).find(free).or_else(|| boxes.iter().find(fits));
+        // Where all places are taken the label would only be a blot; the tables name every point.
+        let Some(&spot) = found else { return };
+        c.text(spot[0], (spot[1] + spot[3]) / 2.0, label, 12, Ink::Text, Anchor::Start);
+        self.labels.push(spot);
+    }
 }

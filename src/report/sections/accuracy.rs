@@ -141,10 +141,10 @@ fn divergences(number: usize, record: &Record, prefix: &str) -> Vec<Block> {
 
 /// Multiple choice.
 fn choices(record: &Record) -> Option<Table> {
-    let headings =
-        ["Subject", "Task", "Right#", "Right, by length#", "By guessing#", "Questions#", "Seconds#"];
-    let mut table =
-        Table::new("Multiple choice by log-likelihood, zero-shot, with standard errors", &headings);
+    let headings = ["Subject", "Task", "acc#", "acc_norm#", "By guessing#", "Questions#", "Seconds#"];
+    let caption = "Multiple choice by log-likelihood, zero-shot, with standard errors: acc is the share of \
+                   questions whose likeliest choice is right, acc_norm that of the likeliest for its length";
+    let mut table = Table::new(caption, &headings);
     for (arm, c) in record.arms.iter().filter_map(|a| Some((a, a.choices.as_ref()?))) {
         let model = model(record, &arm.subject.model).filter(|_| record.models.len() > 1);
         let share = |share: f64, stderr: Option<f64>| {
@@ -184,7 +184,8 @@ fn worst(subject: &str, d: &Divergence) -> Table {
     for w in &d.worst {
         table.row(vec![
             Cell::text(format!("…{}", w.context.replace('\n', "↵"))),
-            Cell::text(w.token.replace('\n', "↵")),
+            // A space at either end is part of the token, and would not be seen.
+            Cell::text(w.token.replace('\n', "↵").replace(' ', "␣")),
             Cell::figure(w.kl, significant(w.kl, 3)),
             Cell::figure(w.nll, significant(w.nll, 3)),
             Cell::figure(w.reference_nll, significant(w.reference_nll, 3)),

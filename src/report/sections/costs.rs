@@ -133,8 +133,13 @@ fn exact(record: &Record) -> Vec<(&Arm, &Accuracy, usize, usize)> {
     found
 }
 
+/// Activations rounded to int8, as the kernels take them.
+pub const INT8: &str = "int8 activations";
+/// The same mathematics, summed in another order.
+pub const FLOAT_ORDER: &str = "order of float operations";
+
 /// What a subject approximates, in a few words.
-fn approximation(record: &Record, arm: &Arm, d: &Divergence) -> String {
+pub fn approximation(record: &Record, arm: &Arm, d: &Divergence) -> String {
     if let Some(head) = arm.subject.head() {
         return format!("output head at {head}");
     }
@@ -146,8 +151,8 @@ fn approximation(record: &Record, arm: &Arm, d: &Divergence) -> String {
         };
     }
     match arm.subject.engine.as_str() {
-        "candle" => "int8 activations".into(),
-        _ if d.reference.starts_with("candle") => "order of float operations".into(),
+        "candle" => INT8.into(),
+        _ if d.reference.starts_with("candle") => FLOAT_ORDER.into(),
         _ => "another subject".into(),
     }
 }

@@ -1,10 +1,10 @@
-//! Energy: measured and modelled, apart from each other.
+//! Energy: measured, modelled and rated, apart from each other.
 
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{joules, significant};
 use super::super::row::subject_name;
-use super::{dedup, model, record_heading};
-use crate::record::{Outcome, Record};
+use super::{dedup, model_name, record_heading};
+use crate::record::{MeasuredEnergy, Outcome, Record};
 
 /// What meters said, and what a model of the arithmetic says.
 pub fn section(records: &[Record]) -> Section {
@@ -15,13 +15,34 @@ pub fn section(records: &[Record]) -> Section {
         blocks.extend(measured(record));
         blocks.push(Block::heading("Modelled: arithmetic only"));
         blocks.extend(modelled(record));
+        let rated = rated(record);
+        if !rated.rows.is_empty() {
+            blocks.push(Block::heading("Rated: stated power times time"));
+            blocks.push(Block::Table(rated));
+        }
     }
     Section { id: "energy", title: "Energy", blocks }
 }
 
+/// Further domains over the same window: parts of the first or beside it.
+fn domains(e: &MeasuredEnergy) -> String {
+    let each = e.domains.iter().map(|d| format!("{} {}", d.domain, joules(d.gross_joules / e.tokens as f64)));
+    format!("{} a token", each.collect::<Vec<_>>().join(", "))
+}
+
 fn measured(record: &Record) -> Vec<Block> {
-    let headings =
-        ["Subject", "Test", "Threads#", "Gross a token#", "Net a token#", "Idle power#", "Window#", "Meter"];
+    let headings = [
+        "Subject",
+        "Test",
+        "Threads#",
+        "Gross a token#",
+        "Net a token#",
+        "Idle power#",
+        "Window#",
+        "Meter's step#",
+        "Meter",
+        "Other domains, never added",
+    ];
     let mut table = Table::new("Energy read from a meter while the test ran", &headings);
     let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
     for arm in &record.arms {
@@ -38,7 +59,11 @@ fn measured(record: &Record) -> Vec<Block> {
                         Cell::figure(w, format!("{} W", significant(w, 3)))
                     }),
                     Cell::figure(e.seconds, format!("{} s", significant(e.seconds, 3))),
+                    e.update_period_s.map_or(Cell::not_measured("too few steps seen"), |s| {
+                        Cell::figure(s, format!("{} ms", significant(1e3 * s, 3)))
+                    }),
                     Cell::text(&e.domain).detail(&e.source),
+                    if e.domains.is_empty() { Cell::none() } else { Cell::text(domains(e)) },
                 ]);
                 warnings
                     .extend(e.warnings.iter().map(|w| format!("{} {}: {w}", arm.test, subject_name(arm))));
@@ -61,6 +86,26 @@ fn measured(record: &Record) -> Vec<Block> {
     blocks
 }
 
+/// What a processor would have taken at its rated power; a statement of the user's times a measured
+/// time, so neither a measurement of energy nor a model of the arithmetic.
+fn rated(record: &Record) -> Table {
+    let mut table = Table::new(
+        "Rated power as stated by the user, times the time of a token: no measurement of energy, and no more than a bound for a processor that keeps to its rating",
+        &["Subject", "Test", "Threads#", "Rated power#", "Rated, a token#"],
+    );
+    for arm in &record.arms {
+        let Some(e) = &arm.energy_rated else { continue };
+        table.row(vec![
+            Cell::text(subject_name(arm)),
+            Cell::text(arm.test.to_string()),
+            Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
+            Cell::figure(e.watts, format!("{} W", significant(e.watts, 3))),
+            Cell::figure(e.joules_per_token, joules(e.joules_per_token)),
+        ]);
+    }
+    table
+}
+
 fn modelled(record: &Record) -> Vec<Block> {
     let headings = ["Model", "Test", "At 7 nm, a token#", "At 45 nm, a token#"];
     let mut table = Table::new(
@@ -77,7 +122,7 @@ fn modelled(record: &Record) -> Vec<Block> {
         }
         seen.push(key);
         table.row(vec![
-            Cell::text(model(record, &arm.subject.model).map_or("", |m| m.name.as_str())),
+            Cell::text(model_name(record, &arm.subject.model)),
             Cell::text(arm.test.to_string()),
             Cell::figure(e.joules_per_token_7nm, joules(e.joules_per_token_7nm)),
             Cell::figure(e.joules_per_token_45nm, joules(e.joules_per_token_45nm)),

@@ -2,10 +2,11 @@
 
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{bytes, percent, significant};
-use super::{dedup, record_heading};
+use super::{dedup, record_heading, several_timed};
 use crate::accuracy::Convention;
 use crate::machine::Environment;
 use crate::record::{Outcome, Record, Test};
+use serde::Serialize;
 
 /// Machines side by side, and their measured limits.
 pub fn environment(records: &[Record]) -> Section {
@@ -27,10 +28,12 @@ pub fn environment(records: &[Record]) -> Section {
         table.row(cells);
     }
     let mut blocks = vec![Block::Table(table)];
+    let loads = loads(records);
     for (i, record) in records.iter().enumerate() {
         blocks.extend(record_heading(records, i));
         blocks.push(limits(record));
-        blocks.extend(controls(record).map(Block::Table));
+        let own: Vec<&Load> = loads.iter().filter(|l| l.record == i + 1).collect();
+        blocks.extend(load_table(&own).map(Block::Table));
     }
     Section { id: "environment", title: "Environment", blocks }
 }
@@ -130,22 +133,56 @@ fn limits(record: &Record) -> Block {
     Block::Table(table)
 }
 
-/// What the machine itself did while the arms ran.
-fn controls(record: &Record) -> Option<Table> {
+/// What the machine itself did while the arms ran: speed of a fixed load over the rounds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Load {
+    /// Number of the record, from 1.
+    pub record: usize,
+    /// `read` or `compute`.
+    pub name: String,
+    /// Threads.
+    pub threads: u32,
+    /// Slowest round.
+    pub lowest: f64,
+    /// Median round.
+    pub median: f64,
+    /// Fastest round.
+    pub highest: f64,
+}
+
+/// The fixed loads of all records.
+pub fn loads(records: &[Record]) -> Vec<Load> {
+    let mut loads = Vec::new();
+    for (i, record) in records.iter().enumerate() {
+        for control in record.controls.iter().filter(|c| !c.samples.is_empty()) {
+            let mut sorted = control.samples.clone();
+            sorted.sort_by(f64::total_cmp);
+            loads.push(Load {
+                record: i + 1,
+                name: control.name.clone(),
+                threads: control.threads,
+                lowest: sorted[0],
+                median: crate::speed::stats::median(&sorted),
+                highest: sorted[sorted.len() - 1],
+            });
+        }
+    }
+    loads
+}
+
+fn load_table(loads: &[&Load]) -> Option<Table> {
     let mut table = Table::new(
-        "A fixed load timed in the same rounds as the arms",
+        "What the machine did meanwhile: a fixed load of no model (reading in GB/s, arithmetic in GMAC/s), timed once in each round between the arms",
         &["Load", "Threads#", "Lowest#", "Median#", "Highest#"],
     );
-    for control in record.controls.iter().filter(|c| !c.samples.is_empty()) {
-        let mut sorted = control.samples.clone();
-        sorted.sort_by(f64::total_cmp);
+    for load in loads {
         let cell = |v: f64| Cell::figure(v, significant(v, 3));
         table.row(vec![
-            Cell::text(&control.name),
-            Cell::figure(f64::from(control.threads), control.threads.to_string()),
-            cell(sorted[0]),
-            cell(crate::speed::stats::median(&sorted)),
-            cell(sorted[sorted.len() - 1]),
+            Cell::text(&load.name),
+            Cell::figure(f64::from(load.threads), load.threads.to_string()),
+            cell(load.lowest),
+            cell(load.median),
+            cell(load.highest),
         ]);
     }
     (!table.rows.is_empty()).then_some(table)
@@ -164,6 +201,9 @@ pub fn method(records: &[Record]) -> Section {
                 p.seed
             ));
             items.extend(p.method.iter().cloned());
+            if record.suite.is_some() && several_timed(record) {
+                items.push("Arms of one model and test were interleaved. Models and tests ran one after the other: between them, what the machine did meanwhile is part of the difference; see the fixed load.".into());
+            }
         }
         if record.arms.iter().any(|a| a.choices.is_some()) {
             items.push("Multiple choice: zero-shot, prompts and scoring of lm-evaluation-harness; the likeliest choice counts, by length the likeliest for its number of characters.".into());

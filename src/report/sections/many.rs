@@ -1,11 +1,14 @@
 //! Several records: machines side by side, and each arm over time.
 
 use super::super::document::{Block, Cell, Section, Table};
-use super::super::number::significant;
+use super::super::number::{signed, significant};
 use super::super::plot::{Axis, Plot, Series, Xy};
 use super::super::row::subject_name;
-use super::{cpu, dedup, median, model, slug};
-use crate::record::{Arm, Record, Test};
+use super::{cpu, dedup, median, model_name, slug};
+use crate::record::{Arm, Record, Speed, Test};
+use crate::speed::stats;
+use serde::Serialize;
+use std::collections::HashMap;
 
 /// How many arms one picture of a trend holds.
 const LINES: usize = 8;
@@ -17,36 +20,78 @@ pub fn section(records: &[Record]) -> Option<Section> {
     super::section("records", "Records compared", blocks)
 }
 
-/// A machine: CPU and how many threads it gave.
-fn machine(record: &Record) -> (&str, u32) {
-    (cpu(record), record.environment.threads)
+/// What tells machines apart: all that an update of its software does not change. Two of the same kind
+/// whose records were anonymised look like one.
+#[derive(Debug, Clone, PartialEq)]
+struct Machine {
+    host: Option<String>,
+    cpu: String,
+    cpu_id: Option<String>,
+    threads: u32,
+    memory: Option<u64>,
+}
+
+impl Machine {
+    fn of(record: &Record) -> Self {
+        let e = &record.environment;
+        // Microcode stands last and is updated like software.
+        let id =
+            |id: &String| id.split(" microcode").next().unwrap_or(id).trim_end_matches([',', ';']).to_owned();
+        Self {
+            host: e.host.clone(),
+            cpu: cpu(record).to_owned(),
+            cpu_id: e.cpu_id.as_ref().map(id),
+            threads: e.threads,
+            // Kernels keep a few megabytes more or less to themselves.
+            memory: e.memory.map(|m| m.div_ceil(1 << 30)),
+        }
+    }
+
+    fn name(&self) -> String {
+        let host = self.host.as_ref().map(|h| format!("{h}: ")).unwrap_or_default();
+        format!("{host}{}, {}", self.cpu, super::threads(self.threads))
+    }
+}
+
+/// The machines of some records, in their order.
+fn machines(records: &[Record]) -> Vec<Machine> {
+    let mut machines: Vec<Machine> = records.iter().map(Machine::of).collect();
+    dedup(&mut machines);
+    machines
+}
+
+/// Names of machines; those of the same name get a number.
+fn names(machines: &[Machine]) -> Vec<String> {
+    let plain: Vec<String> = machines.iter().map(Machine::name).collect();
+    let twice = |name: &String| plain.iter().filter(|n| *n == name).count() > 1;
+    let named = |(i, name): (usize, &String)| {
+        if twice(name) { format!("{name} (machine {})", i + 1) } else { name.clone() }
+    };
+    plain.iter().enumerate().map(named).collect()
 }
 
 /// For each model and test: kernels by machines, each at its greatest number of threads, from the
 /// newest record of that machine.
 fn matrix(records: &[Record]) -> Vec<Block> {
-    let mut machines: Vec<_> = records.iter().map(machine).collect();
-    dedup(&mut machines);
+    let machines = machines(records);
     if machines.len() < 2 {
         return Vec::new();
     }
-    let newest = |m: &(&str, u32)| {
-        records.iter().filter(|r| machine(r) == *m).max_by(|a, b| a.started.cmp(&b.started))
+    let newest = |m: &Machine| {
+        records.iter().filter(|r| Machine::of(r) == *m).max_by(|a, b| a.started.cmp(&b.started))
     };
     let chosen: Vec<&Record> = machines.iter().filter_map(newest).collect();
     let mut tests: Vec<(String, &Test)> = Vec::new();
     for record in &chosen {
         for arm in record.arms.iter().filter(|a| a.speed.is_some()) {
-            tests.extend(model(record, &arm.subject.model).map(|m| (m.name.clone(), &arm.test)));
+            tests.push((model_name(record, &arm.subject.model).to_owned(), &arm.test));
         }
     }
     dedup(&mut tests);
     let mut blocks = Vec::new();
     for (name, test) in tests {
         let mine = |record: &'_ Record, arm: &Arm| {
-            arm.speed.is_some()
-                && arm.test == *test
-                && model(record, &arm.subject.model).is_some_and(|m| m.name == name)
+            arm.speed.is_some() && arm.test == *test && model_name(record, &arm.subject.model) == name
         };
         let mut subjects: Vec<String> =
             chosen.iter().flat_map(|r| r.arms.iter().filter(|a| mine(r, a)).map(subject_name)).collect();
@@ -57,8 +102,7 @@ fn matrix(records: &[Record]) -> Vec<Block> {
             .find(|a| a.test == *test)
             .and_then(|a| a.speed.as_ref())
             .map_or("", |s| &s.unit);
-        let titles: Vec<String> =
-            machines.iter().map(|(cpu, n)| format!("{cpu}, {}#", super::threads(*n))).collect();
+        let titles: Vec<String> = names(&machines).iter().map(|n| format!("{n}#")).collect();
         let headings: Vec<&str> =
             std::iter::once("Kernel").chain(titles.iter().map(String::as_str)).collect();
         let mut table = Table::new(
@@ -91,40 +135,162 @@ fn matrix(records: &[Record]) -> Vec<Block> {
     blocks
 }
 
+/// Speed of an arm over the records of one machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trend {
+    /// The machine.
+    pub machine: String,
+    /// Model.
+    pub model: String,
+    /// Kernel or engine.
+    pub subject: String,
+    /// Threads.
+    pub threads: u32,
+    /// Test in short.
+    pub test: String,
+    /// Unit of the speeds.
+    pub unit: String,
+    /// Records that have the arm.
+    pub records: usize,
+    /// Start of the oldest of them.
+    pub first_started: String,
+    /// Median speed in it.
+    pub first: f64,
+    /// Start of the newest of them.
+    pub last_started: String,
+    /// Median speed in it.
+    pub last: f64,
+    /// Change from the first to the last, percent.
+    pub change_percent: f64,
+    /// Lower end of its bootstrap 95 % interval.
+    pub change_low: f64,
+    /// Upper end of it.
+    pub change_high: f64,
+}
+
+impl Trend {
+    /// Whether the interval leaves no doubt that there is a change.
+    fn told(&self) -> bool {
+        self.change_low > 0.0 || self.change_high < 0.0
+    }
+}
+
+/// The records of one machine by time, where there are several.
+fn history<'a>(records: &'a [Record], machine: &Machine) -> Option<Vec<&'a Record>> {
+    let mut mine: Vec<&Record> = records.iter().filter(|r| Machine::of(r) == *machine).collect();
+    mine.sort_by(|a, b| a.started.cmp(&b.started));
+    (mine.len() > 1).then_some(mine)
+}
+
+/// Every arm that a machine measured more than once.
+pub fn trends(records: &[Record]) -> Vec<Trend> {
+    let machines = machines(records);
+    machines
+        .iter()
+        .zip(names(&machines))
+        .filter_map(|(machine, name)| Some(of_machine(&history(records, machine)?, &name)))
+        .flatten()
+        .collect()
+}
+
+/// What makes an arm the same in another record: its subject but for what records call the model.
+type Key<'a> = (&'a str, &'a Test, String, u32);
+
+fn key<'a>(record: &'a Record, arm: &'a Arm) -> Key<'a> {
+    (model_name(record, &arm.subject.model), &arm.test, subject_name(arm), arm.subject.threads)
+}
+
+fn of_machine(history: &[&Record], machine: &str) -> Vec<Trend> {
+    let mut arms: HashMap<Key, Vec<(&Record, &Speed)>> = HashMap::new();
+    let mut order = Vec::new();
+    for record in history {
+        for arm in &record.arms {
+            let Some(speed) = &arm.speed else { continue };
+            let found = arms.entry(key(record, arm)).or_default();
+            if found.is_empty() {
+                order.push(key(record, arm));
+            }
+            found.push((record, speed));
+        }
+    }
+    let several = order.into_iter().filter_map(|key| {
+        let found = &arms[&key];
+        let [(oldest, first), .., (newest, last)] = found.as_slice() else { return None };
+        let [low, high] = stats::ratio_interval(&first.samples, &last.samples, newest.protocol.seed);
+        let percent = |ratio: f64| 100.0 * (ratio - 1.0);
+        let (model, test, subject, threads) = key;
+        Some(Trend {
+            machine: machine.into(),
+            model: model.into(),
+            subject,
+            threads,
+            test: test.to_string(),
+            unit: last.unit.clone(),
+            records: found.len(),
+            first_started: oldest.started.clone(),
+            first: first.median,
+            last_started: newest.started.clone(),
+            last: last.median,
+            change_percent: percent(last.median / first.median),
+            change_low: percent(low),
+            change_high: percent(high),
+        })
+    });
+    several.collect()
+}
+
 /// Speed of the same arm in several records of one machine, by time.
 fn trend(records: &[Record]) -> Vec<Block> {
-    let mut machines: Vec<_> = records.iter().map(machine).collect();
-    dedup(&mut machines);
+    let machines = machines(records);
     let mut blocks = Vec::new();
-    for (index, wanted) in machines.iter().enumerate() {
-        let mut mine: Vec<&Record> = records.iter().filter(|r| machine(r) == *wanted).collect();
-        mine.sort_by(|a, b| a.started.cmp(&b.started));
-        mine.dedup_by(|a, b| a.started == b.started);
-        if mine.len() < 2 {
-            continue;
-        }
+    for (index, (wanted, name)) in machines.iter().zip(names(&machines)).enumerate() {
+        let Some(mine) = history(records, wanted) else { continue };
         let mut keys: Vec<(String, &Test)> = Vec::new();
         for record in &mine {
             for arm in record.arms.iter().filter(|a| a.speed.is_some()) {
-                keys.extend(model(record, &arm.subject.model).map(|m| (m.name.clone(), &arm.test)));
+                keys.push((model_name(record, &arm.subject.model).to_owned(), &arm.test));
             }
         }
         dedup(&mut keys);
-        for (name, test) in keys {
-            let plot = trend_plot(&mine, &name, test, wanted.0, index);
-            blocks.extend(plot.map(Block::Figure));
+        for (model, test) in keys {
+            blocks.extend(trend_plot(&mine, &model, test, &name, index).map(Block::Figure));
         }
+        let table = trend_table(&of_machine(&mine, &name), &name);
+        blocks.extend((!table.rows.is_empty()).then_some(Block::Table(table)));
     }
     blocks
 }
 
-fn trend_plot(records: &[&Record], name: &str, test: &Test, cpu: &str, index: usize) -> Option<Plot> {
+fn trend_table(trends: &[Trend], machine: &str) -> Table {
+    let headings = ["Arm", "Test", "Threads#", "Records#", "First#", "Last#", "Change#"];
+    let mut table =
+        Table::new(format!("Over time, from the first to the last record of each arm: {machine}"), &headings);
+    let several = trends.iter().any(|t| t.model != trends[0].model);
+    for t in trends {
+        let day = |started: &str| started.chars().take(10).collect::<String>();
+        let speed =
+            |v: f64, at: &str| Cell::figure(v, format!("{} {}", significant(v, 3), t.unit)).detail(day(at));
+        let interval = format!("{}–{} %", signed(t.change_low, 2), signed(t.change_high, 2));
+        let change =
+            if t.told() { format!("{} %", signed(t.change_percent, 2)) } else { "cannot tell".into() };
+        table.row(vec![
+            Cell::text(&t.subject).detail(if several { t.model.as_str() } else { "" }),
+            Cell::text(&t.test),
+            Cell::figure(f64::from(t.threads), t.threads.to_string()),
+            Cell::figure(t.records as f64, t.records.to_string()),
+            speed(t.first, &t.first_started),
+            speed(t.last, &t.last_started),
+            Cell::figure(t.change_percent, change).detail(interval),
+        ]);
+    }
+    table
+}
+
+fn trend_plot(records: &[&Record], name: &str, test: &Test, machine: &str, index: usize) -> Option<Plot> {
     let named = |arm: &Arm| format!("{} on {}", subject_name(arm), super::threads(arm.subject.threads));
     let of = |record: &&Record| -> Vec<(String, f64, [f64; 2])> {
-        let arms = record
-            .arms
-            .iter()
-            .filter(|a| a.test == *test && model(record, &a.subject.model).is_some_and(|m| m.name == name));
+        let arms =
+            record.arms.iter().filter(|a| a.test == *test && model_name(record, &a.subject.model) == name);
         arms.filter_map(|a| Some((named(a), median(a), a.speed.as_ref()?.interval))).collect()
     };
     let columns: Vec<_> = records.iter().map(of).collect();
@@ -169,9 +335,8 @@ fn trend_plot(records: &[&Record], name: &str, test: &Test, cpu: &str, index: us
         y: Axis { label: unit.into(), ..Axis::default() },
         series,
     };
-    let title = format!("Over time: {test} of {name} on {cpu}");
-    let alt =
-        format!("Line chart over {} records; the figures stand in the table of every arm.", records.len());
+    let title = format!("Over time: {test} of {name} on {machine}");
+    let alt = format!("Line chart over {} records; the table below has every arm.", records.len());
     let file = format!("trend-{}-{}-{}", index + 1, slug(name), slug(&test.to_string()));
     let caption =
         format!("The {LINES} fastest arms of the newest record; whiskers: bootstrap 95 % interval.");

@@ -14,9 +14,12 @@ mod verdict;
 
 use super::document::{Block, Document, Section};
 use super::number;
+use crate::checkpoint::config::LinearKind;
 use crate::record::{Arm, Model, Record, Test};
 
 pub use costs::{Cost, costs};
+pub use machine::{Load, loads};
+pub use many::{Trend, trends};
 
 /// Everything that some records have to say.
 pub fn document(records: &[Record]) -> Document {
@@ -45,11 +48,18 @@ pub fn document(records: &[Record]) -> Document {
 }
 
 fn title(records: &[Record]) -> String {
-    let mut names: Vec<&str> =
-        records.iter().flat_map(|r| r.models.iter().map(|m| m.name.as_str())).collect();
+    let mut names: Vec<&str> = records
+        .iter()
+        .flat_map(|r| {
+            let described = r.models.iter().map(|m| m.name.as_str());
+            described.chain(r.arms.iter().map(|a| model_name(r, &a.subject.model)))
+        })
+        .collect();
     dedup(&mut names);
+    let kernels = |r: &Record| r.arms.iter().all(|a| matches!(a.test, Test::Kernel { .. }));
     match names.as_slice() {
-        [] => "A record without a model".into(),
+        [] => "A record without measurements".into(),
+        _ if records.iter().all(kernels) => "Ternary kernels by themselves on CPUs".into(),
         [one] => format!("{one}: ternary inference on CPUs"),
         [first, second] => format!("{first} and {second}: ternary inference on CPUs"),
         [first, rest @ ..] => format!("{first} and {} more models: ternary inference on CPUs", rest.len()),
@@ -99,9 +109,15 @@ fn dedup<T: PartialEq + Clone>(values: &mut Vec<T>) {
     });
 }
 
-/// A model of a record by its id; every arm of a valid record has one.
+/// A model of a record by its id. Kernels by themselves have none, and of the models of other
+/// programs a record knows no more than the name.
 fn model<'a>(record: &'a Record, id: &str) -> Option<&'a Model> {
     record.models.iter().find(|m| m.id == id)
+}
+
+/// Name of the model that arms call `id`.
+fn model_name<'a>(record: &'a Record, id: &'a str) -> &'a str {
+    model(record, id).map_or(id, |m| m.name.as_str())
 }
 
 /// Heading of a part of a section that is repeated for each record, where there are several.
@@ -188,27 +204,37 @@ fn median(arm: &Arm) -> f64 {
     arm.speed.as_ref().map_or(0.0, |s| s.median)
 }
 
-/// The fastest model under the first test of decoding, or of reading a prompt; where there are no
-/// such tests, `None`.
-fn headline(record: &Record, decode: bool) -> Option<(&Model, &Test)> {
+/// The model that a record is about: the first that was trained ternary, else any ternary one, else
+/// the first.
+fn main_model(record: &Record) -> Option<&Model> {
+    let ternary = || record.models.iter().filter(|m| m.config.linear == LinearKind::Ternary);
+    ternary().find(|m| !m.post_training).or(ternary().next()).or(record.models.first())
+}
+
+/// Id of the main model, else of the fastest, under the first test of decoding, or of reading a
+/// prompt; where there are no such tests, `None`.
+fn headline(record: &Record, decode: bool) -> Option<(&str, &Test)> {
     let wanted = |t: &Test| matches!(t, Test::Model { prompt, generate, .. } if (*prompt == 0) == decode && (*generate == 0) != decode);
     let tests = speed_tests(record);
     let (_, first) = tests.iter().find(|(_, t)| wanted(t))?;
-    let speed = |model: &Model, test: &Test| median(ranking(record, &model.id, test)[0].best());
-    let same = tests.iter().filter(|(_, t)| t == first);
-    same.max_by(|a, b| speed(a.0, a.1).total_cmp(&speed(b.0, b.1))).copied()
+    let speed = |model: &str, test: &Test| median(ranking(record, model, test)[0].best());
+    let same = || tests.iter().filter(|(_, t)| t == first);
+    let main = same().find(|(id, _)| main_model(record).is_some_and(|m| m.id == *id));
+    main.or(same().max_by(|a, b| speed(a.0, a.1).total_cmp(&speed(b.0, b.1)))).copied()
 }
 
-/// Model and test of every test of speed, in the record's order.
-fn speed_tests(record: &Record) -> Vec<(&Model, &Test)> {
-    let mut tests: Vec<(&str, &Test)> = record
-        .arms
-        .iter()
-        .filter(|a| a.speed.is_some())
-        .map(|a| (a.subject.model.as_str(), &a.test))
-        .collect();
+/// Id of the model and test of every test of speed, in the record's order.
+fn speed_tests(record: &Record) -> Vec<(&str, &Test)> {
+    let timed = record.arms.iter().filter(|a| a.speed.is_some());
+    let mut tests: Vec<(&str, &Test)> = timed.map(|a| (a.subject.model.as_str(), &a.test)).collect();
     dedup(&mut tests);
-    tests.into_iter().filter_map(|(id, test)| Some((model(record, id)?, test))).collect()
+    tests
+}
+
+/// Whether the tests of speed are of more than one model, so that each is named.
+fn several_timed(record: &Record) -> bool {
+    let tests = speed_tests(record);
+    record.models.len() > 1 || tests.iter().any(|(id, _)| *id != tests[0].0)
 }
 
 /// `2 threads`.

@@ -2,7 +2,7 @@
 
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{self, joules, significant};
-use super::scaling::subject_bytes;
+use super::super::row::weight_bytes;
 use super::speed::speed_cell;
 use super::verdict::by_model;
 use super::{dedup, headline, ranking, record_heading};
@@ -34,7 +34,7 @@ pub fn section(records: &[Record]) -> Section {
             Cell::text(model.hash.chars().take(12).collect::<String>()),
         ]);
     }
-    blocks.push(Block::Table(table));
+    blocks.extend((!table.rows.is_empty()).then_some(Block::Table(table)));
     for (i, record) in records.iter().enumerate() {
         blocks.extend(record_heading(records, i));
         blocks.extend(side_by_side(record).map(Block::Table));
@@ -81,7 +81,7 @@ fn side_by_side(record: &Record) -> Option<Table> {
         let ours =
             record.arms.iter().filter(|a| a.subject.model == model.id && a.subject.engine == "tritmark");
         let shown = fastest[0].or(fastest[1]).into_iter().chain(ours);
-        let size = shown.filter_map(|a| subject_bytes(record, model, a)).next();
+        let size = shown.filter_map(|a| weight_bytes(record, a)).next();
         let energy = fastest[0].or(fastest[1]);
         table.row(vec![
             Cell::text(&model.name),

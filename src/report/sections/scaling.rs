@@ -1,48 +1,87 @@
 //! Pictures over two quantities: size against speed against perplexity, threads, roofline.
 
-use super::super::document::{Block, Section};
-use super::super::number::significant;
+use super::super::document::{Block, Cell, Section, Table};
+use super::super::number::{bytes, percent, significant};
 use super::super::plot::{Axis, Plot, Series, Xy};
-use super::super::row::subject_name;
-use super::{Family, dedup, median, plot_prefix, ranking, record_heading, section, slug, speed_tests};
+use super::super::row::{subject_name, weight_bits, weight_bytes, work};
+use super::speed::speed_cell;
+use super::verdict::by_model;
+use super::{
+    Family, Ranked, dedup, median, model_name, plot_prefix, ranking, record_heading, section, several_timed,
+    slug, speed_tests,
+};
 use crate::machine::Limits;
-use crate::record::{Arm, Model, Outcome, Record, Test};
+use crate::record::{Arm, Outcome, Record, Test};
 use crate::speed::stats;
-
-/// Bytes of a model's ternary weights in a layout.
-fn weight_bytes(record: &Record, model: &str, layout: &str) -> Option<u64> {
-    let proof =
-        record.proofs.iter().find(|p| p.model == model && p.layout == layout && p.failure.is_none())?;
-    Some(proof.bytes)
-}
 
 /// Size against decoding speed for each layout, size against perplexity for several models.
 pub fn trade_off(records: &[Record]) -> Option<Section> {
     let mut blocks = Vec::new();
     for (i, record) in records.iter().enumerate() {
         let prefix = plot_prefix(records, i);
-        let figures: Vec<Block> = size_and_speed(record, &prefix)
-            .into_iter()
-            .chain(size_and_perplexity(record, &prefix))
-            .map(Block::Figure)
-            .collect();
+        let figures = size_and_speed(record, &prefix).into_iter().chain(size_and_perplexity(record, &prefix));
+        let figures: Vec<Block> = figures.map(Block::Figure).collect();
         if !figures.is_empty() {
             blocks.extend(record_heading(records, i));
             blocks.extend(figures);
+            blocks.extend(sizes(record).map(Block::Table));
         }
     }
     section("trade-off", "Size, speed, perplexity", blocks)
 }
 
+/// The figures behind both pictures: layouts and references, the smallest first.
+fn sizes(record: &Record) -> Option<Table> {
+    let tests = speed_tests(record);
+    let decode = tests.iter().map(|(_, t)| *t).find(|t| matches!(t, Test::Model { prompt: 0, .. }));
+    let speed = decode.map_or("Speed#".into(), |t| format!("Decode, {t}#"));
+    let headings = ["Subject", "Bits a weight#", "All weights#", "Perplexity#", &speed];
+    let mut table =
+        Table::new("Size, perplexity and speed of decoding, each on its fastest kernel", &headings);
+    let perplexities = by_model(record);
+    for model in &record.models {
+        let mut arms: Vec<&Arm> = Vec::new();
+        let timed = decode.map(|t| ranking(record, &model.id, t)).unwrap_or_default();
+        arms.extend(timed.iter().map(Ranked::best));
+        for arm in record.arms.iter().filter(|a| a.subject.model == model.id && a.accuracy.is_some()) {
+            if arm.subject.head().is_none() && !arms.iter().any(|a| Family::of(a) == Family::of(arm)) {
+                arms.push(arm);
+            }
+        }
+        arms.retain(|a| weight_bytes(record, a).is_some());
+        arms.sort_by_key(|a| weight_bytes(record, a));
+        for arm in arms {
+            let same = |a: &&Arm| a.subject.model == model.id && Family::of(a) == Family::of(arm);
+            let own =
+                record.arms.iter().filter(same).filter_map(|a| a.accuracy.as_ref()).max_by_key(|a| a.scored);
+            // Our kernels agree, so that a layout that was not run over the text has the model's.
+            let of_model = || perplexities.iter().find(|(m, _)| m.id == model.id).map(|(_, a)| *a);
+            let accuracy = own.or_else(|| arm.subject.layout.as_ref().and_then(|_| of_model()));
+            let bits =
+                weight_bits(record, arm).map_or_else(Cell::none, |b| Cell::figure(b, significant(b, 3)));
+            let size =
+                weight_bytes(record, arm).map_or_else(Cell::none, |n| Cell::figure(n as f64, bytes(n)));
+            let several = if record.models.len() > 1 { model.name.as_str() } else { "" };
+            table.row(vec![
+                Cell::text(Family::of(arm).name()).detail(several),
+                bits,
+                size,
+                accuracy.map_or_else(Cell::none, |a| Cell::figure(a.ppl, significant(a.ppl, 5))),
+                if Some(&arm.test) == decode { speed_cell(arm) } else { Cell::none() },
+            ]);
+        }
+    }
+    (!table.rows.is_empty()).then_some(table)
+}
+
 fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
     let (_, test) =
         speed_tests(record).into_iter().find(|(_, t)| matches!(t, Test::Model { prompt: 0, .. }))?;
-    let mut series = Vec::new();
+    let (mut series, mut fronts) = (Vec::new(), Vec::new());
     for (index, model) in record.models.iter().enumerate() {
         let mut found = Vec::new();
         for ranked in ranking(record, &model.id, test) {
-            let Some(size) = subject_bytes(record, model, ranked.best()) else { continue };
-            let bits = 8.0 * size as f64 / model.linear_params.max(1) as f64;
+            let Some(bits) = weight_bits(record, ranked.best()) else { continue };
             found.push((bits, median(ranked.best()), ranked.family.name(), ranked.best()));
         }
         if found.is_empty() {
@@ -57,6 +96,18 @@ fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
         let perplexity = perplexity.map_or("perplexity not measured".into(), |(_, a)| {
             format!("perplexity {}", significant(a.ppl, 4))
         });
+        // Each model has a front of its own: a faster or smaller one that predicts worse does not
+        // take its place.
+        let front = frontier(found.iter().map(|f| (f.0, f.1)).collect());
+        if front.len() > 1 {
+            fronts.push(Series {
+                style: Some(index),
+                line: true,
+                guide: true,
+                points: front,
+                ..Series::default()
+            });
+        }
         series.push(Series {
             name: format!("{}, {perplexity}", model.name),
             style: Some(index),
@@ -70,14 +121,7 @@ fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
     if count < 2 {
         return None;
     }
-    let best = frontier(series.iter().flat_map(|s| s.points.iter().copied()).collect());
-    if best.len() > 1 {
-        let name = "no layout is both smaller and faster".into();
-        series.insert(
-            0,
-            Series { name, style: Some(7), line: true, guide: true, points: best, ..Series::default() },
-        );
-    }
+    let series: Vec<Series> = fronts.into_iter().chain(series).collect();
     let unit = "decode, tokens/s";
     let chart = Xy {
         x: Axis { label: "bits a ternary weight".into(), close: true, ..Axis::default() },
@@ -88,7 +132,7 @@ fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
     let alt = format!(
         "Scatter plot of {count} layouts: bits a weight against tokens a second; both stand in the tables above."
     );
-    Some(Plot::new(format!("{prefix}size-speed"), title, "Each point is a layout at its fastest instruction set and greatest number of threads. Left is smaller, up is faster. A model's perplexity does not depend on the layout.".into(), alt, &chart))
+    Some(Plot::new(format!("{prefix}size-speed"), title, "Each point is a layout at its fastest instruction set and greatest number of threads. Left is smaller, up is faster. A model's perplexity does not depend on the layout. Dashed, for each model by itself: no layout of it is both smaller and faster.".into(), alt, &chart))
 }
 
 /// Points that no other beats in both, from left to right.
@@ -101,17 +145,6 @@ fn frontier(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
         keeps
     });
     points
-}
-
-/// Bytes of the blocks' weights as a subject holds them: packed, or floats (the reference computes in
-/// f32).
-pub fn subject_bytes(record: &Record, model: &Model, arm: &Arm) -> Option<u64> {
-    let s = &arm.subject;
-    match &s.layout {
-        Some(layout) => weight_bytes(record, &model.id, layout),
-        None if s.engine == "candle" => Some(model.linear_params * 4),
-        None => Some(model.linear_params * u64::from(s.float_bits()?) / 8),
-    }
 }
 
 /// One point for each layout and reference that went over the same text; the text that most did.
@@ -133,7 +166,7 @@ fn size_and_perplexity(record: &Record, prefix: &str) -> Option<Plot> {
                 (&a.model, &a.engine, &a.layout, &a.variant) == (&b.model, &b.engine, &b.layout, &b.variant)
             };
             if !found.iter().any(known)
-                && let Some(size) = subject_bytes(record, &record.models[index], arm)
+                && let Some(size) = weight_bytes(record, arm)
             {
                 found.push((index, size, arm));
             }
@@ -225,13 +258,13 @@ pub fn threads(records: &[Record]) -> Option<Section> {
     section("threads", "Thread scaling", blocks)
 }
 
-fn sweep(record: &Record, model: &Model, test: &Test, prefix: &str) -> Vec<Block> {
+fn sweep(record: &Record, model: &str, test: &Test, prefix: &str) -> Vec<Block> {
     let mut series = Vec::new();
     let mut knees = Vec::new();
-    for (index, ranked) in ranking(record, &model.id, test).iter().enumerate() {
+    for (index, ranked) in ranking(record, model, test).iter().enumerate() {
         let tier = &ranked.best().subject.tier;
         let mine = |a: &&Arm| {
-            a.subject.model == model.id
+            a.subject.model == model
                 && a.test == *test
                 && Family::of(a) == ranked.family
                 && a.subject.tier == *tier
@@ -292,9 +325,13 @@ fn sweep(record: &Record, model: &Model, test: &Test, prefix: &str) -> Vec<Block
         y: Axis { label: unit, ..Axis::default() },
         series,
     };
-    let name = if record.models.len() > 1 { format!("{} of {}", test, model.name) } else { test.to_string() };
+    let name = if several_timed(record) {
+        format!("{test} of {}", model_name(record, model))
+    } else {
+        test.to_string()
+    };
     let alt = format!("Line chart of speed by threads for {} subjects. {}", knees.len(), knees[0]);
-    let file = format!("{prefix}threads-{}-{}", slug(&model.id), slug(&test.to_string()));
+    let file = format!("{prefix}threads-{}-{}", slug(model), slug(&test.to_string()));
     let plot = Plot::new(
         file,
         format!("Speed by threads: {name}"),
@@ -319,39 +356,56 @@ pub fn roofline(records: &[Record]) -> Option<Section> {
     let mut blocks = Vec::new();
     for (i, record) in records.iter().enumerate() {
         blocks.extend(match &record.limits {
-            Outcome::Measured(limits) => roof(record, limits, &plot_prefix(records, i)).map(Block::Figure),
-            Outcome::NotMeasured(reason) => Some(Block::text(format!("Not measured: {reason}"))),
+            Outcome::Measured(limits) => {
+                let figure = roof(record, limits, &plot_prefix(records, i)).map(Block::Figure);
+                let table = figure.as_ref().map(|_| Block::Table(work_done(record)));
+                figure.into_iter().chain(table).collect::<Vec<_>>()
+            }
+            Outcome::NotMeasured(reason) => vec![Block::text(format!("Not measured: {reason}"))],
         });
     }
     section("roofline", "Roofline", blocks)
+}
+
+/// The points of the picture.
+fn work_done(record: &Record) -> Table {
+    let headings = ["Subject", "Test", "MACs a byte#", "10⁹ MACs a second#", "Of limit#"];
+    let mut table = Table::new("Multiply-accumulates (MACs) of the packed matrices", &headings);
+    for (model, test) in speed_tests(record) {
+        for ranked in ranking(record, model, test) {
+            let arm = ranked.best();
+            let Some((density, rate)) = work(record, arm) else { continue };
+            let limit = arm.speed.as_ref().and_then(|s| Some(100.0 * s.median / s.bound.as_ref()?.value));
+            let several = if several_timed(record) { model_name(record, model) } else { "" };
+            table.row(vec![
+                Cell::text(subject_name(arm)).detail(several),
+                Cell::text(test.to_string()),
+                Cell::figure(density, significant(density, 3)),
+                Cell::figure(rate, significant(rate, 3)),
+                limit.map_or_else(Cell::none, |l| Cell::figure(l, percent(l / 100.0))),
+            ]);
+        }
+    }
+    table
 }
 
 fn roof(record: &Record, limits: &Limits, prefix: &str) -> Option<Plot> {
     let mut points: Vec<Series> = Vec::new();
     let mut most = 1;
     for (index, (model, test)) in speed_tests(record).into_iter().enumerate() {
-        let Test::Model { prompt, generate, .. } = test else { continue };
-        let batch = match (prompt, generate) {
-            (p, 0) => *p,
-            (0, _) => 1,
-            _ => continue,
-        };
         let mut series = Series {
-            name: if record.models.len() > 1 {
-                format!("{test} of {}", model.name)
+            name: if several_timed(record) {
+                format!("{test} of {}", model_name(record, model))
             } else {
                 test.to_string()
             },
             style: Some(index),
             ..Series::default()
         };
-        for ranked in ranking(record, &model.id, test) {
-            let Some(size) = ranked.family.layout.and_then(|l| weight_bytes(record, &model.id, l)) else {
-                continue;
-            };
-            let macs = model.linear_params as f64;
+        for ranked in ranking(record, model, test) {
+            let Some(point) = work(record, ranked.best()) else { continue };
             most = most.max(ranked.best().subject.threads);
-            series.points.push((macs * f64::from(batch) / size as f64, median(ranked.best()) * macs / 1e9));
+            series.points.push(point);
             series.labels.push(ranked.family.name());
         }
         if !series.points.is_empty() {

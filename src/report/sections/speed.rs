@@ -4,8 +4,11 @@ use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{percent, significant};
 use super::super::plot::{Bar, Bars, Plot};
 use super::super::row::{subject_name, test_name};
-use super::{Ranked, dedup, median, plot_prefix, ranking, record_heading, slug, speed_tests, threads};
-use crate::record::{Arm, Model, Record, Speed, Test};
+use super::{
+    Ranked, dedup, median, model_name, plot_prefix, ranking, record_heading, several_timed, slug,
+    speed_tests, threads,
+};
+use crate::record::{Arm, Record, Speed, Test};
 
 /// Bars, tables and latencies of every test of speed.
 pub fn section(records: &[Record]) -> Section {
@@ -16,19 +19,24 @@ pub fn section(records: &[Record]) -> Section {
             continue;
         }
         blocks.extend(record_heading(records, i));
-        let several = record.models.len() > 1;
-        for (model, test) in tests {
-            let name = if several { format!("{}: {}", model.name, test_name(test)) } else { test_name(test) };
+        let several = several_timed(record);
+        for &(model, test) in &tests {
+            let name = match several {
+                true => format!("{}: {}", model_name(record, model), test_name(test)),
+                false => test_name(test),
+            };
             // A model's name keeps its own spelling.
             blocks.push(Block::heading(if several { name.clone() } else { capital(&name) }));
-            let ranking = ranking(record, &model.id, test);
+            let ranking = ranking(record, model, test);
             let file =
-                format!("{}speed-{}-{}", plot_prefix(records, i), slug(&model.id), slug(&test.to_string()));
+                format!("{}speed-{}-{}", plot_prefix(records, i), slug(model), slug(&test.to_string()));
             blocks.push(Block::Figure(figure(file, &ranking)));
             blocks.push(Block::Table(table(&ranking, &name)));
             blocks.extend(matrix(record, model, test).map(Block::Table));
         }
-        blocks.extend(record.models.iter().filter_map(|m| latencies(record, m)).map(Block::Table));
+        let mut models: Vec<&str> = tests.iter().map(|(model, _)| *model).collect();
+        dedup(&mut models);
+        blocks.extend(models.iter().filter_map(|m| latencies(record, m)).map(Block::Table));
         blocks.extend(limits(record));
         blocks.extend(warnings(record));
     }
@@ -115,15 +123,12 @@ pub fn speed_cell(arm: &Arm) -> Cell {
 }
 
 /// Layouts by instruction sets at the greatest number of threads.
-fn matrix(record: &Record, model: &Model, test: &Test) -> Option<Table> {
+fn matrix(record: &Record, model: &str, test: &Test) -> Option<Table> {
     let arms: Vec<&Arm> = record
         .arms
         .iter()
         .filter(|a| {
-            a.subject.model == model.id
-                && a.test == *test
-                && a.subject.variant.is_none()
-                && a.imported.is_none()
+            a.subject.model == model && a.test == *test && a.subject.variant.is_none() && a.imported.is_none()
         })
         .filter(|a| a.speed.is_some() && a.subject.layout.is_some() && a.subject.tier.is_some())
         .collect();
@@ -158,23 +163,23 @@ fn matrix(record: &Record, model: &Model, test: &Test) -> Option<Table> {
 }
 
 /// Times between tokens and to the first one, for the fastest of each layout.
-fn latencies(record: &Record, model: &Model) -> Option<Table> {
+fn latencies(record: &Record, model: &str) -> Option<Table> {
     let tests: Vec<&Test> =
-        speed_tests(record).into_iter().filter(|(m, _)| m.id == model.id).map(|(_, t)| t).collect();
+        speed_tests(record).into_iter().filter(|(m, _)| *m == model).map(|(_, t)| t).collect();
     let has = |test: &&&Test, what: fn(&Speed) -> bool| {
-        ranking(record, &model.id, test).iter().any(|r| r.best().speed.as_ref().is_some_and(what))
+        ranking(record, model, test).iter().any(|r| r.best().speed.as_ref().is_some_and(what))
     };
     let decode = tests.iter().find(|t| has(t, |s| s.latency_ms.is_some()))?;
     let prefill = tests.iter().find(|t| has(t, |s| s.first_token_ms.is_some()));
     let mut headings = vec!["Subject", "Threads#", "Median#", "95 %#", "99 %#"];
     let first = prefill.map(|t| format!("First token, {t}#"));
-    let of = if record.models.len() > 1 { format!(", {}", model.name) } else { String::new() };
+    let of = if several_timed(record) { format!(", {}", model_name(record, model)) } else { String::new() };
     headings.extend(first.as_deref());
     let mut table =
         Table::new(format!("Milliseconds between tokens, {decode}, and to the first token{of}"), &headings);
-    let firsts = prefill.map(|t| ranking(record, &model.id, t)).unwrap_or_default();
+    let firsts = prefill.map(|t| ranking(record, model, t)).unwrap_or_default();
     let cell = |value: Option<f64>| value.map_or_else(Cell::none, |v| Cell::figure(v, significant(v, 3)));
-    for ranked in ranking(record, &model.id, decode) {
+    for ranked in ranking(record, model, decode) {
         let arm = ranked.best();
         let between = |i: usize| cell(arm.speed.as_ref().and_then(|s| s.latency_ms).map(|l| l[i]));
         let mut cells = vec![

@@ -2,8 +2,8 @@
 
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{joules, percent, significant};
-use super::super::row::subject_name;
-use super::model;
+use super::super::row::{subject_name, weight_bits};
+use super::model_name;
 use super::speed::speed_cell;
 use crate::record::{Outcome, Record};
 
@@ -22,7 +22,7 @@ pub fn section(records: &[Record]) -> Section {
         Some("Of limit#"),
         Some("Perplexity#"),
         Some("KL mean#"),
-        choices.then_some("Right answers#"),
+        choices.then_some("acc#"),
         Some("Measured J a token#"),
         Some("Modelled J a token (7 nm)#"),
         Some("Bits a weight#"),
@@ -39,19 +39,14 @@ pub fn section(records: &[Record]) -> Section {
             let accuracy = arm.accuracy.as_ref();
             let against = accuracy.and_then(|a| a.against.as_ref());
             let bound = arm.speed.as_ref().and_then(|s| Some(100.0 * s.median / s.bound.as_ref()?.value));
-            let proof = record.proofs.iter().find(|p| {
-                p.model == arm.subject.model
-                    && Some(&p.layout) == arm.subject.layout.as_ref()
-                    && p.failure.is_none()
-            });
-            let bits = proof.map(|p| p.bits_per_weight).or(arm.subject.float_bits().map(f64::from));
+            let bits = weight_bits(record, arm);
             cells.push(
                 Cell::text(subject_name(arm)).detail(
                     arm.imported.as_ref().map(|f| format!("taken over from {f}")).unwrap_or_default(),
                 ),
             );
             if models {
-                cells.push(Cell::text(model(record, &arm.subject.model).map_or("", |m| m.name.as_str())));
+                cells.push(Cell::text(model_name(record, &arm.subject.model)));
             }
             cells.extend([
                 Cell::text(arm.test.to_string()),

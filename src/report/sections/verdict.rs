@@ -4,8 +4,10 @@
 use super::super::document::Fact;
 use super::super::number::{joules, percent, signed, significant};
 use super::super::row::subject_name;
-use super::costs::{divergences, of_another_model};
-use super::{Ranked, dedup, headline, median, model, ranking, speed_tests, speed_text, threads};
+use super::costs::{FLOAT_ORDER, INT8, approximation, change, divergences, of_another_model};
+use super::{
+    Ranked, dedup, headline, main_model, median, model, model_name, ranking, speed_tests, speed_text, threads,
+};
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Accuracy, Arm, Divergence, Model, Outcome, Record, Test};
 use crate::speed::stats;
@@ -13,13 +15,22 @@ use crate::speed::stats;
 /// Two-sided 95 % of a normal distribution.
 const Z: f64 = 1.96;
 
-/// The verdict, of the first record in detail.
+/// The newest record, which the verdict is about; of equally old ones the last.
+fn newest(records: &[Record]) -> Option<&Record> {
+    records.iter().max_by(|a, b| a.started.cmp(&b.started))
+}
+
+/// The verdict, of the newest record in detail.
 pub fn sentences(records: &[Record]) -> Vec<String> {
-    let Some(record) = records.first() else { return vec!["Cannot tell: there is no record.".into()] };
+    let Some(record) = newest(records) else { return vec!["Cannot tell: there is no record.".into()] };
     let mut sentences = vec![exactness(records), speed(record), cost(record)];
     if records.len() > 1 {
-        sentences[1] =
-            format!("In the first record, {}{}", sentences[1][..1].to_lowercase(), &sentences[1][1..]);
+        sentences[1] = format!(
+            "In the newest record ({}, {}): {}",
+            super::cpu(record),
+            record.started.chars().take(10).collect::<String>(),
+            sentences[1]
+        );
     }
     sentences
 }
@@ -60,19 +71,24 @@ fn exactness(records: &[Record]) -> String {
     format!("{layouts}, and {kernels}.")
 }
 
-/// The greatest number of different results that kernels of one machine gave under one test, and the
-/// number of arms that were compared over all tests.
+/// The greatest number of different results that kernels of one machine gave under one test, and how
+/// many combinations of kernel and threads were compared, each counted once however many tests and
+/// models it went through.
 fn identity(records: &[Record]) -> (usize, usize) {
-    let (mut worst, mut compared) = (0, 0);
+    let (mut worst, mut compared) = (0, Vec::new());
     for record in records {
-        for group in identical_groups(record) {
+        for group in identical_groups(record).iter().filter(|g| g.len() > 1) {
             let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
-            compared += if bits.len() > 1 { bits.len() } else { 0 };
             dedup(&mut bits);
             worst = worst.max(bits.len());
+            compared.extend(group.iter().map(|(arm, _)| {
+                let s = &arm.subject;
+                (&s.layout, &s.tier, s.threads)
+            }));
         }
     }
-    (worst, compared)
+    dedup(&mut compared);
+    (worst, compared.len())
 }
 
 /// Arms of our kernels that must agree: same model, same test, nothing else that distinguishes them.
@@ -100,7 +116,7 @@ fn speed(record: &Record) -> String {
     let Some((model, test)) = headline(record, true).or(tests.first().copied()) else {
         return "Cannot tell how fast it is: speed was not measured.".into();
     };
-    let ranking = ranking(record, &model.id, test);
+    let ranking = ranking(record, model, test);
     let best = ranking[0].best();
     let speed = best.speed.as_ref().expect("ranked arms have a speed");
     let what = match test {
@@ -112,10 +128,10 @@ fn speed(record: &Record) -> String {
         || ", its limit not measured".into(),
         |b| format!(", {} of the measured limit", percent(speed.median / b.value)),
     );
-    let several = tests.iter().any(|(m, t)| *t == test && m.id != model.id);
+    let several = tests.iter().any(|(m, t)| *t == test && *m != model);
     let first = format!(
         "{}{} is the fastest to {what} ({test}) at {} [{}–{}] on {}{limit}",
-        if several { format!("{} with ", model.name) } else { String::new() },
+        if several { format!("For {}, ", model_name(record, model)) } else { String::new() },
         subject_name(best),
         speed_text(best),
         significant(speed.interval[0], 3),
@@ -130,27 +146,25 @@ fn speed(record: &Record) -> String {
         ranking.iter().find(|r: &&Ranked| r.family.engine == "candle" && r.best().subject != best.subject);
     let against = candle.map_or_else(String::new, |c| {
         let other = c.best();
-        let [low, high] = ratio(record, other, best);
-        let ratio = significant(median(best) / median(other), 3);
-        format!(
-            "; {ratio} times [{}–{}] the candle reference on {}",
-            significant(low, 3),
-            significant(high, 3),
-            threads(other.subject.threads)
-        )
+        let name = format!("the candle reference on {}", threads(other.subject.threads));
+        times(record, best, other, &name)
     });
     let others: Vec<String> = tests
         .iter()
-        .filter(|(m, t)| *t == test && m.id != model.id)
-        .map(|(m, t)| {
-            let ranking = super::ranking(record, &m.id, t);
-            let other = ranking[0].best();
-            let [low, high] = ratio(record, other, best);
-            let ratio = significant(median(best) / median(other), 3);
-            format!("; {ratio} times [{}–{}] {}", significant(low, 3), significant(high, 3), m.name)
-        })
+        .filter(|(m, t)| *t == test && *m != model)
+        .map(|(m, t)| times(record, best, super::ranking(record, m, t)[0].best(), model_name(record, m)))
         .collect();
     format!("{first}{tie}{against}{}.", others.concat())
+}
+
+/// How many times as fast as `other` an arm is, or that one cannot tell.
+fn times(record: &Record, best: &Arm, other: &Arm, name: &str) -> String {
+    let [low, high] = ratio(record, other, best);
+    if low <= 1.0 && 1.0 <= high {
+        return format!("; cannot tell it from {name} [{}–{}]", significant(low, 3), significant(high, 3));
+    }
+    let ratio = significant(median(best) / median(other), 3);
+    format!("; {ratio} times [{}–{}] as fast as {name}", significant(low, 3), significant(high, 3))
 }
 
 fn ratio(record: &Record, base: &Arm, other: &Arm) -> [f64; 2] {
@@ -172,28 +186,9 @@ fn cost(record: &Record) -> String {
     if others().next().is_none()
         && let Some((arm, _, d)) = own.max_by(|a, b| a.2.kl_mean.total_cmp(&b.2.kl_mean))
     {
-        parts.push(format!(
-            "against its reference ({}), {} has {}",
-            d.reference,
-            subject_name(arm),
-            change(d)
-        ));
+        parts.push(approximated(record, arm, d));
     }
-    parts.extend(others().map(|(arm, accuracy, d)| {
-        let kind = match model(record, &arm.subject.model) {
-            Some(m) if m.post_training => "ternary after training",
-            Some(m) if m.config.linear == LinearKind::Ternary => "trained ternary",
-            _ => "full precision",
-        };
-        let baseline = d.reference.split(": ").next().unwrap_or_default();
-        format!(
-            "against {baseline}, {} ({kind}) has {}: {} ± {}",
-            arm.subject.model,
-            change(d),
-            significant(accuracy.ppl, 4),
-            significant(accuracy.ppl_stderr, 2)
-        )
-    }));
+    parts.extend(by_kind(record));
     parts.extend(heads(record));
     let perplexities = by_model(record);
     if perplexities.len() > 1 && others().next().is_none() {
@@ -229,11 +224,13 @@ fn cost(record: &Record) -> String {
 
 /// What rounding the output head costs.
 fn heads(record: &Record) -> Option<String> {
-    let rounded = || divergences(record).filter_map(|(arm, _, d)| Some((arm.subject.head()?, d)));
+    let main = main_model(record).map(|m| m.id.as_str());
+    let mine = || divergences(record).filter(|(arm, ..)| Some(arm.subject.model.as_str()) == main);
+    let rounded = || mine().filter_map(|(arm, _, d)| Some((arm.subject.head()?, d)));
     let told = |d: &Divergence| tells(d.delta_nll, d.delta_nll_stderr);
     let costly: Vec<String> = rounded()
         .filter(|(_, d)| told(d))
-        .map(|(head, d)| format!("at {head} {}", super::costs::change(d.delta_nll)))
+        .map(|(head, d)| format!("at {head} {}", change(d.delta_nll)))
         .collect();
     let free: Vec<&str> = rounded().filter(|(_, d)| !told(d)).map(|(head, _)| head).collect();
     let free = match free.as_slice() {
@@ -249,18 +246,69 @@ pub fn tells(delta: f64, stderr: f64) -> bool {
     delta.abs() > Z * stderr
 }
 
-/// A difference in log-likelihood, or that there is none to be seen.
-fn change(d: &Divergence) -> String {
-    let factor = d.delta_nll.exp();
-    let nats = format!("{} ± {} nats a token", signed(d.delta_nll, 2), significant(d.delta_nll_stderr, 2));
-    let same = format!("the same first choice at {} of positions", percent(d.top1));
-    if !tells(d.delta_nll, d.delta_nll_stderr) {
-        format!("no difference in perplexity that one can tell ({nats}) and {same}")
-    } else if factor >= 2.0 {
-        format!("{} times the perplexity ({nats}) and {same}", significant(factor, 3))
-    } else {
-        let worse = if d.delta_nll > 0.0 { "higher" } else { "lower" };
-        format!("a perplexity {} % {worse} ({nats}) and {same}", significant(100.0 * (factor - 1.0).abs(), 2))
+/// What an approximation costs, or that nothing is to be seen of it.
+fn approximated(record: &Record, arm: &Arm, d: &Divergence) -> String {
+    let what = approximation(record, arm, d);
+    let (subject, cost) = match what.as_str() {
+        INT8 => ("int8 activations".to_owned(), "cost"),
+        FLOAT_ORDER => (format!("another order of float operations than that of {}", d.reference), "costs"),
+        _ => (format!("{} against {}", subject_name(arm), d.reference), "costs"),
+    };
+    let change = match tells(d.delta_nll, d.delta_nll_stderr) {
+        false => "nothing in perplexity that one can tell".to_owned(),
+        true => format!("{} in perplexity", change(d.delta_nll)),
+    };
+    format!(
+        "{subject} {cost} {change} ({} ± {} nats a token, the same first choice at {} of positions)",
+        signed(d.delta_nll, 2),
+        significant(d.delta_nll_stderr, 2),
+        percent(d.top1)
+    )
+}
+
+/// The perplexity of models that were held against another one, and of that one: by kind where kinds
+/// tell them apart, with the change that pairing by token allows to tell.
+fn by_kind(record: &Record) -> Option<String> {
+    let held: Vec<_> = divergences(record).filter(|(_, _, d)| of_another_model(record, d)).collect();
+    let (first, _, d) = held.first()?;
+    let baseline = d.reference.split(": ").next().unwrap_or_default();
+    let mut all: Vec<(&str, f64, f64, String)> = Vec::new();
+    let plain = |a: &&Arm| a.subject.model == baseline && a.test == first.test && a.subject.head().is_none();
+    let own = record
+        .arms
+        .iter()
+        .filter(plain)
+        .filter_map(|a| Some((a.subject.engine == "tritmark", a.accuracy.as_ref()?)));
+    all.extend(
+        own.max_by_key(|(ours, _)| *ours).map(|(_, a)| (baseline, a.ppl, a.ppl_stderr, String::new())),
+    );
+    for (arm, a, d) in &held {
+        let told = tells(d.delta_nll, d.delta_nll_stderr);
+        let change = if told { change(d.delta_nll) } else { "cannot tell the difference".into() };
+        all.push((&arm.subject.model, a.ppl, a.ppl_stderr, format!(" ({change})")));
+    }
+    let kinds: Vec<String> = all.iter().map(|(id, ..)| kind(record, id).to_owned()).collect();
+    let mut distinct = kinds.clone();
+    dedup(&mut distinct);
+    all.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let list: Vec<String> = all
+        .iter()
+        .map(|(id, ppl, stderr, change)| {
+            let kind = kind(record, id);
+            let name = if distinct.len() == kinds.len() { kind.to_owned() } else { format!("{id} ({kind})") };
+            format!("{name} {} ± {}{change}", significant(*ppl, 4), significant(*stderr, 2))
+        })
+        .collect();
+    Some(format!("perplexity: {}", list.join(", ")))
+}
+
+/// How a model came about.
+fn kind(record: &Record, id: &str) -> &'static str {
+    match model(record, id) {
+        Some(m) if m.post_training => "made ternary afterwards",
+        Some(m) if m.config.linear == LinearKind::Ternary => "trained ternary",
+        Some(_) => "full precision",
+        None => "unknown",
     }
 }
 
@@ -282,7 +330,7 @@ pub fn by_model(record: &Record) -> Vec<(&Model, &Accuracy)> {
 
 type Energy<'a> = Result<(&'a Arm, &'a crate::record::MeasuredEnergy), &'a str>;
 
-/// The lowest measured energy of decoding, or the reason why there is none.
+/// The lowest measured energy of decoding with the main model, or the reason why there is none.
 fn energy(record: &Record) -> Option<Energy<'_>> {
     let outcomes = || record.arms.iter().filter_map(|a| Some((a, a.energy_measured.as_ref()?)));
     let measured = outcomes().filter_map(|(a, e)| match e {
@@ -290,8 +338,10 @@ fn energy(record: &Record) -> Option<Energy<'_>> {
         Outcome::NotMeasured(_) => None,
     });
     let decode = |a: &Arm| matches!(a.test, Test::Model { prompt: 0, .. });
+    let other = |a: &Arm| main_model(record).is_some_and(|m| m.id != a.subject.model);
     let best = measured.min_by(|a, b| {
-        (!decode(a.0)).cmp(&!decode(b.0)).then(a.1.joules_per_token.total_cmp(&b.1.joules_per_token))
+        let order = |a: &Arm| (other(a), !decode(a));
+        order(a.0).cmp(&order(b.0)).then(a.1.joules_per_token.total_cmp(&b.1.joules_per_token))
     });
     best.map(Ok).or_else(|| {
         outcomes().find_map(|(_, e)| match e {
@@ -306,27 +356,31 @@ fn gist(reason: &str) -> String {
     reason.split([';', '(']).next().unwrap_or(reason).trim().to_owned()
 }
 
-/// Headline figures of the first record.
+/// Headline figures of the newest record, of the model that it is about.
 pub fn facts(records: &[Record]) -> Vec<Fact> {
-    let Some(record) = records.first() else { return Vec::new() };
+    let Some(record) = newest(records) else { return Vec::new() };
+    let several = record.models.len() > 1;
     let mut facts = Vec::new();
     let mut fact =
         |label: &str, value: String, detail: String| facts.push(Fact { label: label.into(), value, detail });
     for (label, decode) in [("Decode", true), ("Prefill", false)] {
         match headline(record, decode) {
             Some((model, test)) => {
-                let ranking = ranking(record, &model.id, test);
+                let ranking = ranking(record, model, test);
                 let best = ranking[0].best();
+                let of = if several { format!("{}, ", model_name(record, model)) } else { String::new() };
                 fact(
                     label,
                     speed_text(best),
-                    format!("{}, {}", subject_name(best), threads(best.subject.threads)),
+                    format!("{of}{}, {}", subject_name(best), threads(best.subject.threads)),
                 );
             }
             None => fact(label, "not measured".into(), "no such test in this record".into()),
         }
     }
-    match by_model(record).first() {
+    let perplexities = by_model(record);
+    let main = perplexities.iter().find(|(m, _)| main_model(record).is_some_and(|main| main.id == m.id));
+    match main.or(perplexities.first()) {
         Some((model, a)) => fact(
             "Perplexity",
             format!("{} ± {}", significant(a.ppl, 4), significant(a.ppl_stderr, 2)),
@@ -335,11 +389,15 @@ pub fn facts(records: &[Record]) -> Vec<Fact> {
         None => fact("Perplexity", "not measured".into(), "no text was scored".into()),
     }
     match energy(record) {
-        Some(Ok((arm, e))) => fact(
-            "Energy a token",
-            joules(e.joules_per_token),
-            format!("measured, {}, {}", e.domain, arm.test),
-        ),
+        Some(Ok((arm, e))) => {
+            let of =
+                if several { format!(", {}", model_name(record, &arm.subject.model)) } else { String::new() };
+            fact(
+                "Energy a token",
+                joules(e.joules_per_token),
+                format!("measured, {}, {}{of}", e.domain, arm.test),
+            );
+        }
         Some(Err(reason)) => fact("Energy a token", "not measured".into(), gist(reason)),
         None => fact("Energy a token", "not measured".into(), "no test of speed in this record".into()),
     }
