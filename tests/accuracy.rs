@@ -99,7 +99,7 @@ fn a_suite_shows_why_native_training_matters() {
         .replace("layouts = [\"i2_s\", \"tq1_0\", \"tm2\", \"tm1_6\"]", "layouts = [\"i2_s\", \"tm2\"]")
         .replace("windows = 32", "windows = 4")
         .replace("rounds = 7", "rounds = 2")
-        .replace("[speed]", "heads = [\"q4_0\"]\n\n[speed]");
+        .replace("heads = [\"int8\", \"int6\"]", "heads = [\"int6\", \"q4_0\"]");
     let file = folder.path().join("short.toml");
     std::fs::write(&file, suite).unwrap();
     let out = folder.path().join("out");
@@ -123,13 +123,19 @@ fn a_suite_shows_why_native_training_matters() {
     #[cfg(feature = "reference")]
     assert!((ppl("demo-full", "candle") / full - 1.0).abs() < 1e-4);
     let verdict = report["verdict"][2].as_str().unwrap();
-    assert!(verdict.contains("demo-full --ptq absmean (ternary after training) has"), "{verdict}");
-    assert!(verdict.contains("demo (trained ternary) has"), "{verdict}");
+    assert!(verdict.starts_with("Perplexity: full precision "), "{verdict}");
+    assert!(
+        verdict.contains(", trained ternary ") && verdict.contains(", made ternary afterwards "),
+        "{verdict}"
+    );
+    let facts = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(facts.contains("<dd class=\"of\">demo, "), "the headline is the natively trained model's");
     let costs = report["costs"].as_array().unwrap();
     // The layout that this CPU is fastest with may be a third one.
     let of =
         |name: &str| costs.iter().filter(|c| c["approximation"].as_str().unwrap().starts_with(name)).count();
     assert_eq!((of("made ternary after training"), of("output head at q4_0"), of("any of ")), (1, 3, 2));
+    assert_eq!(of("output head at int6"), 3);
     // Size and speed of all three, in floats and in trits.
     for (model, bits) in [("demo-full", 16.0), ("demo-full --ptq absmean", 2.0), ("demo", 2.0)] {
         let fits = |r: &&Value| r["model"] == model && r["bits_per_weight"] == bits && r["speed"].is_number();
@@ -202,7 +208,71 @@ fn text_comes_from_files_directories_and_standard_input() {
     tritmark(&both).write_stdin(text.repeat(8)).assert().success();
     tritmark(&["ppl", "demo", "-"]).write_stdin("short").assert().code(2);
     tritmark(&["ppl", "demo", "--convention", "wikitext"]).assert().code(2);
+    let odd = tritmark(&["ppl", "demo", "--convention", "hf-32", "-c", "64"]).assert().code(2);
+    assert!(String::from_utf8_lossy(&odd.get_output().stderr).contains("hf-64"));
+    let odd = tritmark(&["ppl", "demo", "--limit", "1", "--against", "layers:i2_s"]).assert().code(2);
+    assert!(String::from_utf8_lossy(&odd.get_output().stderr).contains("layout:NAME"));
     tritmark(&["ppl", "demo", "--limit", "1", "--against", "reference:half"]).assert().code(2);
+}
+
+#[test]
+fn equal_models_are_called_equal() {
+    let args = [
+        "ppl",
+        "demo",
+        "--n-ctx",
+        "64",
+        "--limit",
+        "2",
+        "--kernel",
+        "i2_s/scalar",
+        "--against",
+        "layout:tq2_0",
+    ];
+    let output = tritmark(&args).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("equal          bit for bit: every logit at 62 positions"), "{text}");
+    assert!(text.contains("demo (hf-packed), kernel i2_s/scalar, int8 activations, head bf16"), "{text}");
+    assert!(!text.contains("worst tokens"), "{text}");
+}
+
+#[test]
+fn a_tokenizer_may_lie_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench-suites/demo");
+    std::fs::write(path("few.json"), "{\"no\": \"tokenizer\"}").unwrap();
+    let run =
+        |tokenizer: &str| tritmark(&["eval", "demo", "--limit", "1", "--tokenizer", tokenizer]).assert();
+    run(demo.to_str().unwrap()).success();
+    run(demo.join("tokenizer.json").to_str().unwrap()).success();
+    run(&path("few.json")).failure();
+    run(&path("none.json")).failure();
+}
+
+#[test]
+fn every_answer_can_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("answers.jsonl");
+    let got = json(&["eval", "demo", "--limit", "3", "--save", file.to_str().unwrap()]);
+    let lines: Vec<Value> =
+        std::fs::read_to_string(&file).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let answers = got["tasks"][0]["answers"].as_array().unwrap();
+    assert_eq!((lines.len(), answers.len()), (3, 3));
+    let right = lines.iter().zip(answers).filter(|(line, answer)| {
+        assert_eq!(&&line["answer"], answer);
+        let sums: Vec<f64> = line["answer"]["log_likelihoods"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_f64().unwrap())
+            .collect();
+        let choice = line["answer"]["choice"].as_u64().unwrap() as usize;
+        assert!(sums.len() == 4 && sums.iter().all(|s| *s <= sums[choice] && *s < 0.0));
+        line["answer"]["choice"] == line["answer"]["gold"]
+    });
+    assert_eq!(right.count() as f64 / 3.0, got["tasks"][0]["score"]["acc"].as_f64().unwrap());
+    tritmark(&["eval", "demo", folder.path().to_str().unwrap()]).assert().code(2);
 }
 
 #[test]

@@ -24,6 +24,22 @@ pub trait LanguageModel {
     /// # Errors
     /// If an id is not in the vocabulary, the context is too short, or `sink` fails.
     fn logits(&mut self, ids: &[u32], from: usize, sink: &mut Sink) -> Result<()>;
+
+    /// As [`logits`](Self::logits) for several sequences, each with the position from which it is
+    /// wanted; `sink` is told which one rows belong to. What they begin with alike may be run once.
+    ///
+    /// # Errors
+    /// As there.
+    fn logits_of(
+        &mut self,
+        sequences: &[(&[u32], usize)],
+        sink: &mut dyn FnMut(usize, Rows) -> Result<()>,
+    ) -> Result<()> {
+        for (i, (ids, from)) in sequences.iter().enumerate() {
+            self.logits(ids, *from, &mut |rows| sink(i, rows))?;
+        }
+        Ok(())
+    }
 }
 
 /// Tokens a batch: enough to fill the matrix product, few enough that the logits of a vocabulary of
@@ -32,16 +48,36 @@ const BATCH: usize = 256;
 
 impl LanguageModel for Model {
     fn logits(&mut self, ids: &[u32], from: usize, sink: &mut Sink) -> Result<()> {
+        self.logits_of(&[(ids, from)], &mut |_, rows| sink(rows))
+    }
+
+    fn logits_of(
+        &mut self,
+        sequences: &[(&[u32], usize)],
+        sink: &mut dyn FnMut(usize, Rows) -> Result<()>,
+    ) -> Result<()> {
         let vocab = self.config().vocab;
-        let mut cache = self.new_cache(ids.len());
-        for (i, batch) in ids.chunks(BATCH).enumerate() {
-            let start = i * BATCH;
-            if start + batch.len() <= from {
-                self.forward(&mut cache, batch, Logits::None)?;
-            } else {
-                let skip = from.saturating_sub(start);
-                let logits = self.forward(&mut cache, batch, Logits::From(skip))?;
-                sink(Rows { first: start + skip, vocab, logits })?;
+        // What all share and nobody asks the logits of.
+        let first = sequences.first().map_or(&[][..], |s| s.0);
+        let shared = sequences.iter().fold(first.len(), |shared, (ids, from)| {
+            let alike = ids.iter().zip(first).take_while(|(a, b)| a == b).count();
+            shared.min(alike).min(*from)
+        });
+        let mut cache = self.new_cache(sequences.iter().map(|s| s.0.len()).max().unwrap_or(0));
+        for batch in first[..shared].chunks(BATCH) {
+            self.forward(&mut cache, batch, Logits::None)?;
+        }
+        for (index, (ids, from)) in sequences.iter().enumerate() {
+            cache.truncate(shared);
+            for (i, batch) in ids[shared..].chunks(BATCH).enumerate() {
+                let start = shared + i * BATCH;
+                if start + batch.len() <= *from {
+                    self.forward(&mut cache, batch, Logits::None)?;
+                } else {
+                    let skip = from.saturating_sub(start);
+                    let logits = self.forward(&mut cache, batch, Logits::From(skip))?;
+                    sink(index, Rows { first: start + skip, vocab, logits })?;
+                }
             }
         }
         Ok(())

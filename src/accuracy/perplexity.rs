@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// A model and what it is called. The name must tell apart whatever may give other logits: an
-/// interrupted run is only resumed under the same names.
+/// A model and what it is called. The name must tell apart whatever may give other logits but the
+/// files: an interrupted run is only resumed under the same names.
 pub struct Named<'a> {
     /// In results, messages and the state file.
     pub name: String,
@@ -30,6 +30,8 @@ pub struct Options {
     pub limit: Option<usize>,
     /// Where finished windows are kept, to go on from there.
     pub state: Option<PathBuf>,
+    /// What else must be the same to go on: the files behind the names, so that a changed one is noticed.
+    pub files: String,
     /// Where the logits of all scored positions are written: safetensors with `subject` and, where
     /// there is one, `reference`, both f32 `[positions, vocab]`, and `targets`, u32 `[positions]`.
     pub save_logits: Option<PathBuf>,
@@ -74,7 +76,7 @@ pub fn measure(
 
     let (mut state, mut scores) = match &options.state {
         Some(path) => {
-            let key = key(&subject, reference.as_ref(), text, convention);
+            let key = key(&subject, reference.as_ref(), text, convention) + &options.files;
             let (state, mut scores) = State::open(path, &key)?;
             scores.retain(|s| windows.get(s.index).is_some_and(|w| w.scored() == s.nll.len()));
             scores.sort_by_key(|s| s.index);

@@ -75,13 +75,45 @@ pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let name = &checkpoint.provenance.name;
     let json = checkpoint.tokenizer.as_ref().ok_or_else(|| {
         Error::input(name, "no tokenizer found, but a text must be tokenised")
-            .hint("put the model's tokenizer.json beside its weights")
+            .hint("put the model's tokenizer.json beside its weights, or name it with --tokenizer PATH")
     })?;
     Tokenizer::from_bytes(json).map_err(|e| Error::input(name, format!("unreadable tokenizer: {e}")))
 }
 
-/// Reads texts and joins them: a file, `-` for standard input, or a directory, whose `.txt` files
-/// are taken in the order of their names.
+/// Endings of the files that are texts.
+const ENDINGS: [&str; 3] = ["txt", "raw", "md"];
+
+/// Files below a directory in the order of their paths: those that are texts, by their ending, and
+/// those that are not.
+///
+/// # Errors
+/// If a directory cannot be read.
+pub fn text_files(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut texts, mut others) = (Vec::new(), Vec::new());
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))? {
+            let entry = entry.map_err(|e| Error::io(&folder, e))?;
+            let path = entry.path();
+            // Links to folders could lead in circles, and are not followed.
+            if entry.file_type().map_err(|e| Error::io(&path, e))?.is_dir() {
+                open.push(path);
+            } else if path.is_file()
+                && path.extension().is_some_and(|e| ENDINGS.iter().any(|known| e == *known))
+            {
+                texts.push(path);
+            } else {
+                others.push(path);
+            }
+        }
+    }
+    texts.sort();
+    others.sort();
+    Ok((texts, others))
+}
+
+/// Reads texts and joins them: a file, `-` for standard input, or a directory, whose
+/// [texts](text_files) are taken.
 ///
 /// # Errors
 /// If one cannot be read, is not UTF-8, or nothing was found.
@@ -91,14 +123,13 @@ pub fn read_text(sources: &[PathBuf]) -> Result<String> {
         if source.as_os_str() == "-" {
             std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io("standard input", e))?;
         } else if source.is_dir() {
-            let mut files = fs::read_dir(source)
-                .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>())
-                .map_err(|e| Error::io(source, e))?;
-            files.retain(|f| f.extension().is_some_and(|e| e == "txt"));
+            let (files, _) = text_files(source)?;
             if files.is_empty() {
-                return Err(Error::input(source, "expected a directory with .txt files, found none"));
+                return Err(Error::input(
+                    source,
+                    "expected .txt, .raw or .md files in this directory, found none",
+                ));
             }
-            files.sort();
             for file in files {
                 read_file(&file, &mut text)?;
             }
@@ -176,8 +207,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("b.txt"), "second").unwrap();
         fs::write(dir.path().join("a.txt"), "first ").unwrap();
-        fs::write(dir.path().join("c.md"), "not this").unwrap();
-        assert_eq!(read_text(&[dir.path().into()]).unwrap(), "first second");
+        fs::write(dir.path().join("c.html"), "not this").unwrap();
+        fs::create_dir(dir.path().join("deep")).unwrap();
+        fs::write(dir.path().join("deep/wiki.test.raw"), " third").unwrap();
+        assert_eq!(read_text(&[dir.path().into()]).unwrap(), "first second third");
+        assert_eq!(text_files(dir.path()).unwrap().1, [dir.path().join("c.html")]);
         fs::write(dir.path().join("a.txt"), b"\xff\xfe").unwrap();
         let error = read_text(&[dir.path().into()]).unwrap_err().to_string();
         assert!(error.contains("a.txt") && error.contains("UTF-8"), "{error}");

@@ -9,7 +9,7 @@ use crate::{speed, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tritmark_kernels::Tier;
 
 /// What the user states about a model because its files leave it open.
@@ -46,6 +46,40 @@ impl OpenArgs {
     pub fn open_quietly(&self, model: &str) -> Result<Checkpoint> {
         let OpenArgs { family, dialect, ptq } = self.clone();
         Checkpoint::open_with(model, &OpenOptions { family, dialect, ptq })
+    }
+}
+
+/// A model that is to read texts, and where its tokenizer is if not with it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TextArgs {
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Tokenizer (tokenizer.json, or a folder that holds one) in place of the model's own
+    #[arg(long, value_name = "PATH")]
+    tokenizer: Option<PathBuf>,
+}
+
+impl TextArgs {
+    /// Opens a model as [`OpenArgs::open`] does, with the tokenizer that was named.
+    ///
+    /// # Errors
+    /// As there, or if the tokenizer cannot be read.
+    pub fn open(&self, model: &str) -> Result<Checkpoint> {
+        let mut checkpoint = self.open.open(model)?;
+        self.give_tokenizer(&mut checkpoint)?;
+        Ok(checkpoint)
+    }
+
+    /// Puts the tokenizer that was named in place of a model's own.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn give_tokenizer(&self, checkpoint: &mut Checkpoint) -> Result<()> {
+        if let Some(path) = &self.tokenizer {
+            let file = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
+            checkpoint.tokenizer = Some(std::fs::read(&file).map_err(|e| Error::io(&file, e))?);
+        }
+        Ok(())
     }
 }
 
@@ -175,7 +209,8 @@ pub fn progress(len: u64, what: &'static str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{prefix:>12} {bar:30} {pos}/{len} {eta} {msg}")
-        .expect("the template is valid");
+    let style =
+        ProgressStyle::with_template("{prefix:>12} {bar:30} {pos}/{len} {elapsed} gone, {eta} left {msg}")
+            .expect("the template is valid");
     ProgressBar::new(len).with_style(style).with_prefix(what)
 }

@@ -1,10 +1,12 @@
 //! `tritmark eval`.
 
-use super::common::{KernelArgs, OpenArgs, print_json, print_line, progress, record_accuracy};
-use crate::accuracy::tasks::{Encoder, Format, Task, evaluate};
+use super::common::{KernelArgs, TextArgs, print_json, print_line, progress, record_accuracy};
+use crate::accuracy::tasks::{Answer, Encoder, Format, Task, evaluate};
 use crate::error::Result;
+use crate::files::write_whole;
 use crate::machine::Watch;
 use crate::record::{self, Arm, Subject};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Score multiple-choice tasks by log-likelihood.
@@ -17,8 +19,9 @@ Examples:
 
 Prompts and scoring are those of lm-evaluation-harness, zero-shot: acc is the likeliest choice,
 acc_norm the likeliest for its length in characters. Files of JSON lines are told apart by their
-fields; .txt is llama-perplexity's HellaSwag form and .csv its WinoGrande form. llama-perplexity
-itself divides by tokens instead of characters, so that its acc_norm is another figure.")]
+fields; .txt is llama-perplexity's HellaSwag form, .csv its WinoGrande form, .bin its multiple
+choice. llama-perplexity itself divides by tokens instead of characters, so that its acc_norm is
+another figure.")]
 pub struct Args {
     /// Model
     model: String,
@@ -31,9 +34,12 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     #[command(flatten)]
-    open: OpenArgs,
+    open: TextArgs,
     #[command(flatten)]
     kernel: KernelArgs,
+    /// Write every question's log-likelihoods, lengths and choices, a JSON line each
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     /// Write the whole record, for `report`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -57,11 +63,14 @@ impl Args {
         let mut model = self.kernel.load(&checkpoint)?;
         let subject = Subject::of(&record::Model::id_of(&checkpoint), &model);
 
-        let (mut results, mut arms) = (Vec::new(), Vec::new());
+        let (mut results, mut arms, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for task in &mut tasks {
             task.questions.truncate(self.limit.unwrap_or(usize::MAX));
             let bar = progress(task.questions.len() as u64, "questions");
-            let score = evaluate(&mut model, &encoder, &task.questions, &mut |done, right| {
+            let (mut right, mut answers): (usize, Vec<Answer>) = (0, Vec::new());
+            let score = evaluate(&mut model, &encoder, &task.questions, &mut |done, answer| {
+                right += usize::from(answer.choice == answer.gold);
+                answers.push(answer.clone());
                 bar.set_position(done as u64);
                 bar.set_message(format!("acc {:.1} %", 100.0 * right as f64 / done as f64));
             })?;
@@ -82,10 +91,18 @@ impl Args {
                     100.0 * score.chance
                 ))?;
             }
-            let value =
-                serde_json::json!({ "task": task.name, "format": task.format.name(), "score": score });
-            results.push(value);
+            for (i, answer) in answers.iter().enumerate() {
+                lines.push(
+                    serde_json::json!({ "task": task.name, "question": i, "answer": answer }).to_string(),
+                );
+            }
+            results.push(serde_json::json!({
+                "task": task.name, "format": task.format.name(), "score": score, "answers": answers,
+            }));
             arms.push(Arm { choices: Some(score), ..Arm::new(subject.clone(), task.test()) });
+        }
+        if let Some(path) = &self.save {
+            write_whole(path, |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
         }
         if let Some(path) = &self.record {
             record_accuracy(path, &watch, started, &[&checkpoint], arms)?;

@@ -1,6 +1,6 @@
 //! `tritmark generate`.
 
-use super::common::{KernelArgs, OpenArgs, print_json};
+use super::common::{KernelArgs, TextArgs, print_json};
 use crate::error::{Error, Result};
 use crate::model::generate::generate;
 use crate::model::sample::Sampling;
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
-    open: OpenArgs,
+    open: TextArgs,
     #[command(flatten)]
     kernel: KernelArgs,
     /// Print the text, its tokens and the times as JSON

@@ -1,13 +1,14 @@
 //! `tritmark ppl`.
 
-use super::common::{KernelArgs, OpenArgs, print_json, print_line, progress, record_accuracy};
+use super::common::{KernelArgs, TextArgs, print_json, print_line, progress, record_accuracy};
 use crate::accuracy::{self, Convention, LanguageModel, Named, Options};
 use crate::checkpoint::{Checkpoint, demo};
 use crate::error::{Error, Result};
 use crate::machine::Watch;
-use crate::model::Head;
+use crate::model::{Head, Model};
 use crate::record::{self, Accuracy, Arm, Divergence, Subject};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Measure perplexity, and how far two subjects lie apart.
 #[derive(Debug, clap::Args)]
@@ -23,25 +24,31 @@ Examples:
 Conventions:
   llama.cpp  windows of --n-ctx tokens, each begun with BOS, their second half scored
   hf-N       windows of N tokens that do not overlap, every prediction inside a window scored;
-             with --stride each token is scored once with the longest context at hand")]
+             with --stride each token is scored once with the longest context at hand
+
+--against gives the divergence KL(reference‖subject) over the whole vocabulary, paired differences of
+log-likelihood, how often both have the same first choice, and the mean share of the reference's first
+five choices that are among the subject's first five.")]
 pub struct Args {
     /// Model
     model: String,
-    /// Texts: files, directories (their .txt files), or - [default for the demos: their test text]
+    /// Texts: files, directories (the .txt, .raw and .md files in and below them), or - [default for the
+    /// demos: their test text]
     texts: Vec<PathBuf>,
     /// Convention: llama.cpp or hf-N
     #[arg(long, default_value = "llama.cpp")]
     convention: String,
-    /// Window length of the llama.cpp convention, in tokens
-    #[arg(short = 'c', long, default_value_t = 512, value_name = "N")]
-    n_ctx: usize,
+    /// Window length of the llama.cpp convention, in tokens [default: 512]
+    #[arg(short = 'c', long, value_name = "N")]
+    n_ctx: Option<usize>,
     /// Distance of the windows' starts (hf-N only) [default: N]
     #[arg(long, value_name = "TOKENS")]
     stride: Option<usize>,
     /// Only so many windows from the start
     #[arg(long, value_name = "WINDOWS")]
     limit: Option<usize>,
-    /// Compare with reference:int8 or reference:full (candle, f32), kernel:NAME, head:PRECISION, or another MODEL
+    /// Compare with reference:int8 or reference:full (candle, f32), kernel:NAME, layout:NAME, head:PRECISION,
+    /// or another MODEL
     #[arg(long, value_name = "REF")]
     against: Option<String>,
     /// Measure the candle reference instead of our kernels: int8 or full (activations)
@@ -50,13 +57,14 @@ pub struct Args {
     /// Keep finished windows in this file, and go on from it if it exists
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Write the logits of all scored positions as safetensors
+    /// Write the logits of all scored positions as safetensors; not with --state, since windows that are
+    /// done already would be missing in it
     #[arg(long, value_name = "FILE")]
     save_logits: Option<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
     #[command(flatten)]
-    open: OpenArgs,
+    open: TextArgs,
     /// Write the whole record, for `report`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -68,6 +76,7 @@ pub struct Args {
 /// A model, what tells it apart from others, and what it is in a record.
 struct Loaded {
     name: String,
+    files: String,
     subject: Subject,
     model: Box<dyn LanguageModel>,
 }
@@ -79,12 +88,18 @@ impl Args {
     /// If the model or text cannot be read, the options do not fit each other, or scoring fails.
     pub fn run(self) -> Result<()> {
         let (watch, started) = (Watch::start(), record::now());
-        let convention = Convention::parse(&self.convention, self.n_ctx, self.stride)?;
+        let convention = Convention::parse(&self.convention, self.n_ctx.unwrap_or(512), self.stride)?;
+        if let (Convention::Hf { len, .. }, Some(n)) = (convention, self.n_ctx) {
+            return Err(Error::Usage(format!(
+                "--n-ctx {n} is of the convention llama.cpp; windows of hf-{len} are {len} tokens long: leave it out, \
+                 or use --convention hf-{n}"
+            )));
+        }
         let checkpoint = self.open.open(&self.model)?;
         let (text_name, source) = self.source()?;
         let text = convention.tokenise(&text_name, source.clone(), &checkpoint)?;
 
-        let Loaded { name, subject, mut model } = match &self.reference {
+        let Loaded { name, files, subject, mut model } = match &self.reference {
             Some(mode) => self.load_reference(&checkpoint, mode)?,
             None => self.load(&checkpoint, &self.kernel)?,
         };
@@ -95,8 +110,12 @@ impl Args {
             None => None,
         };
 
-        let options =
-            Options { limit: self.limit, state: self.state.clone(), save_logits: self.save_logits.clone() };
+        let options = Options {
+            limit: self.limit,
+            state: self.state.clone(),
+            files: reference.iter().fold(format!("; {files}"), |all, r| format!("{all}, {}", r.files)),
+            save_logits: self.save_logits.clone(),
+        };
         let bar = progress(0, "perplexity");
         let result = accuracy::measure(
             Named { name: name.clone(), model: model.as_mut() },
@@ -142,6 +161,7 @@ impl Args {
             texts => {
                 let names: Vec<_> =
                     texts.iter().map(|t| t.file_name().unwrap_or(t.as_os_str()).to_string_lossy()).collect();
+                texts.iter().filter(|t| t.is_dir()).try_for_each(|t| name_skipped(t))?;
                 (names.join("+"), accuracy::read_text(texts)?)
             }
         })
@@ -149,10 +169,14 @@ impl Args {
 
     fn load(&self, checkpoint: &Checkpoint, kernel: &KernelArgs) -> Result<Loaded> {
         let model = kernel.load(checkpoint)?;
-        let name =
-            format!("{}, kernel {}, head {}", identity(checkpoint), model.kernel(), model.head_precision());
+        let (kernel, head) = (model.kernel(), model.head_precision());
+        let name = format!(
+            "{}, kernel {kernel}, {} activations, head {head}",
+            title(checkpoint),
+            activations(&model)
+        );
         let subject = Subject::of(&record::Model::id_of(checkpoint), &model);
-        Ok(Loaded { name, subject, model: Box::new(model) })
+        Ok(Loaded { name, files: files(checkpoint), subject, model: Box::new(model) })
     }
 
     #[cfg(feature = "reference")]
@@ -166,7 +190,8 @@ impl Args {
         let words = if mode == ActivationMode::Int8 { "int8" } else { "full-precision" };
         let model = Reference::load(checkpoint, mode)?;
         Ok(Loaded {
-            name: format!("{}, candle f32, {words} activations", identity(checkpoint)),
+            name: format!("{}, candle f32, {words} activations", title(checkpoint)),
+            files: files(checkpoint),
             subject: Subject::candle(&record::Model::id_of(checkpoint), mode),
             model: Box::new(model),
         })
@@ -186,7 +211,7 @@ impl Args {
         match reference.split_once(':') {
             Some(("reference", mode)) => self.load_reference(checkpoint, mode),
             None if reference == "reference" => self.load_reference(checkpoint, "int8"),
-            Some(("kernel", name)) => {
+            Some(("kernel" | "layout", name)) => {
                 self.load(checkpoint, &KernelArgs { kernel: Some(name.into()), ..self.kernel.clone() })
             }
             Some(("head", name)) => {
@@ -197,8 +222,17 @@ impl Args {
                 })?;
                 self.load(checkpoint, &KernelArgs { head, ..self.kernel.clone() })
             }
+            Some((prefix, _))
+                if !Path::new(reference).exists() && prefix.chars().all(char::is_alphabetic) =>
+            {
+                Err(Error::Usage(format!(
+                    "unknown reference '{reference}': expected reference:int8, reference:full, kernel:NAME, layout:NAME, \
+                     head:PRECISION, or a model"
+                )))
+            }
             _ => {
-                let other = Checkpoint::open(reference)?;
+                let mut other = Checkpoint::open(reference)?;
+                self.open.give_tokenizer(&mut other)?;
                 if !same_tokens(&other)? {
                     return Err(Error::NotComparable(format!(
                         "{} and {reference} split this text into different tokens: their distributions cannot be compared; compare bits per byte instead",
@@ -211,8 +245,36 @@ impl Args {
     }
 }
 
-/// Names a checkpoint so that another one, or a changed file, is told apart.
-fn identity(checkpoint: &Checkpoint) -> String {
+/// Says on standard error which files of a directory of texts are left out.
+fn name_skipped(directory: &Path) -> Result<()> {
+    let (texts, skipped) = accuracy::text_files(directory)?;
+    let shown: Vec<_> = skipped.iter().take(3).map(|p| p.display().to_string()).collect();
+    if !shown.is_empty() {
+        let more = if skipped.len() > shown.len() { ", …" } else { "" };
+        let _ = writeln!(
+            std::io::stderr(),
+            "note: {}: {} texts; left out {} files that are no .txt, .raw or .md: {}{more}",
+            directory.display(),
+            texts.len(),
+            skipped.len(),
+            shown.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// How a model takes the activations of its matrices.
+fn activations(model: &Model) -> &'static str {
+    // Only ternary matrices have kernels, and all of those multiply int8.
+    if model.kernel().contains('/') { "int8" } else { "full-precision" }
+}
+
+fn title(checkpoint: &Checkpoint) -> String {
+    format!("{} ({})", checkpoint.provenance.name, checkpoint.provenance.dialect)
+}
+
+/// What tells the files of a checkpoint from changed ones: their size and when they were written.
+fn files(checkpoint: &Checkpoint) -> String {
     let origin = &checkpoint.provenance;
     let (mut bytes, mut changed) = (0, 0);
     for meta in origin.files.iter().filter_map(|f| f.metadata().ok()) {
@@ -220,10 +282,7 @@ fn identity(checkpoint: &Checkpoint) -> String {
         let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         changed = modified.map_or(changed, |t| changed.max(t.as_secs()));
     }
-    match changed {
-        0 => format!("{} ({})", origin.name, origin.dialect),
-        _ => format!("{} ({}, {bytes} bytes of {changed})", origin.name, origin.dialect),
-    }
+    format!("{bytes} bytes written at {changed}")
 }
 
 fn print_result(a: &Accuracy) -> Result<()> {
@@ -246,7 +305,11 @@ fn print_result(a: &Accuracy) -> Result<()> {
 
 fn print_divergence(d: &Divergence) -> Result<()> {
     print_line(&format!("\nagainst        {}", d.reference))?;
-    print_line(&format!("KL divergence  mean {:.3e}, max {:.3e} nats", d.kl_mean, d.kl_max))?;
+    // No logit differs at all, so that no token is worse than another.
+    if d.logit_max == 0.0 {
+        return print_line(&format!("equal          bit for bit: every logit at {} positions", d.positions));
+    }
+    print_line(&format!("KL(reference‖subject)  mean {:.3e}, max {:.3e} nats a token", d.kl_mean, d.kl_max))?;
     let percentiles: Vec<_> = d.kl_percentiles.iter().map(|(p, v)| format!("{p} %: {v:.3e}")).collect();
     print_line(&format!("  percentiles  {}", percentiles.join(", ")))?;
     print_line(&format!(
@@ -255,7 +318,7 @@ fn print_divergence(d: &Divergence) -> Result<()> {
     ))?;
     print_line(&format!("|Δ logit|      mean {:.3e}, max {:.3e}", d.logit_mean, d.logit_max))?;
     print_line(&format!(
-        "agreement      first choice {:.3} %, first five {:.3} % ({} positions)",
+        "agreement      same first choice {:.3} %, mean overlap of the first five {:.3} % ({} positions)",
         100.0 * d.top1,
         100.0 * d.top5,
         d.positions

@@ -20,7 +20,7 @@ impl Text {
         let name = &checkpoint.provenance.name;
         let json = checkpoint.tokenizer.as_deref().ok_or_else(|| {
             Error::input(name, "there is no tokenizer, so text cannot be read or written")
-                .hint("put the model's tokenizer.json beside its weights, or work with token ids")
+                .hint("put the model's tokenizer.json beside its weights, or name it with --tokenizer PATH")
         })?;
         let tokenizer = Tokenizer::from_bytes(json)
             .map_err(|e| Error::input(name, format!("the tokenizer cannot be used: {e}")))?;

@@ -9,7 +9,7 @@ use std::path::Path;
 /// How questions are written, and with them how they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// `context`, `choices`, `answer` (index)
+    /// `context`, `choices`, `answer` (index); or llama-perplexity's binary of multiple choice
     Choices,
     /// HellaSwag: `activity_label`, `ctx_a`, `ctx_b`, `endings`, `label`; or llama-perplexity's text
     Hellaswag,
@@ -17,9 +17,9 @@ pub enum Format {
     Winogrande,
     /// ARC: `question`, `choices`, `answerKey`, in the original or the Hugging Face form
     Arc,
-    /// PIQA: `goal`, `sol1`, `sol2`, `label`
+    /// PIQA: `goal`, `sol1`, `sol2`, `label`, or the labels in FILE-labels.lst beside as in its download
     Piqa,
-    /// BoolQ: `passage`, `question`, `answer` or `label`
+    /// BoolQ: `passage`, `question`, `answer` or, as in SuperGLUE, `label`
     Boolq,
 }
 
@@ -117,7 +117,7 @@ impl Format {
             ),
             Format::Boolq => {
                 let context = format!("{}\nQuestion: {}?\nAnswer:", text("passage")?, text("question")?);
-                let gold = match line["answer"].as_bool() {
+                let gold = match line["answer"].as_bool().or(line["label"].as_bool()) {
                     Some(yes) => usize::from(yes),
                     None => answer("label")?,
                 };
@@ -165,9 +165,14 @@ pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, 
         }
         _ => {
             let (mut format, mut questions) = (format, Vec::new());
+            // Editors put a mark of the encoding first.
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
             for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-                let value: Value = serde_json::from_str(line)
+                let mut value: Value = serde_json::from_str(line)
                     .map_err(|e| wrong(number + 1, format!("expected a JSON object: {e}")))?;
+                if value.get("sol1").is_some() && value.get("label").is_none() {
+                    value["label"] = label_beside(path, questions.len())?.into();
+                }
                 let found = format.or_else(|| Format::detect(&value)).ok_or_else(|| {
                     wrong(number + 1, "these fields are of no task known".into())
                         .hint("`tritmark eval --help` lists what is read; choose with --task")
@@ -179,6 +184,77 @@ pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, 
             Ok((format, questions))
         }
     }
+}
+
+/// The label of a question from `FILE-labels.lst`, one a line, beside `FILE.jsonl`.
+fn label_beside(path: &Path, question: usize) -> Result<String> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let labels = path.with_file_name(format!("{stem}-labels.lst"));
+    let text = std::fs::read_to_string(&labels).map_err(|e| {
+        let place = labels.display();
+        Error::input(path, format!("a question has no field 'label', and {place} cannot be read: {e}"))
+    })?;
+    let label = text.lines().nth(question).map(str::to_owned);
+    label.ok_or_else(|| Error::input(&labels, format!("there is no label for question {}", question + 1)))
+}
+
+/// llama-perplexity's binary of multiple choice (`--multiple-choice -bf`), little-endian: number of
+/// questions, position of each, and the questions: text, answers and labels with one right answer, and
+/// the same with several, which llama-perplexity does not score either. A text is its length and bytes,
+/// answers are their number, texts, and an i32 label each.
+///
+/// # Errors
+/// If it ends too early, or a question has no right answer.
+pub fn read_binary(path: &Path, bytes: &[u8]) -> Result<Vec<Question>> {
+    let mut rest = bytes;
+    let mut questions = Vec::new();
+    let mut all = || -> Result<Vec<Question>, String> {
+        let count = number(&mut rest)? as usize;
+        take(&mut rest, 4 * count)?;
+        for _ in 0..count {
+            let context = string(&mut rest)?;
+            let (answers, labels) = answers(&mut rest)?;
+            self::answers(&mut rest)?;
+            let gold = labels.iter().position(|l| *l == 1).ok_or("no answer is marked as right")?;
+            let choice = |a: &String| Choice { context: context.clone(), continuation: format!(" {a}") };
+            questions.push(checked(answers.iter().map(choice).collect(), gold)?);
+        }
+        if questions.is_empty() {
+            Err("expected questions, found none".into())
+        } else {
+            Ok(std::mem::take(&mut questions))
+        }
+    };
+    let result = all();
+    result.map_err(|message| {
+        Error::input(path, format!("question {}: {message}", questions.len() + 1))
+            .hint("a .bin file is read as llama-perplexity's binary of multiple choice")
+    })
+}
+
+fn take<'a>(rest: &mut &'a [u8], n: usize) -> Result<&'a [u8], String> {
+    let (head, tail) = rest.split_at_checked(n).ok_or("the file ends too early")?;
+    *rest = tail;
+    Ok(head)
+}
+
+fn number(rest: &mut &[u8]) -> Result<u32, String> {
+    Ok(u32::from_le_bytes(take(rest, 4)?.try_into().expect("four bytes")))
+}
+
+fn string(rest: &mut &[u8]) -> Result<String, String> {
+    let length = number(rest)? as usize;
+    String::from_utf8(take(rest, length)?.to_vec()).map_err(|_| "a text is no UTF-8".into())
+}
+
+fn answers(rest: &mut &[u8]) -> Result<(Vec<String>, Vec<u32>), String> {
+    let count = number(rest)?;
+    if count > 100 {
+        return Err(format!("{count} answers, at most 100 are expected"));
+    }
+    let texts = (0..count).map(|_| string(rest)).collect::<Result<_, _>>()?;
+    let labels = (0..count).map(|_| number(rest)).collect::<Result<_, _>>()?;
+    Ok((texts, labels))
 }
 
 /// Six lines a question: `activity: context`, index of the right ending, four endings.
@@ -325,6 +401,53 @@ mod tests {
         );
         let (format, questions) = read(Path::new("sotu.jsonl"), super::super::SOTU, None).unwrap();
         assert_eq!((format, questions.len()), (Format::Choices, 100));
+    }
+
+    #[test]
+    fn boolq_of_superglue_and_piqa_as_downloaded() {
+        let q = one(
+            "b.jsonl",
+            "\u{feff}{\"passage\": \"Ice is cold.\", \"question\": \"is ice warm\", \"label\": false}",
+        );
+        assert_eq!(q.gold, 0);
+        let dir = tempfile::tempdir().unwrap();
+        let line = r#"{"goal": "Boil an egg", "sol1": "in water", "sol2": "in sand"}"#;
+        let path = dir.path().join("valid.jsonl");
+        let error = read(&path, line, None).unwrap_err().to_string();
+        assert!(error.contains("valid-labels.lst"), "{error}");
+        std::fs::write(dir.path().join("valid-labels.lst"), "1\n0\n").unwrap();
+        let (format, questions) = read(&path, &format!("{line}\n{line}\n"), None).unwrap();
+        assert_eq!((format, questions[0].gold, questions[1].gold), (Format::Piqa, 1, 0));
+        assert!(read(&path, &format!("{line}\n{line}\n{line}"), None).is_err());
+    }
+
+    #[test]
+    fn the_binary_of_multiple_choice() {
+        let text = |t: &str| [&(t.len() as u32).to_le_bytes()[..], t.as_bytes()].concat();
+        let answers = |all: &[&str], gold: u32| {
+            let labels = (0..all.len() as u32).flat_map(|i| u32::from(i == gold).to_le_bytes());
+            let texts = all.iter().flat_map(|t| text(t));
+            [(all.len() as u32).to_le_bytes().to_vec(), texts.collect(), labels.collect()].concat()
+        };
+        let task = [text("What is wet?"), answers(&["fire", "water"], 1), answers(&[], 0)].concat();
+        let file = [&1u32.to_le_bytes()[..], &8u32.to_le_bytes(), &task].concat();
+        let questions = read_binary(Path::new("mc.bin"), &file).unwrap();
+        assert_eq!((questions.len(), questions[0].gold), (1, 1));
+        assert_eq!(shown(&questions[0]), ["What is wet?| fire", "What is wet?| water"]);
+        for cut in 0..file.len() {
+            assert!(read_binary(Path::new("mc.bin"), &file[..cut]).is_err(), "cut at {cut}");
+        }
+        let none = [
+            &1u32.to_le_bytes()[..],
+            &8u32.to_le_bytes(),
+            &text("q"),
+            &answers(&["a", "b"], 7),
+            &answers(&[], 0),
+        ]
+        .concat();
+        assert!(read_binary(Path::new("mc.bin"), &none).unwrap_err().to_string().contains("marked as right"));
+        let huge = [0xff; 16];
+        assert!(read_binary(Path::new("mc.bin"), &huge).is_err());
     }
 
     #[test]

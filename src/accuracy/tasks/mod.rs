@@ -5,7 +5,7 @@
 
 mod formats;
 
-pub use formats::{Format, read};
+pub use formats::{Format, read, read_binary};
 
 use super::model::LanguageModel;
 use super::softmax::nll;
@@ -13,6 +13,7 @@ use super::text::{read_text, tokenizer_of};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::record::{Choices, Test};
+use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
 use tokenizers::Tokenizer;
@@ -59,8 +60,18 @@ impl Task {
     /// If the file cannot be read or holds no questions.
     pub fn open(name: &str, format: Option<Format>) -> Result<Self> {
         let path = Path::new(name);
+        if path.is_dir() {
+            return Err(Error::Usage(format!(
+                "{name} is a directory: name the files of questions in it, e.g. {}",
+                path.join("validation.jsonl").display()
+            )));
+        }
         let (format, questions) = match name {
             Self::BUILTIN => read("sotu.jsonl".as_ref(), SOTU, None)?,
+            _ if path.extension().is_some_and(|e| e == "bin") => {
+                let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+                (Format::Choices, read_binary(path, &bytes)?)
+            }
             _ => read(path, &read_text(&[path.into()])?, format)?,
         };
         let name = path.file_name().map_or_else(|| name.into(), |n| n.to_string_lossy().into_owned());
@@ -119,19 +130,56 @@ impl Encoder {
     }
 }
 
-/// Log-likelihood of a choice, nats.
-fn log_likelihood(model: &mut dyn LanguageModel, encoder: &Encoder, choice: &Choice) -> Result<f64> {
-    let (ids, scored) = encoder.encode(choice)?;
-    let mut sum = 0.0;
-    model.logits(&ids[..ids.len() - 1], ids.len() - 1 - scored, &mut |rows| {
-        let targets = &ids[rows.first + 1..];
-        sum -= rows.logits.chunks_exact(rows.vocab).zip(targets).map(|(l, &t)| nll(l, t)).sum::<f64>();
-        Ok(())
-    })?;
-    Ok(sum)
+/// A question as a model answered it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// Log-likelihood of each choice, nats.
+    pub log_likelihoods: Vec<f64>,
+    /// Tokens of each choice that are scored.
+    pub tokens: Vec<usize>,
+    /// Characters of each choice.
+    pub characters: Vec<usize>,
+    /// The likeliest choice.
+    pub choice: usize,
+    /// The likeliest for its length in characters.
+    pub choice_norm: usize,
+    /// The right one.
+    pub gold: usize,
 }
 
-/// Asks every question; `progress` is told how many are done and how many of them were right.
+/// Asks one question: all choices together, so that what they begin with is read once.
+///
+/// # Errors
+/// If a choice is empty, the model fails, or a likelihood is not finite.
+pub fn answer(model: &mut dyn LanguageModel, encoder: &Encoder, question: &Question) -> Result<Answer> {
+    let encoded: Vec<_> = question.choices.iter().map(|c| encoder.encode(c)).collect::<Result<_>>()?;
+    // The last token has no successor, so its logits are not asked for.
+    let sequences: Vec<(&[u32], usize)> =
+        encoded.iter().map(|(ids, scored)| (&ids[..ids.len() - 1], ids.len() - 1 - scored)).collect();
+    let mut sums = vec![0.0; encoded.len()];
+    model.logits_of(&sequences, &mut |i, rows| {
+        let targets = &encoded[i].0[rows.first + 1..];
+        sums[i] -= rows.logits.chunks_exact(rows.vocab).zip(targets).map(|(l, &t)| nll(l, t)).sum::<f64>();
+        Ok(())
+    })?;
+    if let Some(i) = sums.iter().position(|sum| !sum.is_finite()) {
+        let choice = &question.choices[i].continuation;
+        return Err(Error::Proof(format!("the likelihood of the choice '{choice}' is not finite")));
+    }
+    let characters: Vec<usize> =
+        question.choices.iter().map(|c| c.continuation.trim_start().chars().count().max(1)).collect();
+    let each: Vec<f64> = sums.iter().zip(&characters).map(|(sum, &n)| sum / n as f64).collect();
+    Ok(Answer {
+        choice: argmax(&sums),
+        choice_norm: argmax(&each),
+        log_likelihoods: sums,
+        tokens: encoded.iter().map(|e| e.1).collect(),
+        characters,
+        gold: question.gold,
+    })
+}
+
+/// Asks every question; `progress` is told how many are done, and the latest answer.
 ///
 /// # Errors
 /// If there is no question, a choice is empty, or the model fails.
@@ -139,7 +187,7 @@ pub fn evaluate(
     model: &mut dyn LanguageModel,
     encoder: &Encoder,
     questions: &[Question],
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, &Answer),
 ) -> Result<Choices> {
     let start = Instant::now();
     if questions.is_empty() {
@@ -149,25 +197,11 @@ pub fn evaluate(
     let normalised =
         questions.iter().any(|q| q.choices[1..].iter().any(|c| c.context == q.choices[0].context));
     for (done, question) in questions.iter().enumerate() {
-        let mut sums = Vec::new();
-        for choice in &question.choices {
-            let sum = log_likelihood(model, encoder, choice)?;
-            if !sum.is_finite() {
-                return Err(Error::Proof(format!(
-                    "question {done}: the likelihood of a choice is not finite"
-                )));
-            }
-            sums.push(sum);
-        }
-        let each: Vec<f64> = sums
-            .iter()
-            .zip(&question.choices)
-            .map(|(sum, c)| sum / c.continuation.trim_start().chars().count().max(1) as f64)
-            .collect();
-        right += usize::from(argmax(&sums) == question.gold);
-        right_norm += usize::from(argmax(&each) == question.gold);
+        let answer = answer(model, encoder, question)?;
+        right += usize::from(answer.choice == question.gold);
+        right_norm += usize::from(answer.choice_norm == question.gold);
         chance += 1.0 / question.choices.len() as f64;
-        progress(done + 1, right);
+        progress(done + 1, &answer);
     }
     let n = questions.len() as f64;
     let share = |right: usize| right as f64 / n;
@@ -225,11 +259,10 @@ mod tests {
         let mut model = Likes(the[0]);
         // One token liked; the other one not; ln(e²/(4095 + e²)) and ln(1/(4095 + e²)).
         let total = (4095.0 + 2f64.exp()).ln();
-        let choice = |c: &str| Choice { context: "We are".into(), continuation: c.into() };
-        let got = log_likelihood(&mut model, &encoder, &choice(" the")).unwrap();
-        assert!((got - (2.0 - total)).abs() < 1e-9);
-        let got = log_likelihood(&mut model, &encoder, &choice(" of of")).unwrap();
-        assert!((got + 2.0 * total).abs() < 1e-9);
+        let got = answer(&mut model, &encoder, &question(["the", "of of"], 0)).unwrap();
+        assert!((got.log_likelihoods[0] - (2.0 - total)).abs() < 1e-9);
+        assert!((got.log_likelihoods[1] + 2.0 * total).abs() < 1e-9);
+        assert_eq!((got.tokens, got.characters, got.choice), (vec![1, 2], vec![3, 5], 0));
 
         // " of of of" has more tokens, so it is less likely; for each character " the" still wins.
         let questions =
@@ -242,6 +275,31 @@ mod tests {
         assert_eq!(score.chance, 0.5);
         let one = evaluate(&mut model, &encoder, &questions[..1], &mut |_, _| {}).unwrap();
         assert_eq!((one.acc, one.acc_stderr), (1.0, None));
+    }
+
+    #[test]
+    fn what_choices_share_is_read_once_and_changes_nothing() {
+        let checkpoint = Checkpoint::open("demo").unwrap();
+        let encoder = Encoder::new(&checkpoint).unwrap();
+        let options = crate::model::LoadOptions { layout: None, tier: None, threads: 1 };
+        let mut model = crate::model::Model::load(&checkpoint, &options).unwrap();
+        let context = "The state of the Union is ".repeat(60);
+        let choice = |c: &str| Choice { context: context.clone(), continuation: c.into() };
+        let question = Question { choices: [" strong", " of of it", " the"].map(choice).to_vec(), gold: 0 };
+        let together = answer(&mut model, &encoder, &question).unwrap();
+        for (choice, sum) in question.choices.iter().zip(&together.log_likelihoods) {
+            let (ids, scored) = encoder.encode(choice).unwrap();
+            assert!(ids.len() > 256, "more than one batch");
+            let mut alone = 0.0;
+            model
+                .logits(&ids[..ids.len() - 1], ids.len() - 1 - scored, &mut |rows| {
+                    let rows_of = rows.logits.chunks_exact(rows.vocab).zip(&ids[rows.first + 1..]);
+                    alone -= rows_of.map(|(l, &t)| nll(l, t)).sum::<f64>();
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(alone.to_bits(), sum.to_bits(), "equal, bit for bit");
+        }
     }
 
     #[test]
