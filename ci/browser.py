@@ -195,6 +195,10 @@ def page(browser, path):
         check(small and min(small) >= 9, f"text of figures stays readable at {width} pixels ({min(small):.1f})")
     names = browser.value("[...document.querySelectorAll('[role=img], nav, [role=region], input')].every((e) => e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.closest('label'))")
     check(names, "figures, regions and inputs have names")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    heads = browser.value("[...document.querySelectorAll('#arms thead th')].every((h) => getComputedStyle(h).position === 'static' && !h.querySelector('button').checkVisibility() && getComputedStyle(h, '::before').content !== 'none')")
+    check(heads, "headings of the big table are text on paper, so that each page repeats them")
+    browser.call("Emulation.setEmulatedMedia", media="")
     pages = browser.call("Page.printToPDF", printBackground=True)["data"]
     check(len(pages) > 10000, "prints")
     found, outside = browser.complaints()

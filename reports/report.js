@@ -27,7 +27,8 @@
     heads.forEach((head, column) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = head.textContent;
+      // On paper the heading is text again: browsers do not repeat buttons on the next page.
+      button.textContent = head.dataset.title = head.textContent;
       head.replaceChildren(button);
       button.addEventListener("click", () => {
         const numeric = head.classList.contains("n");

@@ -220,7 +220,7 @@ impl Room {
                 && spot[1] >= top
                 && spot[2] <= right
                 && spot[3] <= bottom
-                && others.map(|&(px, py)| [px, py, px, py]).all(|p| apart(spot, &p, 12.0))
+                && others.map(|&(px, py)| [px, py, px, py]).all(|p| apart(spot, &p, 8.0))
                 && self.labels.iter().all(|other| apart(spot, other, 0.0))
         };
         let free = |spot: &&[f64; 4]| self.whiskers.iter().all(|whisker| apart(spot, whisker, 0.0));
