@@ -235,3 +235,76 @@ fn energy_is_measured_below_another_root_and_rated_power_is_modelled_apart() {
     let (code, _, err) = bench(&["--tdp", "0"]);
     assert!(code == 2 && err.contains("watts above 0"), "{err}");
 }
+
+/// A suite of two tests and its folder.
+struct Suite(tempfile::TempDir);
+
+impl Suite {
+    fn new() -> Self {
+        let suite = Suite(tempfile::tempdir().unwrap());
+        let text = "description = \"tiny\"\nmodels = [\"demo\"]\nlayouts = [\"i2_s\", \"tm2\"]\ntiers = [\"best\"]\n\
+                    threads = [\"1\"]\n[speed]\nthreads = [\"1\"]\nprompts = [4, 8]\ngenerate = []\nrounds = 10\n\
+                    min_time_s = 0.02\nwarmup_s = 0.02\nenergy_s = 0.1\nreference = true\n";
+        fs::write(suite.0.path().join("tiny.toml"), text).unwrap();
+        suite
+    }
+
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("tritmark"));
+        command.current_dir(&self.0).args(["run", "tiny.toml", "-o", "out"]).args(args);
+        command
+    }
+
+    fn journal(&self) -> std::path::PathBuf {
+        self.0.path().join("out/unfinished.jsonl")
+    }
+
+    /// Starts the run and kills it as soon as the journal holds `what`.
+    fn killed_at(&self, what: &str) {
+        let quiet = std::process::Stdio::null;
+        let mut child = self.command(&[]).stdout(quiet()).stderr(quiet()).spawn().unwrap();
+        while !fs::read_to_string(self.journal()).is_ok_and(|text| text.contains(what)) {
+            assert!(child.try_wait().unwrap().is_none(), "the run ended before {what}");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_twice_in_one_test_continues_with_the_arms_that_are_left() {
+    let suite = Suite::new();
+    suite.killed_at("\"finished\"");
+    // Of the first test one arm of a kernel is left, as if the kill had come in the middle.
+    let text = fs::read_to_string(suite.journal()).unwrap();
+    let arms: Vec<&str> = text.lines().filter(|l| l.starts_with("{\"arm\"")).collect();
+    assert!(arms.len() >= 2, "{text}");
+    let kept = text.lines().take_while(|l| *l != arms[1]).map(|l| format!("{l}\n")).collect::<String>();
+    fs::write(suite.journal(), kept + "{\"arm\": cut").unwrap();
+    suite.killed_at("\"finished\"");
+    let output = suite.command(&["--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(record["resumed"], true);
+    let found = record["arms"].as_array().unwrap();
+    // Two kernels, and the reference where it is built in, under two prompts.
+    assert_eq!(found.len(), if cfg!(feature = "reference") { 6 } else { 4 });
+    let first: Value = serde_json::from_str(arms[0]).unwrap();
+    assert!(found.contains(&first["arm"]), "the arm that was finished is taken over");
+    let notes = record["notes"].to_string();
+    assert!(notes.contains("1 of ") && notes.contains("before the run was interrupted"), "{notes}");
+
+    // What is finished is not overwritten in silence, nor is the journal of another suite.
+    let record = suite.0.path().join("out/record.json");
+    let before = fs::read(&record).unwrap();
+    let output = suite.command(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--overwrite"));
+    assert_eq!(fs::read(&record).unwrap(), before);
+    fs::write(suite.journal(), &text).unwrap();
+    let output = suite.command(&["--overwrite", "-m", "demo-full"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted run"));
+    assert_eq!(fs::read_to_string(suite.journal()).unwrap(), text);
+}

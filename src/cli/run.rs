@@ -17,7 +17,8 @@ Examples:
   tritmark run native-vs-ptq            # full precision, made ternary after training, trained ternary
   tritmark run quick -m path/to/model
 
-Suites: quick, full, ci, native-vs-ptq, or a .toml file. An interrupted run continues where it stopped.")]
+Suites: quick, full, ci, native-vs-ptq, or a .toml file. An interrupted run continues
+where it stopped: start it again with the same --output, or without one in the same folder.")]
 pub struct Args {
     /// Suite
     #[arg(default_value = "quick")]
@@ -31,6 +32,9 @@ pub struct Args {
     /// Folder for record and report [default: a new one below reports/out]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Put this run in the place of a finished one in --output
+    #[arg(long, requires = "output")]
+    overwrite: bool,
     /// Leave the host's name out of the record
     #[arg(long)]
     anonymise: bool,
@@ -52,7 +56,12 @@ impl Args {
         if let (Some(accuracy), Some(text)) = (&mut suite.accuracy, self.text) {
             accuracy.text = Some(text);
         }
-        let options = Options { output: self.output, command: command_line(), anonymise: self.anonymise };
+        let options = Options {
+            output: self.output,
+            command: command_line(),
+            anonymise: self.anonymise,
+            overwrite: self.overwrite,
+        };
         let mut bar: Option<(&str, ProgressBar)> = None;
         let (record, dir) = suite::run(&suite, &options, &mut |step: Step| {
             if bar.as_ref().is_none_or(|(stage, _)| *stage != step.stage) {

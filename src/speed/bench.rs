@@ -54,6 +54,8 @@ pub struct Bench<'a> {
     pub meter: &'a mut Meter,
     /// Hears of progress and finished arms.
     pub observer: &'a mut dyn Observer,
+    /// Arms that were measured before, which are left out.
+    pub known: Vec<Arm>,
     /// Arms so far.
     pub arms: Vec<Arm>,
     /// Controls so far.
@@ -71,8 +73,18 @@ impl<'a> Bench<'a> {
         meter: &'a mut Meter,
         observer: &'a mut dyn Observer,
     ) -> Self {
-        let (arms, controls, notes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { options, environment, limits, head: Head::AsIs, meter, observer, arms, controls, notes }
+        Self {
+            options,
+            environment,
+            limits,
+            head: Head::AsIs,
+            meter,
+            observer,
+            known: Vec::new(),
+            arms: Vec::new(),
+            controls: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Measures a model: all kernels and thread counts of one test against each other, test by test.
@@ -390,7 +402,11 @@ impl<'a> Bench<'a> {
         threads.iter().flat_map(|&n| controls(n, bytes)).collect()
     }
 
-    fn measure(&mut self, specs: Vec<ArmSpec<'_>>, controls: &mut [ControlSpec<'_>]) -> Result<()> {
+    fn measure(&mut self, mut specs: Vec<ArmSpec<'_>>, controls: &mut [ControlSpec<'_>]) -> Result<()> {
+        specs.retain(|s| !self.known.iter().any(|a| a.subject == s.subject && a.test == s.test));
+        if specs.is_empty() {
+            return Ok(());
+        }
         let (arms, controls) = measure(specs, controls, self.options, self.meter, self.observer)?;
         self.arms.extend(arms);
         Control::gather(&mut self.controls, controls);

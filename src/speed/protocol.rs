@@ -179,6 +179,14 @@ pub trait Observer {
     /// `done` of `total` steps, about to do `what`.
     fn step(&mut self, _done: u64, _total: u64, _what: &str) {}
 
+    /// All rounds are over; these are the fixed loads timed in them. The arms follow.
+    ///
+    /// # Errors
+    /// If the observer cannot keep them; the measurement ends.
+    fn controls(&mut self, _controls: &[Control]) -> Result<()> {
+        Ok(())
+    }
+
     /// An arm is finished.
     ///
     /// # Errors
@@ -263,6 +271,14 @@ pub fn measure(
         common.push(Warning::UnstableClock { mhz: [low, high] });
     }
 
+    let controls = controls.iter().zip(control_samples).map(|(spec, (samples, best))| Control {
+        name: spec.name.into(),
+        threads: spec.threads,
+        samples,
+        best,
+    });
+    let controls: Vec<Control> = controls.collect();
+    observer.controls(&controls)?;
     let mut arms = Vec::new();
     for (mut spec, samples) in specs.into_iter().zip(samples) {
         observer.step(total, total, &format!("energy {}", name(&spec)));
@@ -285,13 +301,7 @@ pub fn measure(
         observer.arm(&arm)?;
         arms.push(arm);
     }
-    let controls = controls.iter().zip(control_samples).map(|(spec, (samples, best))| Control {
-        name: spec.name.into(),
-        threads: spec.threads,
-        samples,
-        best,
-    });
-    Ok((arms, controls.collect()))
+    Ok((arms, controls))
 }
 
 fn name(spec: &ArmSpec<'_>) -> String {

@@ -1,6 +1,6 @@
 //! The main job: checkpoint → layouts proven → accuracy → speed and energy → record.
 
-use super::journal::{Entry, Fingerprint, Journal};
+use super::journal::{Entry, Fingerprint, Finished, Journal};
 use super::prove::prove;
 use super::{Accuracy, Speed, Suite};
 use crate::accuracy::tasks::{Encoder, Task, evaluate};
@@ -15,6 +15,7 @@ use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, T
 use crate::speed::bench::{Bench, Choice};
 use crate::speed::{self, Observer};
 use crate::verify;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tritmark_kernels::kernel::{self, Kernel};
@@ -29,6 +30,8 @@ pub struct Options {
     pub command: String,
     /// Leaves out what tells whose machine it is.
     pub anonymise: bool,
+    /// Puts the record in the place of a finished one in the same folder.
+    pub overwrite: bool,
 }
 
 /// How far a run is.
@@ -58,6 +61,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let fingerprint = Fingerprint {
         suite: toml::to_string(suite).map_err(|e| Error::Bug(e.to_string()))?,
         models: hashes.clone(),
+        inputs: suite.accuracy.as_ref().map_or(Ok(Vec::new()), inputs)?,
         tool: format!("{} {:?} {:?} {}", tool.version, tool.git_revision, tool.git_dirty, tool.profile),
         cpu: machine.environment().cpu,
     };
@@ -66,6 +70,13 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         Some(dir) => dir.clone(),
         None => folder(Path::new("reports/out"), &suite.name, &fingerprint, &now),
     };
+    let finished = dir.join("record.json");
+    if finished.exists() && !options.overwrite && !Journal::continues(&dir, &fingerprint) {
+        return Err(Error::Usage(format!(
+            "{} is of a finished run: choose another folder with --output, or put this run in its place with --overwrite",
+            finished.display()
+        )));
+    }
     let mut job = Job {
         suite,
         journal: Journal::open(&dir, fingerprint, now)?,
@@ -120,7 +131,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     if options.anonymise {
         record.anonymise();
     }
-    record::write(&dir.join("record.json"), std::slice::from_ref(&record))?;
+    record::write(&finished, std::slice::from_ref(&record))?;
     journal.finish()?;
     Ok((record, dir))
 }
@@ -357,7 +368,7 @@ impl Job<'_> {
         }))
     }
 
-    /// Speed and energy of every kernel, test by test; tests that the journal has are taken from it.
+    /// Speed and energy of every kernel, test by test; what the journal has is taken from it.
     fn speed(
         &mut self,
         plan: &Speed,
@@ -378,19 +389,34 @@ impl Job<'_> {
         for test in tests {
             let known = self.journal.arms.iter().filter(|a| a.subject.model == model && a.test == test);
             let known: Vec<Arm> = known.cloned().collect();
-            // Arms of a test are finished together; fewer than all were cut off on the way to disk.
-            if known.len() >= choices.len().max(1) * counts.len() {
-                self.arms.extend(known);
-                continue;
-            }
-            let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
-            let mut bench = Bench::new(&options, environment, Some(limits), &mut meter, &mut observer);
-            bench.model(model, checkpoint, &choices, &counts, &[test], plan.reference)?;
-            let Bench { arms, controls, notes, .. } = bench;
-            self.arms.extend(arms);
-            self.journal.append(&Entry::Controls(controls.clone()))?;
-            Control::gather(&mut self.controls, controls);
-            self.notes.extend(notes.into_iter().filter(|n| !self.notes.contains(n)).collect::<Vec<_>>());
+            let before = known.len();
+            self.arms.extend(known.iter().cloned());
+            let finished = |f: &&Finished| f.model == model && f.test == test;
+            let mut notes = match self.journal.finished.iter().find(finished) {
+                Some(finished) => finished.notes.clone(),
+                None => {
+                    let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
+                    let mut bench =
+                        Bench::new(&options, environment, Some(limits), &mut meter, &mut observer);
+                    bench.known = known;
+                    bench.model(model, checkpoint, &choices, &counts, &[test.clone()], plan.reference)?;
+                    let Bench { arms, controls, mut notes, .. } = bench;
+                    if before > 0 {
+                        notes.push(format!(
+                            "{model}: {test}: {before} of {} arms were measured before the run was interrupted, the \
+                             others after it; drift between the two does not cancel.",
+                            before + arms.len()
+                        ));
+                    }
+                    let finished = Finished { model: model.into(), test, notes: notes.clone() };
+                    self.journal.append(&Entry::Finished(finished))?;
+                    self.arms.extend(arms);
+                    Control::gather(&mut self.controls, controls);
+                    notes
+                }
+            };
+            notes.retain(|n| !self.notes.contains(n));
+            self.notes.append(&mut notes);
         }
         Ok(())
     }
@@ -477,6 +503,17 @@ fn threads(list: &[String]) -> Result<Vec<usize>> {
     Ok(counts)
 }
 
+/// Hashes of what tests of accuracy read beside the models. Of what is in the program the version tells.
+fn inputs(plan: &Accuracy) -> Result<Vec<String>> {
+    let files = plan.text.iter().chain(&plan.tasks).map(Path::new).filter(|path| path.is_file());
+    let hash = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    let against = plan.against.iter().map(|model| verify::model_hash(&Checkpoint::open(model)?));
+    files.map(hash).chain(against).collect()
+}
+
 /// The text of an accuracy test: the suite's, or the demo's own for the demo.
 fn text(plan: &Accuracy, checkpoint: &Checkpoint) -> Result<Text> {
     let (name, source) = match &plan.text {
@@ -545,6 +582,10 @@ struct Watcher<'a> {
 impl Observer for Watcher<'_> {
     fn step(&mut self, done: u64, total: u64, what: &str) {
         (self.progress)(Step { stage: "speed", done, total, what });
+    }
+
+    fn controls(&mut self, controls: &[Control]) -> Result<()> {
+        self.journal.append(&Entry::Controls(controls.to_vec()))
     }
 
     fn arm(&mut self, arm: &Arm) -> Result<()> {
