@@ -219,8 +219,24 @@ fn energy_is_measured_below_another_root_and_rated_power_is_modelled_apart() {
     fs::write(chip.join("name"), "power_meter\n").unwrap();
     fs::write(chip.join("power1_average"), "40000000\n").unwrap();
     let root = dir.path().to_str().unwrap();
+    // A sensor that never changes is none.
+    let power = chip.join("power1_average");
+    let done = std::sync::atomic::AtomicBool::new(false);
     let args = ["-p", "4", "-n", "0", "-t", "1", "-k", "tm2/scalar", "--energy-root", root, "--tdp", "65"];
-    let (code, out, err) = bench(&[&args[..], &["-o", "jsonl"]].concat());
+    let (code, out, err) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for microwatts in ["40000000", "40000001"] {
+                    fs::write(chip.join("new"), microwatts).unwrap();
+                    fs::rename(chip.join("new"), &power).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+            }
+        });
+        let result = bench(&[&args[..], &["-o", "jsonl"]].concat());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        result
+    });
     assert_eq!(code, 0, "{err}");
     let row: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
     let number = |name: &str| row[name].as_f64().unwrap();

@@ -3,12 +3,12 @@
 use super::common::{print_json, print_line, progress};
 use crate::energy::Meter;
 use crate::error::{Error, Result};
-use crate::machine::{Environment, Limits, Watch, tuning};
+use crate::machine::{CpuTimes, Environment, Limits, Watch, tuning};
 use crate::record::Tool;
 use crate::speed::lists::{List, numbers};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tritmark_kernels::kernel;
 
@@ -177,6 +177,9 @@ impl Findings {
         let e = &self.environment;
         let number = |n: Option<u32>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
         let yes = |b: Option<bool>| b.map_or("unknown", |b| if b { "on" } else { "off" });
+        let why = |field: &str| e.absent.get(field).map(|reason| format!("unknown: {reason}"));
+        let or_why = |field: &str, value: Option<String>| value.or_else(|| why(field));
+        let steal = CpuTimes::read(Path::new("/")).and_then(|times| times.steal());
         let caches: Vec<String> =
             e.caches.iter().map(|(name, bytes)| format!("{name} {} KiB", bytes / 1024)).collect();
         let kinds: Vec<String> = e.core_kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
@@ -193,6 +196,7 @@ impl Findings {
             ("CPU", Some(format!("{} ({})", e.cpu, e.arch))),
             ("", e.cpu_id.clone()),
             ("features", Some(e.features.join(" "))),
+            ("compiled for", Some(e.compiled_features.join(" "))),
             ("not enabled", (!e.features_off.is_empty()).then(|| e.features_off.join(" "))),
             ("caches", Some(caches.join(", "))),
             (
@@ -207,20 +211,14 @@ impl Findings {
             ),
             ("", (!kinds.is_empty()).then(|| kinds.join(", "))),
             ("NUMA nodes", e.numa_nodes.map(|n| n.to_string())),
-            ("CPU quota", e.cgroup_cpus.map(|n| format!("{n} CPUs"))),
-            (
-                "clock",
-                e.mhz.map(|[now, _]| {
-                    format!(
-                        "{now:.0} MHz, governor {}, turbo {}",
-                        e.governor.as_deref().unwrap_or("unknown"),
-                        yes(e.turbo)
-                    )
-                }),
-            ),
-            ("temperature", e.celsius.map(|[now, _]| format!("{now:.0} °C"))),
+            ("CPU quota", or_why("cgroup_cpus", e.cgroup_cpus.map(|n| format!("{n} CPUs")))),
+            ("clock", or_why("mhz", e.mhz.map(|[now, _]| format!("{now:.0} MHz")))),
+            ("governor", or_why("governor", e.governor.clone())),
+            ("turbo", or_why("turbo", e.turbo.map(|_| yes(e.turbo).into()))),
+            ("temperature", or_why("celsius", e.celsius.map(|[now, _]| format!("{now:.0} °C")))),
+            ("steal", or_why("steal", steal.map(|s| format!("{:.2} % since the system started", 100.0 * s)))),
             ("load", e.load.map(|l| l.to_string())),
-            ("virtual", e.virtualisation.clone()),
+            ("virtual", or_why("virtualisation", e.virtualisation.clone())),
             (
                 "memory",
                 e.memory.map(|b| {

@@ -362,6 +362,7 @@ fn energy(
 ) -> Result<Outcome<crate::record::MeasuredEnergy>> {
     let tokens = match spec.test {
         Test::Model { prompt, generate, .. } => u64::from(prompt) + u64::from(generate),
+        Test::Kernel { batch, .. } => batch.into(),
         _ => 1,
     };
     meter.measure(options.energy, tokens, &mut || run(spec, &mut Clock::default()).map(drop))
