@@ -95,6 +95,21 @@ fn kernels_alone_are_measured_in_every_form() {
     assert!(lines.iter().all(|l| columns(l) == columns(lines[0])), "{table}");
 }
 
+#[test]
+fn options_of_llama_bench_that_mean_nothing_here_are_named_once() {
+    let pasted = "-m demo -p 2 -n 0 -t 1 -r 2 -b 2048 -ub 512 -ngl 0 -fa 1 -ctk f32 -mmp 1 --delay 0 --prio 0 \
+                  --progress -v --no-warmup --poll 50 -nkvo 0 -o csv -oe jsonl";
+    let args: Vec<&str> = pasted.split_whitespace().collect();
+    let (code, out, err) = tritmark(&[&["bench", "--quick", "--min-time", "0.001"], &args[..]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(out.lines().count(), 2, "{out}");
+    let note = err.lines().find(|l| l.starts_with("note: without effect")).unwrap();
+    assert!(note.contains("-b, -ub, -ngl, -fa, -ctk, -mmp, -nkvo, --delay"), "{note}");
+    let row = err.lines().find(|l| l.starts_with('{')).unwrap();
+    let row: Value = serde_json::from_str(row).unwrap();
+    assert!(row["test"] == "pp2" && row["noise"].is_string(), "{row}");
+}
+
 #[cfg(feature = "reference")]
 #[test]
 fn the_reference_is_an_arm_of_prompts() {
@@ -117,11 +132,18 @@ fn wrong_arguments_are_usage_errors() {
         (&["-pg", "5"], "PROMPT,GENERATE"),
         (&["--level", "kernel", "--shape", "5"], "ROWSxCOLS"),
         (&["--level", "kernel", "--shape", "8x100", "-k", "i2_s"], "i2_s cannot hold"),
-        (&["--budget", "-1"], ""),
+        (&["--budget", "-1"], "at least 0"),
+        (&["-ngl", "99"], "puts no layer on a GPU"),
+        (&["-ctk", "q8_0"], "f32"),
+        (&["--numa", "distribute"], "numactl"),
+        (&["--list-devices"], "doctor"),
+        (&["--level", "kernel", "--tdp", "65"], "--level kernel"),
     ] {
         let (code, _, err) = bench(args);
         assert!(code == 2 && err.contains(said), "{args:?}: {code} {err}");
     }
+    let (code, _, err) = tritmark(&["bench", "--min-time", "-1"]);
+    assert!(code == 2 && err.contains("at least 0"), "{code} {err}");
     let (code, _, err) = bench(&["-m", "/nowhere/model"]);
     assert!([5, 74].contains(&code) && err.contains("/nowhere/model"), "{code} {err}");
 }
@@ -219,6 +241,7 @@ fn energy_is_measured_below_another_root_and_rated_power_is_modelled_apart() {
     fs::write(chip.join("name"), "power_meter\n").unwrap();
     fs::write(chip.join("power1_average"), "40000000\n").unwrap();
     let root = dir.path().to_str().unwrap();
+    let record = dir.path().join("r.json");
     // A sensor that never changes is none.
     let power = chip.join("power1_average");
     let done = std::sync::atomic::AtomicBool::new(false);
@@ -233,7 +256,7 @@ fn energy_is_measured_below_another_root_and_rated_power_is_modelled_apart() {
                 }
             }
         });
-        let result = bench(&[&args[..], &["-o", "jsonl"]].concat());
+        let result = bench(&[&args[..], &["-o", "jsonl", "--record", record.to_str().unwrap()]].concat());
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         result
     });
@@ -241,9 +264,10 @@ fn energy_is_measured_below_another_root_and_rated_power_is_modelled_apart() {
     let row: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
     let number = |name: &str| row[name].as_f64().unwrap();
     assert_eq!(row["energy_source"], "hwmon power_meter hwmon0/power1 (power_meter power1)");
-    let watts = number("measured_joules_per_token") * number("median");
-    // The energy window and the samples are different times of one load.
-    assert!((10.0..160.0).contains(&watts), "{watts}");
+    let measured: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let measured = &measured["arms"][0]["energy_measured"]["measured"];
+    let watts = measured["gross_joules"].as_f64().unwrap() / measured["seconds"].as_f64().unwrap();
+    assert!((watts / 40.0 - 1.0).abs() < 0.05, "{watts}");
     assert!(number("energy_window_s") >= 2.0);
     let warnings = row["energy_warnings"].as_array().unwrap();
     assert!(warnings.iter().any(|w| w.as_str().unwrap().starts_with("Too short")), "{warnings:?}");

@@ -1,6 +1,6 @@
 //! `tritmark run`.
 
-use crate::cli::common::{command_line, print_json, print_line, progress};
+use crate::cli::common::{MeterArgs, command_line, print_json, print_line, progress, watts};
 use crate::error::{Error, Result};
 use crate::record::rows;
 use crate::report;
@@ -29,6 +29,14 @@ pub struct Args {
     /// Text for perplexity instead of the suite's
     #[arg(long, value_name = "FILE")]
     text: Option<String>,
+    /// Rounds of each test of speed instead of the suite's
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    #[command(flatten)]
+    meter: MeterArgs,
+    /// Rated power of the processor: adds energy modelled as rated power times time
+    #[arg(long, value_name = "WATTS", value_parser = watts)]
+    tdp: Option<f64>,
     /// Folder for record and report [default: a new one below reports/out]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -56,7 +64,13 @@ impl Args {
         if let (Some(accuracy), Some(text)) = (&mut suite.accuracy, self.text) {
             accuracy.text = Some(text);
         }
+        if let (Some(speed), Some(rounds)) = (&mut suite.speed, self.rounds) {
+            speed.rounds = rounds;
+        }
         let options = Options {
+            meter: self.meter.meter,
+            energy_root: Some(self.meter.energy_root),
+            rated_watts: self.tdp,
             output: self.output,
             command: command_line(),
             anonymise: self.anonymise,

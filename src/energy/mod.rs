@@ -44,11 +44,36 @@ pub struct Windows {
     pub load: Duration,
     /// Time at rest before and after.
     pub idle: Duration,
+    /// Whether both last longer where the sensor is updated too seldom for them.
+    pub as_needed: bool,
+}
+
+impl Windows {
+    /// Windows that suffice for a sensor that is updated every so many seconds, as far as known.
+    fn for_period(self, period: Option<f64>) -> Self {
+        if !self.as_needed {
+            return self;
+        }
+        let Self { load, idle, as_needed } = match period {
+            // A tenth more than is enough.
+            Some(period) => Self {
+                load: Duration::from_secs_f64(1.1 * ENOUGH_UPDATES * period).min(Self::default().load),
+                idle: Duration::from_secs_f64(10.0 * f64::from(IDLE_UPDATES) * period),
+                as_needed: true,
+            },
+            None => Self::default(),
+        };
+        Self { load: load.max(self.load), idle: idle.max(self.idle), as_needed }
+    }
 }
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { load: ENOUGH_TIME + Duration::from_millis(500), idle: Duration::from_secs(3) }
+        Self {
+            load: ENOUGH_TIME + Duration::from_millis(500),
+            idle: Duration::from_secs(3),
+            as_needed: false,
+        }
     }
 }
 
@@ -174,6 +199,7 @@ impl Meter {
             Ok(0)
         };
         let fast = self.fast_periods();
+        let windows = windows.for_period(fast.iter().flatten().copied().reduce(f64::max));
         let (before, _) = self.window(rest)?;
         // What does not cover the time before will hardly cover the load, which may take long.
         if self.log.is_some()

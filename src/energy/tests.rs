@@ -46,7 +46,7 @@ fn package(energy: &str) -> Tree {
     ])
 }
 
-const SHORT: Windows = Windows { load: Duration::from_millis(150), idle: Duration::ZERO };
+const SHORT: Windows = Windows { load: Duration::from_millis(150), idle: Duration::ZERO, as_needed: false };
 
 fn measured(outcome: Outcome<MeasuredEnergy>) -> MeasuredEnergy {
     match outcome {
@@ -398,7 +398,7 @@ fn a_meter_at_the_plug_goes_before_all_else() {
         std::thread::sleep(POLL);
         Ok(())
     };
-    let windows = Windows { load: POLL * 2, idle: POLL };
+    let windows = Windows { load: POLL * 2, idle: POLL, as_needed: false };
     let energy = measured(meter.measure(windows, 1, load).unwrap());
     assert_eq!(energy.domain, "plug");
     assert!((energy.gross_joules / energy.seconds - 30.0).abs() < 0.5, "{energy:?}");

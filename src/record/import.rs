@@ -305,6 +305,7 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
                 best: Vec::new(),
                 disturbance: None,
                 warmup: 1,
+                settled: None,
                 bound: None,
                 latency_ms: None,
                 first_token_ms: None,

@@ -330,6 +330,9 @@ pub struct Speed {
     /// Runs before the first sample, not counted.
     #[serde(default)]
     pub warmup: u32,
+    /// Whether these agreed in the end, or reached the cap of their time; absent where not known.
+    #[serde(default)]
+    pub settled: Option<bool>,
     /// Median of the samples.
     pub median: f64,
     /// Median absolute deviation.

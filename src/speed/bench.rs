@@ -413,7 +413,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// A sentence for each subject and test that was measured with three numbers of threads or more:
+    /// A sentence for each subject and test that was measured with two numbers of threads or more:
     /// how many are worth their while.
     pub fn knees(&self) -> Vec<String> {
         let mut seen: Vec<(Subject, &Test)> = Vec::new();
@@ -429,16 +429,17 @@ impl<'a> Bench<'a> {
                 .filter(|a| a.test == arm.test && Subject { threads: 0, ..a.subject.clone() } == key.0);
             let sweep: Vec<(u32, f64)> =
                 alike.filter_map(|a| Some((a.subject.threads, a.speed.as_ref()?.median))).collect();
-            if sweep.len() > 2
+            if sweep.len() > 1
                 && let Some((threads, speed)) = stats::knee(&sweep)
             {
                 let (most, best) = sweep.iter().copied().fold((0, 0.0), |b, s| if s.1 > b.1 { s } else { b });
                 sentences.push(format!(
-                    "{}: {} {}: {threads} of {} threads reach {:.0} % of the best speed ({best:.4} with {most}).",
+                    "{}: {} {}: {threads} of {} threads {} {:.0} % of the best speed ({best:.4} with {most}).",
                     arm.subject.model,
                     key.0.kernel(),
                     arm.test,
                     sweep.iter().map(|s| s.0).max().unwrap_or(threads),
+                    if threads == 1 { "reaches" } else { "reach" },
                     100.0 * speed / best,
                 ));
             }

@@ -63,7 +63,11 @@ impl Options {
             rounds: 5,
             min_time: Duration::from_millis(50),
             warmup: Duration::from_millis(300),
-            energy: Windows { load: Duration::from_secs(2), idle: Duration::from_millis(500) },
+            energy: Windows {
+                load: Duration::from_secs(2),
+                idle: Duration::from_millis(500),
+                as_needed: false,
+            },
             quick: true,
             ..Self::full()
         }
@@ -376,10 +380,9 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
     let median = stats::median(&speeds);
     let outliers = stats::outliers(&speeds);
     let mut warnings = Vec::new();
-    if !samples.settled && samples.warmup.len() >= SETTLED_RUNS {
-        let variation = last_variation(&samples.warmup);
-        // The limit for settling is strict; what deserves a warning is more.
-        warnings.extend((variation > 0.1).then_some(Warning::NotSettled { variation }));
+    if !samples.settled {
+        let (runs, variation) = (samples.warmup.len(), last_variation(&samples.warmup));
+        warnings.push(Warning::NotSettled { runs, enough: SETTLED_RUNS, variation });
     }
     warnings.extend(of_samples(&speeds, &outliers));
     let seconds = stats::median(&samples.seconds);
@@ -407,6 +410,7 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
         disturbance: taken(&samples.times),
         seconds: samples.seconds,
         warmup: samples.warmup.len() as u32,
+        settled: Some(samples.settled),
         outliers,
         bound: spec.bound.clone(),
         latency_ms: (!samples.tokens.is_empty()).then(|| latency(&samples.tokens)),

@@ -22,6 +22,8 @@ pub struct Fingerprint {
     pub models: Vec<String>,
     /// SHA-256 of what else is read: texts, tasks and the model that others are held against.
     pub inputs: Vec<String>,
+    /// What measures energy.
+    pub energy: String,
     /// Program version, revision and profile.
     pub tool: String,
     /// CPU.
@@ -35,6 +37,7 @@ impl Fingerprint {
             _ if self.suite != other.suite => "another suite, or the same with other settings",
             _ if self.models != other.models => "other models",
             _ if self.inputs != other.inputs => "a text or tasks that have changed since",
+            _ if self.energy != other.energy => "other sensors of energy",
             _ if self.tool != other.tool => "another build of this program",
             _ => "another processor",
         }
@@ -185,6 +188,7 @@ mod tests {
             suite: suite.into(),
             models: vec!["h".into()],
             inputs: Vec::new(),
+            energy: String::new(),
             tool: "t".into(),
             cpu: "c".into(),
         }

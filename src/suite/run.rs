@@ -15,6 +15,7 @@ use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, T
 use crate::speed::bench::{Bench, Choice};
 use crate::speed::{self, Observer};
 use crate::verify;
+use crate::words::counted;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,12 @@ use tritmark_kernels::layout;
 pub struct Options {
     /// Folder of the run; a new one below `reports/out` by default.
     pub output: Option<PathBuf>,
+    /// Log of an external power meter.
+    pub meter: Option<PathBuf>,
+    /// Where to look for energy sensors; `/` by default.
+    pub energy_root: Option<PathBuf>,
+    /// Rated power of the processor in watts, for a modelled energy.
+    pub rated_watts: Option<f64>,
     /// The command that makes this record again.
     pub command: String,
     /// Leaves out what tells whose machine it is.
@@ -62,6 +69,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         suite: toml::to_string(suite).map_err(|e| Error::Bug(e.to_string()))?,
         models: hashes.clone(),
         inputs: suite.accuracy.as_ref().map_or(Ok(Vec::new()), inputs)?,
+        energy: format!("{:?} {:?} {:?}", options.meter, options.energy_root, options.rated_watts),
         tool: format!("{} {:?} {:?} {}", tool.version, tool.git_revision, tool.git_dirty, tool.profile),
         cpu: machine.environment().cpu,
     };
@@ -77,8 +85,12 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
             finished.display()
         )));
     }
+    let root = options.energy_root.as_deref().unwrap_or(Path::new("/"));
+    let protocol = suite.speed.as_ref().map_or_else(speed::Options::quick, Speed::options);
     let mut job = Job {
         suite,
+        meter: Meter::open(root, options.meter.as_deref())?,
+        protocol: speed::Options { rated_watts: options.rated_watts, ..protocol },
         journal: Journal::open(&dir, fingerprint, now)?,
         progress,
         proofs: Vec::new(),
@@ -96,7 +108,6 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         }
         models.push(model);
     }
-    let protocol = suite.speed.as_ref().map_or_else(speed::Options::quick, Speed::options);
     let limits = match &suite.speed {
         Some(plan) => {
             let limits = job.limits(plan, &machine.environment())?;
@@ -107,7 +118,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         }
         None => Outcome::NotMeasured("this suite has no tests of speed".into()),
     };
-    let Job { journal, proofs, arms, controls, notes, .. } = job;
+    let Job { journal, protocol, proofs, arms, controls, notes, .. } = job;
     let mut notes: Vec<String> =
         checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).chain(notes).collect();
     notes.extend(identity_note(&arms));
@@ -151,13 +162,15 @@ impl Way {
     }
 
     fn name(&self) -> String {
-        format!("{} on {} threads", self.kernel.name(), self.threads)
+        format!("{} on {}", self.kernel.name(), counted(self.threads as u64, "thread"))
     }
 }
 
 /// A run in progress.
 struct Job<'a> {
     suite: &'a Suite,
+    meter: Meter,
+    protocol: speed::Options,
     journal: Journal,
     progress: &'a mut dyn FnMut(Step),
     proofs: Vec<Proof>,
@@ -383,8 +396,6 @@ impl Job<'_> {
             .iter()
             .map(|k| Choice::One { layout: Some(k.layout().name().to_owned()), tier: Some(k.tier()) })
             .collect();
-        let options = plan.options();
-        let mut meter = Meter::open(Path::new("/"), None)?;
         let tests: Vec<Test> = plan.tests().collect();
         for test in tests {
             let known = self.journal.arms.iter().filter(|a| a.subject.model == model && a.test == test);
@@ -397,7 +408,7 @@ impl Job<'_> {
                 None => {
                     let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
                     let mut bench =
-                        Bench::new(&options, environment, Some(limits), &mut meter, &mut observer);
+                        Bench::new(&self.protocol, environment, Some(limits), &mut self.meter, &mut observer);
                     bench.known = known;
                     bench.model(model, checkpoint, &choices, &counts, &[test.clone()], plan.reference)?;
                     let Bench { arms, controls, mut notes, .. } = bench;
@@ -602,6 +613,7 @@ impl Speed {
             energy: Windows {
                 load: Duration::from_secs_f64(self.energy_s),
                 idle: Duration::from_secs_f64(self.energy_s / 2.0),
+                as_needed: true,
             },
             ..speed::Options::full()
         }
