@@ -283,7 +283,8 @@ impl Meter {
         let stood_still = |&i: &usize| {
             let shown =
                 [before, loaded, after].map(|w| w.sources[i].as_ref().ok().map(|c| (c.watts, c.updates)));
-            let same = shown.iter().all(|s| s.is_some_and(|(watts, n)| watts.is_some() && n == 0));
+            let moves = self.sensors.get(i).is_some_and(Sensor::moves);
+            let same = moves && shown.iter().all(|s| s.is_some_and(|(watts, n)| watts.is_some() && n == 0));
             same && shown.iter().all(|s| *s == shown[0])
         };
         if gross_joules <= 0.0 || main.iter().all(stood_still) {

@@ -158,6 +158,12 @@ impl Sensor {
         matches!(self.reading, Reading::Power { .. } | Reading::Product { .. })
     }
 
+    /// Whether it is a power that a chip measures anew time and again, so that its last digits move.
+    /// A battery's stands for a minute, and what is worked out of volts and amperes is coarse.
+    pub fn moves(&self) -> bool {
+        matches!(self.reading, Reading::Power { .. }) && self.driver.starts_with("hwmon ")
+    }
+
     /// Mean time between changes of a counter that is updated often, found by reading it without a
     /// pause for a moment; `None` where it changed too seldom for that.
     pub fn fast_period(&mut self) -> Option<f64> {
