@@ -341,6 +341,10 @@ impl Meter {
         let enough_time = loaded.seconds >= ENOUGH_TIME.as_secs_f64();
         if updates < FEWEST_UPDATES || !enough_time && updates < ENOUGH_UPDATES {
             let seen = match update_period_s {
+                // What changed at nearly every look may change more often than that.
+                Some(period) if period < 1.5 * POLL.as_secs_f64() && fast.iter().all(Option::is_none) => {
+                    format!("at least {updates:.0} updates, at a look every {} ms,", POLL.as_millis())
+                }
                 Some(_) => format!("about {updates:.0} updates"),
                 None => "no two updates".into(),
             };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a counter is read without a pause to see how often it changes.
-const BURST: Duration = Duration::from_millis(20);
+const BURST: Duration = Duration::from_millis(50);
 
 /// What a sensor covers. Of all sensors found, the first class here that has one gives the figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
