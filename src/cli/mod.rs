@@ -50,7 +50,7 @@ enum Command {
     Formats(formats::Args),
     Ppl(ppl::Args),
     Eval(eval::Args),
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
     Run(run::Args),
     Report(report::Args),
     Compare(compare::Args),

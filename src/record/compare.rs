@@ -807,7 +807,8 @@ mod tests {
             r.environment.cpu_id = Some(format!("family 6 model {id} stepping 1 microcode {microcode}"));
         };
         let (mut x, mut y) = (example(), example());
-        (set(&mut x, "85", "1"), set(&mut y, "86", "1"));
+        set(&mut x, "85", "1");
+        set(&mut y, "86", "1");
         let error = held(&x, &y).unwrap_err().to_string();
         assert!(error.contains("model 85") && error.contains("model 86"), "{error}");
         set(&mut y, "85", "2");

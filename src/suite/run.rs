@@ -410,7 +410,14 @@ impl Job<'_> {
                     let mut bench =
                         Bench::new(&self.protocol, environment, Some(limits), &mut self.meter, &mut observer);
                     bench.known = known;
-                    bench.model(model, checkpoint, &choices, &counts, &[test.clone()], plan.reference)?;
+                    bench.model(
+                        model,
+                        checkpoint,
+                        &choices,
+                        &counts,
+                        std::slice::from_ref(&test),
+                        plan.reference,
+                    )?;
                     let Bench { arms, controls, mut notes, .. } = bench;
                     if before > 0 {
                         notes.push(format!(
