@@ -274,7 +274,12 @@ impl Meter {
         };
         let label = |of: fn(&Sensor) -> &str, external: String| match self.log {
             Some(_) => external,
-            None => main.iter().map(|&i| of(&self.sensors[i])).collect::<Vec<_>>().join(" + "),
+            None => {
+                let mut names: Vec<&str> = main.iter().map(|&i| of(&self.sensors[i])).collect();
+                // Two batteries cover one machine.
+                names.dedup();
+                names.join(" + ")
+            }
         };
         let source = label(|s| &s.source, self.log.as_ref().map(log_source).unwrap_or_default());
         let domain = label(|s| &s.domain, "plug".into());

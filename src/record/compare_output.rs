@@ -36,7 +36,8 @@ pub fn write(comparisons: &[Comparison], last: &[Record], gates: &[Gate], format
     }
 }
 
-fn figure(row: &Row, value: f64) -> String {
+/// A figure with the digits that its kind deserves.
+pub(super) fn figure(row: &Row, value: f64) -> String {
     match row.metric {
         Metric::Speed => format!("{value:.2}"),
         Metric::Perplexity => format!("{value:.4}"),

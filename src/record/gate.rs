@@ -2,6 +2,7 @@
 
 use super::Test;
 use super::compare::{Comparison, Metric, Row, Verdict};
+use super::compare_output::figure;
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -135,8 +136,10 @@ pub fn check(gates: &[Gate], comparisons: &[Comparison]) -> Result<()> {
             let interval = row.interval.map(|[low, high]| format!(" ({low:.4} to {high:.4})"));
             let why = row.doubt.as_ref().or(row.reason.as_ref());
             let line = format!(
-                "{gate}: {}: {a:.4e} → {b:.4e} {unit}, ratio of {ratio_of} {ratio:.4}{}{}",
+                "{gate}: {}: {} → {} {unit}, ratio of {ratio_of} {ratio:.4}{}{}",
                 row.name(),
+                figure(row, *a),
+                figure(row, *b),
                 interval.unwrap_or_default(),
                 why.map(|why| format!(": {why}")).unwrap_or_default()
             );
