@@ -39,5 +39,12 @@ pub fn temporary(path: &Path) -> Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder).map_err(|e| Error::io(path, e))
+    // The system's own words without the temporary name, which nobody asked for.
+    builder.tempfile_in(folder).map_err(|e| match e.kind() {
+        _ if !folder.exists() => {
+            let message = format!("the folder {} does not exist", folder.display());
+            Error::io(path, std::io::Error::new(e.kind(), message))
+        }
+        kind => Error::io(path, kind.into()),
+    })
 }

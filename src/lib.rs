@@ -21,5 +21,6 @@ pub mod speed;
 pub mod suite;
 pub mod synth;
 pub mod verify;
+pub mod words;
 
 pub use error::{Error, Result};

@@ -95,6 +95,21 @@ fn kernels_alone_are_measured_in_every_form() {
     assert!(lines.iter().all(|l| columns(l) == columns(lines[0])), "{table}");
 }
 
+#[test]
+fn options_of_llama_bench_that_mean_nothing_here_are_named_once() {
+    let pasted = "-m demo -p 2 -n 0 -t 1 -r 2 -b 2048 -ub 512 -ngl 0 -fa 1 -ctk f32 -mmp 1 --delay 0 --prio 0 \
+                  --progress -v --no-warmup --poll 50 -nkvo 0 -o csv -oe jsonl";
+    let args: Vec<&str> = pasted.split_whitespace().collect();
+    let (code, out, err) = tritmark(&[&["bench", "--quick", "--min-time", "0.001"], &args[..]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(out.lines().count(), 2, "{out}");
+    let note = err.lines().find(|l| l.starts_with("note: without effect")).unwrap();
+    assert!(note.contains("-b, -ub, -ngl, -fa, -ctk, -mmp, -nkvo, --delay"), "{note}");
+    let row = err.lines().find(|l| l.starts_with('{')).unwrap();
+    let row: Value = serde_json::from_str(row).unwrap();
+    assert!(row["test"] == "pp2" && row["noise"].is_string(), "{row}");
+}
+
 #[cfg(feature = "reference")]
 #[test]
 fn the_reference_is_an_arm_of_prompts() {
@@ -117,11 +132,18 @@ fn wrong_arguments_are_usage_errors() {
         (&["-pg", "5"], "PROMPT,GENERATE"),
         (&["--level", "kernel", "--shape", "5"], "ROWSxCOLS"),
         (&["--level", "kernel", "--shape", "8x100", "-k", "i2_s"], "i2_s cannot hold"),
-        (&["--budget", "-1"], ""),
+        (&["--budget", "-1"], "at least 0"),
+        (&["-ngl", "99"], "puts no layer on a GPU"),
+        (&["-ctk", "q8_0"], "f32"),
+        (&["--numa", "distribute"], "numactl"),
+        (&["--list-devices"], "doctor"),
+        (&["--level", "kernel", "--tdp", "65"], "--level kernel"),
     ] {
         let (code, _, err) = bench(args);
         assert!(code == 2 && err.contains(said), "{args:?}: {code} {err}");
     }
+    let (code, _, err) = tritmark(&["bench", "--min-time", "-1"]);
+    assert!(code == 2 && err.contains("at least 0"), "{code} {err}");
     let (code, _, err) = bench(&["-m", "/nowhere/model"]);
     assert!([5, 74].contains(&code) && err.contains("/nowhere/model"), "{code} {err}");
 }
@@ -219,19 +241,110 @@ fn energy_is_measured_below_another_root_and_rated_power_is_modelled_apart() {
     fs::write(chip.join("name"), "power_meter\n").unwrap();
     fs::write(chip.join("power1_average"), "40000000\n").unwrap();
     let root = dir.path().to_str().unwrap();
+    let record = dir.path().join("r.json");
+    // A sensor that never changes is none.
+    let power = chip.join("power1_average");
+    let done = std::sync::atomic::AtomicBool::new(false);
     let args = ["-p", "4", "-n", "0", "-t", "1", "-k", "tm2/scalar", "--energy-root", root, "--tdp", "65"];
-    let (code, out, err) = bench(&[&args[..], &["-o", "jsonl"]].concat());
+    let (code, out, err) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for microwatts in ["40000000", "40000001"] {
+                    fs::write(chip.join("new"), microwatts).unwrap();
+                    fs::rename(chip.join("new"), &power).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+            }
+        });
+        let result = bench(&[&args[..], &["-o", "jsonl", "--record", record.to_str().unwrap()]].concat());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        result
+    });
     assert_eq!(code, 0, "{err}");
     let row: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
     let number = |name: &str| row[name].as_f64().unwrap();
     assert_eq!(row["energy_source"], "hwmon power_meter hwmon0/power1 (power_meter power1)");
-    let watts = number("measured_joules_per_token") * number("median");
-    // The energy window and the samples are different times of one load.
-    assert!((10.0..160.0).contains(&watts), "{watts}");
+    let measured: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let measured = &measured["arms"][0]["energy_measured"]["measured"];
+    let watts = measured["gross_joules"].as_f64().unwrap() / measured["seconds"].as_f64().unwrap();
+    assert!((watts / 40.0 - 1.0).abs() < 0.05, "{watts}");
     assert!(number("energy_window_s") >= 2.0);
     let warnings = row["energy_warnings"].as_array().unwrap();
     assert!(warnings.iter().any(|w| w.as_str().unwrap().starts_with("Too short")), "{warnings:?}");
     assert!((number("modelled_joules_per_token_tdp") * number("median") / 65.0 - 1.0).abs() < 1e-12);
     let (code, _, err) = bench(&["--tdp", "0"]);
     assert!(code == 2 && err.contains("watts above 0"), "{err}");
+}
+
+/// A suite of two tests and its folder.
+struct Suite(tempfile::TempDir);
+
+impl Suite {
+    fn new() -> Self {
+        let suite = Suite(tempfile::tempdir().unwrap());
+        let text = "description = \"tiny\"\nmodels = [\"demo\"]\nlayouts = [\"i2_s\", \"tm2\"]\ntiers = [\"best\"]\n\
+                    threads = [\"1\"]\n[speed]\nthreads = [\"1\"]\nprompts = [4, 8]\ngenerate = []\nrounds = 10\n\
+                    min_time_s = 0.02\nwarmup_s = 0.02\nenergy_s = 0.1\nreference = true\n";
+        fs::write(suite.0.path().join("tiny.toml"), text).unwrap();
+        suite
+    }
+
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("tritmark"));
+        command.current_dir(&self.0).args(["run", "tiny.toml", "-o", "out"]).args(args);
+        command
+    }
+
+    fn journal(&self) -> std::path::PathBuf {
+        self.0.path().join("out/unfinished.jsonl")
+    }
+
+    /// Starts the run and kills it as soon as the journal holds `what`.
+    fn killed_at(&self, what: &str) {
+        let quiet = std::process::Stdio::null;
+        let mut child = self.command(&[]).stdout(quiet()).stderr(quiet()).spawn().unwrap();
+        while !fs::read_to_string(self.journal()).is_ok_and(|text| text.contains(what)) {
+            assert!(child.try_wait().unwrap().is_none(), "the run ended before {what}");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_twice_in_one_test_continues_with_the_arms_that_are_left() {
+    let suite = Suite::new();
+    suite.killed_at("\"finished\"");
+    // Of the first test one arm of a kernel is left, as if the kill had come in the middle.
+    let text = fs::read_to_string(suite.journal()).unwrap();
+    let arms: Vec<&str> = text.lines().filter(|l| l.starts_with("{\"arm\"")).collect();
+    assert!(arms.len() >= 2, "{text}");
+    let kept = text.lines().take_while(|l| *l != arms[1]).map(|l| format!("{l}\n")).collect::<String>();
+    fs::write(suite.journal(), kept + "{\"arm\": cut").unwrap();
+    suite.killed_at("\"finished\"");
+    let output = suite.command(&["--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(record["resumed"], true);
+    let found = record["arms"].as_array().unwrap();
+    // Two kernels, and the reference where it is built in, under two prompts.
+    assert_eq!(found.len(), if cfg!(feature = "reference") { 6 } else { 4 });
+    let first: Value = serde_json::from_str(arms[0]).unwrap();
+    assert!(found.contains(&first["arm"]), "the arm that was finished is taken over");
+    let notes = record["notes"].to_string();
+    assert!(notes.contains("1 of ") && notes.contains("before the run was interrupted"), "{notes}");
+
+    // What is finished is not overwritten in silence, nor is the journal of another suite.
+    let record = suite.0.path().join("out/record.json");
+    let before = fs::read(&record).unwrap();
+    let output = suite.command(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--overwrite"));
+    assert_eq!(fs::read(&record).unwrap(), before);
+    fs::write(suite.journal(), &text).unwrap();
+    let output = suite.command(&["--overwrite", "-m", "demo-full"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted run"));
+    assert_eq!(fs::read_to_string(suite.journal()).unwrap(), text);
 }

@@ -34,7 +34,12 @@ fn scale_tg(record: &mut Value, factor: f64) {
     for sample in speed["samples"].as_array_mut().unwrap() {
         *sample = (sample.as_f64().unwrap() * factor).into();
     }
-    speed["median"] = (speed["median"].as_f64().unwrap() * factor).into();
+    for field in ["median", "mad"] {
+        speed[field] = (speed[field].as_f64().unwrap() * factor).into();
+    }
+    for end in speed["interval"].as_array_mut().unwrap() {
+        *end = (end.as_f64().unwrap() * factor).into();
+    }
 }
 
 fn tritmark() -> Command {
@@ -103,6 +108,16 @@ fn outputs_for_other_programs_are_well_formed() {
     assert!(junit.contains("failures=\"1\"") && junit.contains("b&amp;.json"), "{junit}");
     assert_eq!(junit.matches("<testcase").count(), junit.matches("</testcase>").count());
 
+    let gated = run(&["compare", "-o", "junit", "--fail-on", "tg>50%", "--fail-on", "kernel>1%"], &[&a, &b]);
+    assert!(gated.0 == 3 && gated.1.contains("failures=\"0\" skipped=\"1\""), "{gated:?}");
+    assert!(gated.1.contains("time=\"12"), "{gated:?}");
+    let merged = folder.path("merged.json");
+    let elsewhere = folder.record("c.json", |r| r["environment"]["host"] = "elsewhere".into());
+    assert_eq!(run(&["merge", "-o", merged.to_str().unwrap()], &[&a, &elsewhere]).0, 0);
+    let bencher: Value =
+        serde_json::from_str(&run(&["compare", "-o", "bencher"], &[&merged, &merged]).1).unwrap();
+    assert_eq!(bencher.as_object().unwrap().len(), 6, "{bencher}");
+
     let github: Value = serde_json::from_str(&output("github")).unwrap();
     assert_eq!(github.as_array().unwrap().len(), 2);
     assert!(github[1]["value"].as_f64().unwrap() < 91.0 && github[1]["unit"] == "tokens/s");
@@ -126,6 +141,10 @@ fn broken_records_name_the_field_and_exit_with_5() {
     assert!(err.contains("99") && err.contains("update tritmark"), "{err}");
     let text = folder.path("text.json");
     fs::write(&text, "hello").unwrap();
+    let empty = folder.path("empty.json");
+    fs::write(&empty, "{\"schema\": 1, \"records\": []}").unwrap();
+    let (code, _, err) = run(&["compare"], &[&empty, &empty]);
+    assert!(code == 5 && err.contains("holds no record"), "{err}");
     assert_eq!(run(&["compare"], &[&a, &text]).0, 5);
 }
 

@@ -9,6 +9,7 @@ use tritmark::checkpoint::config::LinearKind;
 use tritmark::machine::{Environment, Limits};
 use tritmark::record::Record;
 use tritmark::report;
+use tritmark::speed::stats;
 
 const HOSTILE: &str =
     "<script>alert('x')</script>\"><img src=x onerror=alert(1)> | `code` {{ 7*7 }} </script>";
@@ -58,7 +59,7 @@ fn against(reference: &str, kl: f64) -> Value {
 
 fn model(id: &str, name: &str, post_training: bool) -> Value {
     json!({
-        "id": id, "name": name, "family": "bitnet, autobitlinear", "dialect": "hf-packed", "hash": format!("{id:a>40}"),
+        "id": id, "name": name, "family": "bitnet, autobitlinear", "dialect": "hf-packed", "hash": format!("{:064x}", id.len()),
         "config": {
             "vocab": 4096, "hidden": 256, "ffn": 768, "layers": 6, "heads": 4, "kv_heads": 2, "head_dim": 64,
             "context": 2048, "rope_theta": 500000.0, "norm_eps": 1e-5, "activation": "relu2", "tied": true,
@@ -81,7 +82,7 @@ fn record(cpu: &str, started: &str, factor: f64) -> Record {
         ("tq2_0", 2.0625, 104.0),
         ("tq1_0", 1.6875, 71.0),
         ("tm2", 2.0, 151.0),
-        ("tm16", 1.6, 163.0),
+        ("tm1_6", 1.6, 163.0),
     ];
     let tiers = [("scalar", 0.05), ("avx2", 0.7), ("avx512vnni", 1.0)];
     let (prefill, decode) = (
@@ -108,7 +109,7 @@ fn record(cpu: &str, started: &str, factor: f64) -> Record {
                 tg["energy_measured"] = pp["energy_measured"].clone();
                 let mut ppl = arm("ternary", Some(layout), Some(tier), threads, text.clone());
                 ppl["accuracy"] = accuracy(3.910165);
-                if (layout, tier, threads) == ("tm16", "avx512vnni", 4) {
+                if (layout, tier, threads) == ("tm1_6", "avx512vnni", 4) {
                     ppl["accuracy"]["against"] = against("candle, int8 activations", 4.1e-3);
                     tg["speed"]["warnings"] =
                         json!(["The first round was slow; the machine was warming up. Use --rounds 20."]);
@@ -120,15 +121,15 @@ fn record(cpu: &str, started: &str, factor: f64) -> Record {
     proofs.push(json!({"model": "ternary", "layout": "tl2", "trits_equal": false, "scale_error": 0.0, "tensors": 0, "bytes": 0, "bits_per_weight": 0.0, "failure": "768 columns are no multiple of 96"}));
     let mut candle = arm("ternary", None, None, 4, decode.clone());
     candle["speed"] = speed(11.0 * factor, None, true);
-    let mut ptq = arm("ptq", Some("tm16"), Some("avx512vnni"), 4, text.clone());
+    let mut ptq = arm("ptq", Some("tm1_6"), Some("avx512vnni"), 4, text.clone());
     ptq["accuracy"] = accuracy(6.21);
-    let mut head = arm("ternary", Some("tm16"), Some("avx512vnni"), 4, text);
+    let mut head = arm("ternary", Some("tm1_6"), Some("avx512vnni"), 4, text);
     head["subject"]["variant"] = "head q4_0".into();
     head["accuracy"] = accuracy(3.922465);
-    head["accuracy"]["against"] = against("tritmark tm16/avx512vnni, 4 threads, head bf16", 9.0e-3);
+    head["accuracy"]["against"] = against("tritmark tm1_6/avx512vnni, 4 threads, head bf16", 9.0e-3);
     let task =
         json!({"kind": "choices", "task": format!("task {HOSTILE}"), "format": "choices", "questions": 100});
-    let mut choices = arm("ternary", Some("tm16"), Some("avx512vnni"), 4, task);
+    let mut choices = arm("ternary", Some("tm1_6"), Some("avx512vnni"), 4, task);
     choices["choices"] = json!({
         "questions": 100, "acc": 0.37, "acc_stderr": 0.0485, "acc_norm": 0.36, "acc_norm_stderr": 0.0482,
         "chance": 0.25, "seconds": 2.5,
@@ -297,6 +298,7 @@ fn embedded(page: &str) -> Value {
 fn a_page_of_many_arms_stays_small() {
     let mut record = one().remove(0);
     let arms = std::mem::take(&mut record.arms);
+    record.protocol.rounds = 10;
     // Digits as measuring leaves them, so that they compress no better than real ones.
     let mut state = 1u64;
     let mut noise = || {
@@ -313,10 +315,11 @@ fn a_page_of_many_arms_stays_small() {
                 speed.samples = (0..10).map(|_| speed.median * noise()).collect();
                 speed.best = speed.samples.iter().map(|s| s * noise()).collect();
                 speed.seconds = (0..10).map(|_| 0.5 * noise()).collect();
-                let mut sorted = speed.samples.clone();
-                sorted.sort_by(f64::total_cmp);
-                speed.median = (sorted[4] + sorted[5]) / 2.0;
-                speed.interval = [sorted[1], sorted[8]];
+                speed.median = stats::median(&speed.samples);
+                speed.mad = stats::mad(&speed.samples);
+                let samples = &mut speed.samples.clone()[..];
+                samples.sort_by(f64::total_cmp);
+                speed.interval = [samples[1], samples[8]];
             }
             arm
         }));
@@ -406,7 +409,7 @@ fn the_verdict_follows_from_the_figures() {
     );
     assert!(
         // Of the two models only one was timed.
-        got[1].starts_with("tm16/avx512vnni is the fastest to decode (tg128)")
+        got[1].starts_with("tm1_6/avx512vnni is the fastest to decode (tg128)")
             && got[1].contains("the candle reference"),
         "{}",
         got[1]
@@ -600,7 +603,8 @@ fn figures_without_a_model_are_shown() {
     let dir = tempfile::tempdir().unwrap();
     let page = |record: &Record| {
         tritmark::record::check(record).unwrap();
-        report::write(&[record.clone()], dir.path(), &[report::Format::Html, report::Format::Md]).unwrap();
+        report::write(std::slice::from_ref(record), dir.path(), &[report::Format::Html, report::Format::Md])
+            .unwrap();
         read(dir.path(), "report.html")
     };
     let foreign = page(&record);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Everything that the forward pass needs to know beside the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Tokens that have an embedding; may exceed the tokenizer's.
     pub vocab: usize,

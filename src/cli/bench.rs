@@ -1,7 +1,7 @@
 //! `tritmark bench`.
 
-use super::common::{KernelArgs, OpenArgs, command_line, print_line, progress};
-use crate::energy::Meter;
+use super::common::{KernelArgs, MeterArgs, OpenArgs, command_line, print_line, progress, watts};
+use super::llama_bench::LlamaBenchArgs;
 use crate::error::{Error, Result};
 use crate::machine::{Limits, Watch};
 use crate::model::Head;
@@ -11,6 +11,7 @@ use crate::speed::bench::{Bench, Choice};
 use crate::speed::lists::{List, numbers};
 use crate::speed::{Observer, Options};
 use crate::verify;
+use crate::words::counted;
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,7 +27,9 @@ Examples:
   tritmark bench --level kernel --shape 6912x2560 --batch 1,32,512 -k tm2,i2_s/avx2
 
 Lists are numbers with commas or ranges: 1,2,4  1-8  1-8+2  1-8*2.
-All arms of a test are measured in turns, so that drift of the machine hits all alike.")]
+All arms of a test are measured in turns, so that drift of the machine hits all alike. With two numbers
+of threads or more it says how many are worth their while. Options of llama-bench that mean nothing
+here (-b, -ub, -fa, -mmp, ...) are accepted and named.")]
 pub struct Args {
     /// Models [default: demo]
     #[arg(short, long, value_delimiter = ',', value_name = "MODEL")]
@@ -73,21 +76,19 @@ pub struct Args {
     #[arg(short, long, visible_alias = "repetitions", value_name = "N")]
     rounds: Option<u32>,
     /// Shortest time of a sample in seconds [default: 0.2, with --quick 0.05]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     min_time: Option<f64>,
     /// Seconds for the rounds of each test, all its arms together
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     budget: Option<f64>,
     /// Seed of the order of arms, of tokens and of the bootstrap
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Log of an external power meter: CSV of time and watts
-    #[arg(long, value_name = "FILE")]
-    meter: Option<PathBuf>,
-    /// Where to look for energy sensors, e.g. where a container has the host's /sys: DIR/sys
-    #[arg(long, default_value = "/", value_name = "DIR")]
-    energy_root: PathBuf,
-    /// Rated power of the processor: adds energy modelled as rated power times time
+    #[command(flatten)]
+    meter: MeterArgs,
+    #[command(flatten)]
+    llama_bench: LlamaBenchArgs,
+    /// Rated power of the processor: adds energy modelled as rated power times time (--level model)
     #[arg(long, value_name = "WATTS", value_parser = watts)]
     tdp: Option<f64>,
     /// Form of the output
@@ -119,11 +120,6 @@ fn shape(text: &str) -> Result<(u32, u32), String> {
     shape.ok_or_else(|| format!("'{text}' is no shape; expected ROWSxCOLS, e.g. 6912x2560"))
 }
 
-fn watts(text: &str) -> Result<f64, String> {
-    let watts = text.parse().ok().filter(|w: &f64| w.is_finite() && *w > 0.0);
-    watts.ok_or_else(|| format!("'{text}' is no number of watts above 0"))
-}
-
 /// Shows progress, and keeps what is finished on the screen only.
 struct Bar(ProgressBar);
 
@@ -150,6 +146,9 @@ impl Args {
     /// written.
     pub fn run(self) -> Result<()> {
         let options = self.options()?;
+        if let Some(note) = self.llama_bench.check()? {
+            let _ = writeln!(std::io::stderr(), "note: {note}");
+        }
         let tests = self.tests()?;
         let choices = self.choices()?;
         let all = std::thread::available_parallelism().map_or(1, usize::from) as u32;
@@ -158,7 +157,7 @@ impl Args {
             return Err(Error::Usage("--threads must be at least 1".into()));
         }
         let names = if self.model.is_empty() { vec!["demo".to_owned()] } else { self.model.clone() };
-        let mut meter = Meter::open(&self.energy_root, self.meter.as_deref())?;
+        let mut meter = self.meter.open()?;
         let started = record::now();
         let watch = Watch::start();
         let environment = watch.environment();
@@ -223,9 +222,16 @@ impl Args {
     fn options(&self) -> Result<Options> {
         let base = if self.quick { Options::quick() } else { Options::full() };
         let seconds = |name: &str, value: f64| {
-            Duration::try_from_secs_f64(value)
-                .map_err(|_| Error::Usage(format!("--{name} must be a number of seconds, not {value}")))
+            Duration::try_from_secs_f64(value).map_err(|_| {
+                Error::Usage(format!("--{name} must be a number of seconds of at least 0, not {value}"))
+            })
         };
+        if self.tdp.is_some() && self.level == Level::Kernel {
+            return Err(Error::Usage(
+                "--tdp models the energy of a token of a whole model; leave it out with --level kernel"
+                    .into(),
+            ));
+        }
         if self.rounds == Some(0) {
             return Err(Error::Usage("--rounds must be at least 1".into()));
         }
@@ -285,6 +291,10 @@ impl Args {
         let format = if self.json { Format::Json } else { self.output };
         let text = rows::write(std::slice::from_ref(record), format);
         std::io::stdout().write_all(text.as_bytes()).map_err(|e| Error::io("standard output", e))?;
+        if let Some(format) = self.llama_bench.output_err {
+            let text = rows::write(std::slice::from_ref(record), format);
+            std::io::stderr().write_all(text.as_bytes()).map_err(|e| Error::io("standard error", e))?;
+        }
         if format != Format::Md {
             return Ok(());
         }
@@ -299,14 +309,15 @@ impl Args {
         });
         // The same sentence with other figures is said once.
         let kind = |w: &str| w.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
-        let mut kinds: Vec<(String, String, usize)> = Vec::new();
+        let mut kinds: Vec<(String, String, u64)> = Vec::new();
         for (warning, arm) in warned {
             match kinds.iter_mut().find(|k| k.0 == kind(&warning)) {
                 Some(known) => known.2 += 1,
                 None => kinds.push((kind(&warning), format!("{arm}: {warning}"), 0)),
             }
         }
-        let more = |n: usize| if n == 0 { String::new() } else { format!(" (And {n} more arms.)") };
+        let more =
+            |n: u64| if n == 0 { String::new() } else { format!(" (And {}.)", counted(n, "more arm")) };
         let warnings = kinds.into_iter().map(|(_, first, others)| first + &more(others));
         let remarks: Vec<String> = record.notes.iter().cloned().chain(warnings).collect();
         print_line("")?;

@@ -1,6 +1,7 @@
 //! What several subcommands share: printing JSON, progress bars, the arguments that choose kernels.
 
 use crate::checkpoint::{Checkpoint, OpenOptions, Ptq};
+use crate::energy::Meter;
 use crate::error::{Error, Result};
 use crate::machine::Watch;
 use crate::model::{Head, LoadOptions, Model};
@@ -81,6 +82,33 @@ impl TextArgs {
         }
         Ok(())
     }
+}
+
+/// What measures energy.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MeterArgs {
+    /// Log of an external power meter: CSV of time and watts
+    #[arg(long, value_name = "FILE")]
+    pub meter: Option<PathBuf>,
+    /// Where to look for energy sensors, e.g. where a container has the host's /sys: DIR/sys
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub energy_root: PathBuf,
+}
+
+impl MeterArgs {
+    /// Looks for sensors.
+    ///
+    /// # Errors
+    /// As [`Meter::open`].
+    pub fn open(&self) -> Result<Meter> {
+        Meter::open(&self.energy_root, self.meter.as_deref())
+    }
+}
+
+/// A power in watts of the command line.
+pub fn watts(text: &str) -> Result<f64, String> {
+    let watts = text.parse().ok().filter(|w: &f64| w.is_finite() && *w > 0.0);
+    watts.ok_or_else(|| format!("'{text}' is no number of watts above 0"))
 }
 
 /// Which kernel runs the ternary matrices, on how many threads, and the precision of the head.

@@ -17,7 +17,11 @@ Examples:
   tritmark compare base.json a.json b.json
 
 Exit codes: 0 fine; 1 worse than --fail-on allows; 3 the measurements do not allow a verdict on
---fail-on; 4 different models, processors or protocols.
+--fail-on; 4 different models, processors, CPU quotas, sizes of the machine, governors or protocols, or one is
+virtual and the other is not.
+--fail-on asks where the whole 95 % interval lies: beyond the limit fails, within it passes, across it
+is inconclusive. Of perplexity the figure itself counts. Energy has one window on each side, so more
+than the limit is inconclusive.
 Speeds are compared by the fastest run of each round (upper quartile over the rounds): other load only
 slows runs down, so these are what it disturbs least. A difference counts where the Mann-Whitney U test
 gives p < 0.01, the 95 % interval of the ratio excludes 1, it exceeds --tolerance, and it exceeds what
@@ -73,7 +77,7 @@ impl Args {
             (1..files.len()).map(|i| compare(side(0), side(i), &options)).collect::<Result<Vec<_>>>()?;
         let format = if self.json { Format::Json } else { self.output };
         let last = files.last().map_or(&[][..], |f| &f.1);
-        print_line(compare_output::write(&comparisons, last, format).trim_end())?;
+        print_line(compare_output::write(&comparisons, last, &self.fail_on, format).trim_end())?;
         gate::check(&self.fail_on, &comparisons)
     }
 }

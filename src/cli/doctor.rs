@@ -1,14 +1,14 @@
 //! `tritmark doctor`.
 
-use super::common::{print_json, print_line, progress};
-use crate::energy::Meter;
+use super::common::{MeterArgs, print_json, print_line, progress};
 use crate::error::{Error, Result};
-use crate::machine::{Environment, Limits, Watch, tuning};
+use crate::machine::{CpuTimes, Environment, Limits, Watch, tuning};
 use crate::record::Tool;
 use crate::speed::lists::{List, numbers};
+use crate::words::counted;
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tritmark_kernels::kernel;
 
@@ -29,12 +29,8 @@ pub struct Args {
     /// CPU, and store it for later runs; no result depends on it
     #[arg(long)]
     tune: bool,
-    /// Log of an external power meter: CSV of time and watts
-    #[arg(long, value_name = "FILE")]
-    meter: Option<PathBuf>,
-    /// Where to look for energy sensors, e.g. where a container has the host's /sys: DIR/sys
-    #[arg(long, default_value = "/", value_name = "DIR")]
-    energy_root: PathBuf,
+    #[command(flatten)]
+    meter: MeterArgs,
     /// Leave out the host name
     #[arg(long)]
     anonymise: bool,
@@ -106,7 +102,7 @@ impl Args {
                 falls_to: way.filter(|(_, tier)| *tier != c.tier).map(|(_, tier)| tier.to_string()),
             }
         });
-        let meter = Meter::open(&self.energy_root, self.meter.as_deref())?;
+        let meter = self.meter.open()?;
         let sources =
             meter.sources().into_iter().map(|(source, domain, main)| Source { source, domain, main });
         let energy = Energy { sources: sources.collect(), refused: meter.refused.clone() };
@@ -175,8 +171,11 @@ impl Findings {
 
     fn machine(&self, out: &mut String) {
         let e = &self.environment;
-        let number = |n: Option<u32>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        let number = |n: Option<u32>, of: &str| n.map_or_else(|| format!("? {of}s"), |n| counted(n, of));
         let yes = |b: Option<bool>| b.map_or("unknown", |b| if b { "on" } else { "off" });
+        let why = |field: &str| e.absent.get(field).map(|reason| format!("unknown: {reason}"));
+        let or_why = |field: &str, value: Option<String>| value.or_else(|| why(field));
+        let steal = CpuTimes::read(Path::new("/")).and_then(|times| times.steal());
         let caches: Vec<String> =
             e.caches.iter().map(|(name, bytes)| format!("{name} {} KiB", bytes / 1024)).collect();
         let kinds: Vec<String> = e.core_kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
@@ -193,34 +192,32 @@ impl Findings {
             ("CPU", Some(format!("{} ({})", e.cpu, e.arch))),
             ("", e.cpu_id.clone()),
             ("features", Some(e.features.join(" "))),
+            ("compiled for", Some(e.compiled_features.join(" "))),
             ("not enabled", (!e.features_off.is_empty()).then(|| e.features_off.join(" "))),
             ("caches", Some(caches.join(", "))),
             (
                 "cores",
                 Some(format!(
-                    "{} sockets, {} cores, {} threads for this process, SMT {}",
-                    number(e.sockets),
-                    number(e.cores),
-                    e.threads,
+                    "{}, {}, {} for this process, SMT {}",
+                    number(e.sockets, "socket"),
+                    number(e.cores, "core"),
+                    counted(e.threads, "thread"),
                     yes(e.smt)
                 )),
             ),
             ("", (!kinds.is_empty()).then(|| kinds.join(", "))),
             ("NUMA nodes", e.numa_nodes.map(|n| n.to_string())),
-            ("CPU quota", e.cgroup_cpus.map(|n| format!("{n} CPUs"))),
             (
-                "clock",
-                e.mhz.map(|[now, _]| {
-                    format!(
-                        "{now:.0} MHz, governor {}, turbo {}",
-                        e.governor.as_deref().unwrap_or("unknown"),
-                        yes(e.turbo)
-                    )
-                }),
+                "CPU quota",
+                or_why("cgroup_cpus", e.quota().map(|q| q.map_or("none".into(), |n| format!("{n} CPUs")))),
             ),
-            ("temperature", e.celsius.map(|[now, _]| format!("{now:.0} °C"))),
+            ("clock", or_why("mhz", e.mhz.map(|[now, _]| format!("{now:.0} MHz")))),
+            ("governor", or_why("governor", e.governor.clone())),
+            ("turbo", or_why("turbo", e.turbo.map(|_| yes(e.turbo).into()))),
+            ("temperature", or_why("celsius", e.celsius.map(|[now, _]| format!("{now:.0} °C")))),
+            ("steal", or_why("steal", steal.map(|s| format!("{:.2} % since the system started", 100.0 * s)))),
             ("load", e.load.map(|l| l.to_string())),
-            ("virtual", e.virtualisation.clone()),
+            ("virtual", or_why("virtualisation", e.virtualisation.clone())),
             (
                 "memory",
                 e.memory.map(|b| {
@@ -272,7 +269,7 @@ fn limit_table(limits: &Limits, out: &mut String) {
     threads.dedup();
     let _ = write!(out, "\n{:24}", "Limits");
     for n in &threads {
-        let _ = write!(out, "{:>14}", format!("{n} threads"));
+        let _ = write!(out, "{:>14}", counted(*n, "thread"));
     }
     out.push('\n');
     let mut line = |name: String, values: Vec<Option<f64>>, unit: &str| {

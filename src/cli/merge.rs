@@ -3,6 +3,7 @@
 use super::common::{print_json, print_line};
 use crate::error::Result;
 use crate::record::{self, merge};
+use crate::words::counted;
 use std::path::PathBuf;
 
 /// Put records of many machines, or shards of one run, into one file.
@@ -41,9 +42,11 @@ impl Args {
         }
         let arms: usize = merged.iter().map(|r| r.arms.len()).sum();
         print_line(&format!(
-            "{}: {read} records became {}, with {arms} arms",
+            "{}: {} became {}, with {}",
             self.output.display(),
-            merged.len()
+            counted(read as u64, "record"),
+            merged.len(),
+            counted(arms as u64, "arm")
         ))
     }
 }

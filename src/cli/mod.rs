@@ -13,6 +13,7 @@ mod formats;
 mod generate;
 mod import;
 mod inspect;
+mod llama_bench;
 mod logits;
 mod merge;
 mod ppl;
@@ -49,7 +50,7 @@ enum Command {
     Formats(formats::Args),
     Ppl(ppl::Args),
     Eval(eval::Args),
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
     Run(run::Args),
     Report(report::Args),
     Compare(compare::Args),
@@ -68,8 +69,12 @@ enum Command {
 /// # Errors
 /// Whatever the subcommand says; usage errors of clap end the process with code 2 by themselves.
 pub fn run() -> Result<()> {
-    // llama-bench has this one option of two letters behind a single dash.
-    let args = std::env::args_os().map(|arg| if arg == "-pg" { "--pg".into() } else { arg });
+    // llama-bench has options of several letters behind a single dash.
+    let of_bench = std::env::args_os().nth(1).is_some_and(|command| command == "bench");
+    let args = std::env::args_os().map(|arg| {
+        let long = llama_bench::SHORT.iter().find(|(short, _)| of_bench && arg == *short);
+        long.map_or(arg, |(_, long)| long.into())
+    });
     let cli = Cli::parse_from(args);
     if let Some(reason) = tuning::use_stored() {
         let _ = writeln!(std::io::stderr(), "note: {reason}");

@@ -1,6 +1,6 @@
 //! `tritmark run`.
 
-use crate::cli::common::{command_line, print_json, print_line, progress};
+use crate::cli::common::{MeterArgs, command_line, print_json, print_line, progress, watts};
 use crate::error::{Error, Result};
 use crate::record::rows;
 use crate::report;
@@ -17,7 +17,8 @@ Examples:
   tritmark run native-vs-ptq            # full precision, made ternary after training, trained ternary
   tritmark run quick -m path/to/model
 
-Suites: quick, full, ci, native-vs-ptq, or a .toml file. An interrupted run continues where it stopped.")]
+Suites: quick, full, ci, native-vs-ptq, or a .toml file. An interrupted run continues
+where it stopped: start it again with the same --output, or without one in the same folder.")]
 pub struct Args {
     /// Suite
     #[arg(default_value = "quick")]
@@ -28,9 +29,20 @@ pub struct Args {
     /// Text for perplexity instead of the suite's
     #[arg(long, value_name = "FILE")]
     text: Option<String>,
+    /// Rounds of each test of speed instead of the suite's
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    #[command(flatten)]
+    meter: MeterArgs,
+    /// Rated power of the processor: adds energy modelled as rated power times time
+    #[arg(long, value_name = "WATTS", value_parser = watts)]
+    tdp: Option<f64>,
     /// Folder for record and report [default: a new one below reports/out]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Put this run in the place of a finished one in --output
+    #[arg(long, requires = "output")]
+    overwrite: bool,
     /// Leave the host's name out of the record
     #[arg(long)]
     anonymise: bool,
@@ -52,7 +64,18 @@ impl Args {
         if let (Some(accuracy), Some(text)) = (&mut suite.accuracy, self.text) {
             accuracy.text = Some(text);
         }
-        let options = Options { output: self.output, command: command_line(), anonymise: self.anonymise };
+        if let (Some(speed), Some(rounds)) = (&mut suite.speed, self.rounds) {
+            speed.rounds = rounds;
+        }
+        let options = Options {
+            meter: self.meter.meter,
+            energy_root: Some(self.meter.energy_root),
+            rated_watts: self.tdp,
+            output: self.output,
+            command: command_line(),
+            anonymise: self.anonymise,
+            overwrite: self.overwrite,
+        };
         let mut bar: Option<(&str, ProgressBar)> = None;
         let (record, dir) = suite::run(&suite, &options, &mut |step: Step| {
             if bar.as_ref().is_none_or(|(stage, _)| *stage != step.stage) {

@@ -2,13 +2,16 @@
 
 use crate::error::{Error, Result};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A log that a meter's own program writes, before or while we measure.
 ///
-/// The first two columns are the time (RFC 3339, or seconds since 1970) and the power in watts; a
-/// first line of column names is skipped. The meter's clock must be this machine's.
+/// The first two columns are the time (RFC 3339, `2026-01-31 12:00:00` in UTC, or seconds or
+/// milliseconds since 1970) and the power in watts; a first line of column names is skipped. The
+/// meter's clock must be this machine's.
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
@@ -35,9 +38,16 @@ impl Log {
         // A line that the meter is still writing has no end yet.
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         parse(&bytes[..whole]).map_err(|message| {
-            Error::input(&self.path, message)
-                .hint("expected lines of TIME,WATTS with the time in RFC 3339 or seconds since 1970")
+            Error::input(&self.path, message).hint(
+                "expected lines of TIME,WATTS with the time in RFC 3339, as 2026-01-31 12:00:00 (UTC), or in \
+                 seconds or milliseconds since 1970",
+            )
         })
+    }
+
+    /// Its file's name: records may travel, and a path would tell whose machine it was.
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Joules from `start` to `end`, and the mean time between samples in there. Waits up to
@@ -49,14 +59,19 @@ impl Log {
         let (from, to) = (seconds(start), seconds(end));
         let deadline = std::time::Instant::now() + patience;
         loop {
-            let samples = self.samples().map_err(|e| e.to_string())?;
+            let samples = self.samples().map_err(|e| match e {
+                Error::Input { message, .. } => format!("{}: {message}", self.name()),
+                Error::Io { source, .. } => format!("{}: {source}", self.name()),
+                other => other.to_string(),
+            })?;
             if samples.last().is_some_and(|s| s.0 >= to) || std::time::Instant::now() >= deadline {
                 return integrate(&samples, from, to).ok_or_else(|| {
                     let span =
                         samples.first().zip(samples.last()).map(|(a, b)| format!("{} to {}", a.0, b.0));
                     format!(
-                        "{} covers {} but the window was {from} to {to} (seconds since 1970)",
-                        self.path.display(),
+                        "{} covers {} but the window was {from} to {to} (seconds since 1970); the meter must \
+                         write the log meanwhile, by this machine's clock",
+                        self.name(),
                         span.unwrap_or_else(|| "nothing".into())
                     )
                 });
@@ -70,6 +85,18 @@ fn seconds(time: Timestamp) -> f64 {
     time.as_nanosecond() as f64 / 1e9
 }
 
+/// Seconds of a number that counts them, or their thousandths, millionths or thousand-millionths, since
+/// 1970: the first three thousand years of the one are the first days of the next.
+fn of_number(number: f64) -> f64 {
+    let unit = [1.0, 1e3, 1e6, 1e9].into_iter().find(|unit| number.abs() < 1e11 * unit);
+    number / unit.unwrap_or(1e9)
+}
+
+/// Seconds of a time of day without an offset.
+fn of_utc(time: DateTime) -> f64 {
+    time.to_zoned(TimeZone::UTC).map_or(f64::NAN, |zoned| seconds(zoned.timestamp()))
+}
+
 fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(bytes);
@@ -80,7 +107,8 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
         let (Some(time), Some(watts)) = (row.get(0), row.get(1)) else {
             return Err(format!("line {line} has fewer than two columns"));
         };
-        let at = time.parse::<f64>().ok().or_else(|| time.parse().ok().map(seconds));
+        let at = time.parse::<f64>().ok().map(of_number);
+        let at = at.or_else(|| time.parse().ok().map(seconds)).or_else(|| time.parse().ok().map(of_utc));
         let (Some(at), Some(watts)) = (at, watts.parse::<f64>().ok()) else {
             if index == 0 {
                 continue;
@@ -137,6 +165,13 @@ mod tests {
     fn both_forms_of_time_and_a_line_of_names_are_read() {
         let text = "time,watts,note\n1970-01-01T00:00:10Z,5.5,a\n1970-01-01T01:00:20.5+01:00, 6\n30,7\n";
         assert_eq!(parse(text.as_bytes()).unwrap(), [(10.0, 5.5), (20.5, 6.0), (30.0, 7.0)]);
+    }
+
+    #[test]
+    fn milliseconds_and_times_without_an_offset_are_read() {
+        let text = "1700000000500,1\n2023-11-14 22:13:21,2\n1700000002,3\n";
+        let times: Vec<f64> = parse(text.as_bytes()).unwrap().iter().map(|s| s.0).collect();
+        assert_eq!(times, [1_700_000_000.5, 1_700_000_001.0, 1_700_000_002.0]);
     }
 
     #[test]

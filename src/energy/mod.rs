@@ -28,6 +28,15 @@ const ENOUGH_TIME: Duration = Duration::from_secs(10);
 /// See [`ENOUGH_TIME`].
 const ENOUGH_UPDATES: f64 = 100.0;
 
+/// Fewest updates within a window of any length: of the first and the last one does not know when.
+const FEWEST_UPDATES: f64 = 10.0;
+
+/// Fewest updates of a counter within a time at rest that give its power.
+const IDLE_UPDATES: u32 = 3;
+
+/// How many of its periods a counter may show nothing new before it has stopped.
+const STOPPED: f64 = 5.0;
+
 /// How to measure energy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Windows {
@@ -35,11 +44,36 @@ pub struct Windows {
     pub load: Duration,
     /// Time at rest before and after.
     pub idle: Duration,
+    /// Whether both last longer where the sensor is updated too seldom for them.
+    pub as_needed: bool,
+}
+
+impl Windows {
+    /// Windows that suffice for a sensor that is updated every so many seconds, as far as known.
+    fn for_period(self, period: Option<f64>) -> Self {
+        if !self.as_needed {
+            return self;
+        }
+        let Self { load, idle, as_needed } = match period {
+            // A tenth more than is enough.
+            Some(period) => Self {
+                load: Duration::from_secs_f64(1.1 * ENOUGH_UPDATES * period).min(Self::default().load),
+                idle: Duration::from_secs_f64(10.0 * f64::from(IDLE_UPDATES) * period),
+                as_needed: true,
+            },
+            None => Self::default(),
+        };
+        Self { load: load.max(self.load), idle: idle.max(self.idle), as_needed }
+    }
 }
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { load: ENOUGH_TIME + Duration::from_millis(500), idle: Duration::from_secs(3) }
+        Self {
+            load: ENOUGH_TIME + Duration::from_millis(500),
+            idle: Duration::from_secs(3),
+            as_needed: false,
+        }
     }
 }
 
@@ -48,6 +82,9 @@ impl Default for Windows {
 pub struct Meter {
     sensors: Vec<Sensor>,
     log: Option<external::Log>,
+    /// Why the log cannot be used any more.
+    log_failed: Option<String>,
+    lost: Vec<(String, String)>,
     /// Why other sources cannot be used, full sentences.
     pub refused: Vec<String>,
 }
@@ -63,8 +100,12 @@ struct Window {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Counted {
     joules: f64,
-    /// Mean time between looks at which the value had changed, seconds; at least [`POLL`].
+    /// Mean time between changes of what it showed, as far as they were seen, seconds.
     period: Option<f64>,
+    /// Changes that were seen.
+    updates: u32,
+    /// What it showed in the end, of sensors of power.
+    watts: Option<f64>,
 }
 
 impl Meter {
@@ -84,7 +125,7 @@ impl Meter {
                     .into(),
             );
         }
-        Ok(Self { sensors: found.sensors, log, refused })
+        Ok(Self { sensors: found.sensors, log, log_failed: None, lost: found.lost, refused })
     }
 
     /// What can be read: source, what it covers, and whether the figure of a measurement rests on it.
@@ -111,13 +152,25 @@ impl Meter {
         };
         let alike = |s: &Sensor| s.scope == first.scope && s.driver == first.driver;
         let all = (0..self.sensors.len()).filter(|&i| alike(&self.sensors[i]));
-        // Only packages are known to lie beside each other; of others one may hold another.
-        if first.scope == Scope::Processor { all.collect() } else { all.take(1).collect() }
+        // Packages and batteries are known to lie beside each other; of others one may hold another.
+        let beside = first.scope == Scope::Processor || first.driver == "battery";
+        if beside { all.collect() } else { all.take(1).collect() }
     }
 
     /// Why nothing can be measured, where that is so.
     pub fn unusable(&self) -> Option<String> {
-        let usable = self.log.is_some() || !self.main().is_empty();
+        if let Some(reason) = &self.log_failed {
+            return Some(reason.clone());
+        }
+        let main = self.main();
+        let first = main.first().map(|&i| &self.sensors[i]).filter(|s| s.scope == Scope::Processor);
+        let lost = |s: &&Sensor| self.lost.iter().find(|(driver, _)| *driver == s.driver);
+        if let Some((_, reason)) = first.as_ref().and_then(lost) {
+            return Some(format!(
+                "a part of the processor cannot be read, and the rest is not the whole: {reason}"
+            ));
+        }
+        let usable = self.log.is_some() || !main.is_empty();
         (!usable).then(|| {
             let mut reasons = self.refused.clone();
             if !self.sensors.is_empty() {
@@ -145,7 +198,16 @@ impl Meter {
             std::thread::sleep(windows.idle);
             Ok(0)
         };
+        let fast = self.fast_periods();
+        let windows = windows.for_period(fast.iter().flatten().copied().reduce(f64::max));
         let (before, _) = self.window(rest)?;
+        // What does not cover the time before will hardly cover the load, which may take long.
+        if self.log.is_some()
+            && let Some(Err(reason)) = before.sources.last()
+        {
+            self.log_failed = Some(reason.clone());
+            return Ok(Outcome::NotMeasured(reason.clone()));
+        }
         let (loaded, runs) = self.window(|| {
             let start = Instant::now();
             let mut runs = 0;
@@ -156,10 +218,17 @@ impl Meter {
             Ok(runs)
         })?;
         let (after, _) = self.window(rest)?;
-        Ok(match self.figure(&before, &loaded, &after, runs * tokens) {
+        Ok(match self.figure([&before, &loaded, &after], &fast, runs * tokens) {
             Ok(energy) => Outcome::Measured(energy),
             Err(reason) => Outcome::NotMeasured(reason),
         })
+    }
+
+    /// How often counters change that do so too often for [`POLL`] to see it.
+    fn fast_periods(&mut self) -> Vec<Option<f64>> {
+        let main = self.main();
+        let period = |(i, sensor): (usize, &mut Sensor)| main.contains(&i).then(|| sensor.fast_period())?;
+        self.sensors.iter_mut().enumerate().map(period).collect()
     }
 
     /// Watches all sensors while `body` runs.
@@ -180,17 +249,20 @@ impl Meter {
         let result = result?;
         if let Some(log) = &self.log {
             let counted = log.joules(start, end, Duration::from_secs(10));
-            sources.push(counted.map(|(joules, period)| Counted { joules, period: Some(period) }));
+            sources.push(counted.map(|(joules, period)| {
+                let updates = (seconds / period) as u32;
+                Counted { joules, period: Some(period), updates, watts: Some(joules / seconds) }
+            }));
         }
         Ok((Window { seconds, sources }, result))
     }
 
-    /// Puts the figure together, or says why there is none.
+    /// Puts the figure together, or says why there is none. `fast` are periods of updates that are known
+    /// from elsewhere.
     fn figure(
         &self,
-        before: &Window,
-        loaded: &Window,
-        after: &Window,
+        [before, loaded, after]: [&Window; 3],
+        fast: &[Option<f64>],
         tokens: u64,
     ) -> Result<MeasuredEnergy, String> {
         let main = match &self.log {
@@ -202,17 +274,50 @@ impl Meter {
         };
         let label = |of: fn(&Sensor) -> &str, external: String| match self.log {
             Some(_) => external,
-            None => main.iter().map(|&i| of(&self.sensors[i])).collect::<Vec<_>>().join(" + "),
+            None => {
+                let mut names: Vec<&str> = main.iter().map(|&i| of(&self.sensors[i])).collect();
+                // Two batteries cover one machine.
+                names.dedup();
+                names.join(" + ")
+            }
         };
         let source = label(|s| &s.source, self.log.as_ref().map(log_source).unwrap_or_default());
         let domain = label(|s| &s.domain, "plug".into());
 
         let gross_joules = sum(loaded)?;
-        if gross_joules <= 0.0 {
-            return Err(format!("{source} stood still over {:.1} s under load", loaded.seconds));
+        let stood_still = |&i: &usize| {
+            let shown =
+                [before, loaded, after].map(|w| w.sources[i].as_ref().ok().map(|c| (c.watts, c.updates)));
+            let moves = self.sensors.get(i).is_some_and(Sensor::moves);
+            let same = moves && shown.iter().all(|s| s.is_some_and(|(watts, n)| watts.is_some() && n == 0));
+            same && shown.iter().all(|s| *s == shown[0])
+        };
+        if gross_joules <= 0.0 || main.iter().all(stood_still) {
+            return Err(format!(
+                "{source} stood still, at rest and over {:.1} s under load alike",
+                loaded.seconds
+            ));
         }
         let mut warnings = Vec::new();
-        let idle = sum(before).and_then(|b| Ok((b / before.seconds, sum(after)? / after.seconds)));
+        // Power of the moment is known from one look; a counter must have been updated some times.
+        let seldom = main.iter().flat_map(|&i| [before, after].map(|w| w.sources[i].as_ref()));
+        let seldom = seldom
+            .flatten()
+            .filter(|c| c.watts.is_none())
+            .map(|c| c.updates)
+            .min()
+            .filter(|n| *n < IDLE_UPDATES && fast.iter().flatten().next().is_none());
+        let idle = match seldom {
+            Some(n) => Err(format!(
+                "a time at rest of {:.1} s saw {n} update{} of the counter, too few for a power",
+                before.seconds,
+                if n == 1 { "" } else { "s" }
+            )),
+            None => Ok(()),
+        };
+        let idle = idle
+            .and_then(|()| sum(before))
+            .and_then(|b| Ok((b / before.seconds, sum(after)? / after.seconds)));
         let idle_watts = match idle {
             Ok((before, after)) => {
                 let (low, high) = (before.min(after), before.max(after));
@@ -235,13 +340,22 @@ impl Meter {
                 "The load took no more power than the machine at rest; other programs were running.".into(),
             );
         }
-        let update_period_s =
-            main.iter().filter_map(|&i| loaded.sources[i].as_ref().ok()?.period).reduce(f64::max);
+        let period = |&i: &usize| fast.get(i).copied().flatten().or(loaded.sources[i].as_ref().ok()?.period);
+        let update_period_s = main.iter().filter_map(period).reduce(f64::max);
         let updates = update_period_s.map_or(0.0, |period| loaded.seconds / period);
-        if loaded.seconds < ENOUGH_TIME.as_secs_f64() && updates < ENOUGH_UPDATES {
+        let enough_time = loaded.seconds >= ENOUGH_TIME.as_secs_f64();
+        if updates < FEWEST_UPDATES || !enough_time && updates < ENOUGH_UPDATES {
+            let seen = match update_period_s {
+                // What changed at nearly every look may change more often than that.
+                Some(period) if period < 1.5 * POLL.as_secs_f64() && fast.iter().all(Option::is_none) => {
+                    format!("at least {updates:.0} updates, at a look every {} ms,", POLL.as_millis())
+                }
+                Some(_) => format!("about {updates:.0} updates"),
+                None => "no two updates".into(),
+            };
             warnings.push(format!(
-                "Too short: the window of {:.1} s saw about {updates:.0} updates of the counter; \
-                 10 s or {ENOUGH_UPDATES} updates are needed.",
+                "Too short: the window of {:.1} s saw {seen} of what {source} shows; 10 s with \
+                 {FEWEST_UPDATES} updates, or {ENOUGH_UPDATES} updates are needed.",
                 loaded.seconds
             ));
         }
@@ -323,11 +437,29 @@ fn watch(
             break;
         }
     }
-    let period = |(first, last, count): (Instant, Instant, u32)| {
-        (count > 0).then(|| (last - first).as_secs_f64() / f64::from(count))
+    let end = Instant::now();
+    let counted = |(sensor, seen): (&mut Sensor, Result<Seen, String>)| {
+        let seen = seen?;
+        let period = seen.changes.and_then(|(first, last, count)| {
+            (count > 0).then(|| (last - first).as_secs_f64() / f64::from(count))
+        });
+        if let (Some(period), Some((_, last, _)), false) = (period, seen.changes, sensor.shows_power()) {
+            let silent = (end - last).as_secs_f64();
+            if silent > STOPPED * period.max(POLL.as_secs_f64()) {
+                return Err(format!(
+                    "{} stopped: it showed nothing new for the last {silent:.1} s, after a change every {period:.2} s",
+                    sensor.source
+                ));
+            }
+        }
+        Ok(Counted {
+            joules: seen.joules,
+            period,
+            updates: seen.changes.map_or(0, |(_, _, count)| count + 1),
+            watts: seen.shown.filter(|_| sensor.shows_power()),
+        })
     };
-    let counted = |seen: Seen| Counted { joules: seen.joules, period: seen.changes.and_then(period) };
-    all.into_iter().map(|seen| seen.map(counted)).collect()
+    sensors.iter_mut().zip(all).map(counted).collect()
 }
 
 // Names of zones hold colons, which other systems' files cannot.

@@ -37,10 +37,7 @@ pub(super) fn find(root: &Path, found: &mut Found) {
                     found.add(Sensor::new("perf", &format!("{name} on CPU {cpu}"), domain, scope, reading));
                 }
                 Err(error) => {
-                    let reason = explain(root, &name, &error);
-                    if !found.refused.contains(&reason) {
-                        found.refused.push(reason);
-                    }
+                    found.refuse("perf", scope, explain(root, &name, &error));
                 }
             }
         }

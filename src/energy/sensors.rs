@@ -2,11 +2,14 @@
 //! a library (feature `macos-energy`).
 
 use crate::machine::linux::{number, numbered, text};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a counter is read without a pause to see how often it changes.
+const BURST: Duration = Duration::from_millis(50);
 
 /// What a sensor covers. Of all sensors found, the first class here that has one gives the figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +73,9 @@ pub struct Found {
     pub sensors: Vec<Sensor>,
     /// Reasons.
     pub refused: Vec<String>,
+    /// Drivers of processor packages that are there but cannot be read, each with the reason: what the
+    /// others of that driver show is not the whole.
+    pub lost: Vec<(String, String)>,
 }
 
 impl Sensor {
@@ -147,6 +153,37 @@ impl Sensor {
         self.state.map(|state| state.raw)
     }
 
+    /// Whether it shows a power of the moment rather than a sum that rises.
+    pub fn shows_power(&self) -> bool {
+        matches!(self.reading, Reading::Power { .. } | Reading::Product { .. })
+    }
+
+    /// Whether it is a power that a chip measures anew time and again, so that its last digits move.
+    /// A battery's stands for a minute, and what is worked out of volts and amperes is coarse.
+    pub fn moves(&self) -> bool {
+        matches!(self.reading, Reading::Power { .. }) && self.driver.starts_with("hwmon ")
+    }
+
+    /// Mean time between changes of a counter that is updated often, found by reading it without a
+    /// pause for a moment; `None` where it changed too seldom for that.
+    pub fn fast_period(&mut self) -> Option<f64> {
+        if self.shows_power() {
+            return None;
+        }
+        let (start, mut last) = (Instant::now(), self.raw().ok()?);
+        let mut changes: Vec<Instant> = Vec::new();
+        while start.elapsed() < BURST {
+            let raw = self.raw().ok()?;
+            if raw != last {
+                changes.push(Instant::now());
+                last = raw;
+            }
+        }
+        let (first, end) = (changes.first()?, changes.last()?);
+        let count = changes.len() - 1;
+        (count >= 3).then(|| (*end - *first).as_secs_f64() / count as f64)
+    }
+
     /// Forgets what was counted.
     pub fn reset(&mut self) {
         self.state = None;
@@ -189,7 +226,8 @@ pub fn find(root: &Path) -> Found {
     batteries(&class.join("power_supply"), &mut found);
     // The perf events show the same registers as powercap, so they stand in for it only.
     #[cfg(target_os = "linux")]
-    if !found.sensors.iter().any(|s| s.driver == "powercap" && s.scope == Scope::Processor) {
+    let whole = |s: &Sensor| s.driver == "powercap" && s.scope == Scope::Processor;
+    if !found.sensors.iter().any(whole) || found.lost.iter().any(|(driver, _)| driver == "powercap") {
         super::perf::find(root, &mut found);
     }
     #[cfg(all(target_os = "macos", feature = "macos-energy"))]
@@ -202,8 +240,17 @@ impl Found {
     pub(super) fn add(&mut self, mut sensor: Sensor) {
         match sensor.raw() {
             Ok(_) => self.sensors.push(sensor),
-            Err(reason) if self.refused.contains(&reason) => {}
-            Err(reason) => self.refused.push(reason),
+            Err(reason) => self.refuse(&sensor.driver, sensor.scope, reason),
+        }
+    }
+
+    /// Notes that a sensor cannot be used.
+    pub(super) fn refuse(&mut self, driver: &str, scope: Scope, reason: String) {
+        if scope == Scope::Processor {
+            self.lost.push((driver.into(), reason.clone()));
+        }
+        if !self.refused.contains(&reason) {
+            self.refused.push(reason);
         }
     }
 }
@@ -246,7 +293,13 @@ fn powercap(dir: &Path, found: &mut Found) {
             _ if depth > 1 => Scope::Part,
             "psys" => Scope::Machine,
             name if name.starts_with("package") => Scope::Processor,
-            name => scope_by_label(name),
+            // What stands at the top is no part of anything, whatever it is called.
+            name => match scope_by_label(name) {
+                Scope::Part if !["gpu", "dram", "ddr", "mem"].iter().any(|w| name.contains(w)) => {
+                    Scope::Unnamed
+                }
+                scope => scope,
+            },
         };
         let reading = if path.join("energy_uj").exists() {
             Reading::Counter { path: path.join("energy_uj"), range: number(path.join("max_energy_range_uj")) }
@@ -277,9 +330,12 @@ fn scope_by_label(label: &str) -> Scope {
     let has = |words: &[&str]| words.iter().any(|w| label.contains(w));
     if label.ends_with("_in") || label.starts_with("vin") || has(&["system", "board", "total"]) {
         Scope::Machine
+    } else if has(&["gpu", "cv", "dram", "ddr", "mem"]) {
+        // `VDD_CPU_GPU_CV` is more than a processor and less than the board.
+        Scope::Part
     } else if has(&["socket", "package", "cpu", "pkg"]) {
         Scope::Processor
-    } else if has(&["core", "gpu", "dram", "ddr", "mem", "soc", "cv", "uncore"]) {
+    } else if has(&["core", "soc"]) {
         Scope::Part
     } else {
         Scope::Unnamed
@@ -313,7 +369,7 @@ fn hwmon(chip: &Path, found: &mut Found) {
             reading,
         ));
     };
-    for n in 0..=64 {
+    for n in channels(chip) {
         let path = chip.join(format!("energy{n}_input"));
         if path.exists() {
             add("energy", n, label("energy", n), Reading::Counter { path, range: None });
@@ -332,6 +388,17 @@ fn hwmon(chip: &Path, found: &mut Found) {
             }
         }
     }
+}
+
+/// Numbers of a chip's channels of energy, power or voltage: `energy65_input` is of channel 65.
+fn channels(chip: &Path) -> BTreeSet<u32> {
+    let names = fs::read_dir(chip).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let channel = |name: std::ffi::OsString| {
+        let (front, kind) = name.to_str()?.split_once('_')?;
+        let number = ["energy", "power", "in"].iter().find_map(|k| front.strip_prefix(k))?;
+        ["input", "average"].contains(&kind).then(|| number.parse().ok())?
+    };
+    names.filter_map(channel).collect()
 }
 
 /// INA3221 rails as older Jetson kernels show them: `rail_name_N` and `in_powerN_input` in mW.

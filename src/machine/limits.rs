@@ -1,6 +1,7 @@
 //! Measuring what the machine can do at most, and where a working set of some size lies.
 
 use super::{ComputeLimit, CpuTimes, Environment, Limits, ReadLimit};
+use crate::words::counted;
 use std::path::Path;
 use std::time::Duration;
 use tritmark_kernels::pool::Pool;
@@ -62,17 +63,17 @@ impl Limits {
         for &threads in threads {
             let pool = Pool::new(threads as usize);
             for (level, bytes) in env.levels(threads) {
-                next(&format!("{level}, {threads} threads"));
+                next(&format!("{level}, {}", counted(threads, "thread")));
                 let gb_per_s = limits::read_bandwidth(&pool, bytes as usize, seconds) / 1e9;
                 found.read.push(ReadLimit { level, bytes, threads, gb_per_s });
             }
             for tier in &tiers {
-                next(&format!("{tier}, {threads} threads"));
+                next(&format!("{tier}, {}", counted(threads, "thread")));
                 if let Some(rate) = limits::int8_peak(*tier, &pool, seconds) {
                     found.int8.push(ComputeLimit { tier: tier.to_string(), threads, gmac_per_s: rate / 1e9 });
                 }
             }
-            next(&format!("f32, {threads} threads"));
+            next(&format!("f32, {}", counted(threads, "thread")));
             let gmac_per_s = limits::f32_peak(&pool, seconds) / 1e9;
             found.f32.push(ComputeLimit { tier: "widest vectors".into(), threads, gmac_per_s });
         }
@@ -85,7 +86,7 @@ impl Limits {
             "Reading: every thread sums its own part of the working set; sets are half of a cache, and at \
              least four times the last one for RAM."
                 .into(),
-            "int8: the tier's own multiply-add instructions on registers. f32: fused multiply-adds on registers.".into(),
+            "int8: the tier's own multiply-add instructions on registers, of which the scalar tier has none. f32: fused multiply-adds on registers.".into(),
         ];
         found.method.extend(found.impossible());
         let others =
@@ -108,8 +109,20 @@ impl Limits {
         for pair in self.read.windows(2).filter(|p| p[0].threads == p[1].threads) {
             if pair[0].gb_per_s < LESS * pair[1].gb_per_s {
                 found.push(format!(
-                    "{} reads slower than {} with {} threads, which cannot be: {advice}.",
-                    pair[0].level, pair[1].level, pair[0].threads
+                    "{} reads slower than {} with {}, which cannot be: {advice}.",
+                    pair[0].level,
+                    pair[1].level,
+                    counted(pair[0].threads, "thread")
+                ));
+            }
+        }
+        for read in &self.read {
+            let fewer = self.read.iter().filter(|r| r.level == read.level && r.threads < read.threads);
+            let best = fewer.map(|r| r.gb_per_s).reduce(f64::max);
+            if best.is_some_and(|best| read.gb_per_s < LESS * best) {
+                found.push(format!(
+                    "{} threads read {} slower than fewer, which cannot be where each has a core: {advice}.",
+                    read.threads, read.level
                 ));
             }
         }
@@ -189,10 +202,12 @@ mod tests {
         let mut odd = limits;
         odd.read[0].gb_per_s = 50.0;
         odd.int8[2].gmac_per_s = 60.0;
+        odd.read[3].gb_per_s = 30.0;
         let found = odd.impossible();
-        assert!(found[0].starts_with("L2 reads slower than L3 with 1 threads"), "{found:?}");
-        assert!(found[1].starts_with("2 threads multiply slower than fewer with avx2"), "{found:?}");
-        assert_eq!(found.len(), 2);
+        assert!(found[0].starts_with("L2 reads slower than L3 with 1 thread,"), "{found:?}");
+        assert!(found[1].starts_with("2 threads read RAM slower than fewer"), "{found:?}");
+        assert!(found[2].starts_with("2 threads multiply slower than fewer with avx2"), "{found:?}");
+        assert_eq!(found.len(), 3);
     }
 
     #[test]

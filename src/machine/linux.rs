@@ -1,7 +1,7 @@
 //! What Linux says in `/proc` and `/sys`. On other systems these files do not exist and nothing is
 //! filled in.
 
-use super::Environment;
+use super::{Environment, NO_QUOTA};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,11 @@ pub fn describe(root: &Path, env: &mut Environment) {
         .or_else(|| number::<u8>(cpu_dir.join("cpufreq/boost")).map(|on| on == 1));
     env.huge_pages = text(sys.join("kernel/mm/transparent_hugepage/enabled"))
         .and_then(|t| Some(t.split_once('[')?.1.split_once(']')?.0.to_owned()));
-    env.cgroup_cpus = cgroup_cpus(root);
+    match cgroup_cpus(root) {
+        Ok(Some(cpus)) => env.cgroup_cpus = Some(cpus),
+        Ok(None) => drop(env.absent.insert("cgroup_cpus".into(), NO_QUOTA.into())),
+        Err(reason) => drop(env.absent.insert("cgroup_cpus".into(), reason)),
+    }
     env.virtualisation = virtualisation(root, env.virtualisation.take());
     env.mhz = mhz(root).map(|f| [f, f]);
     env.celsius = celsius(root).map(|t| [t, t]);
@@ -189,14 +193,15 @@ fn core_kinds(root: &Path) -> Vec<(String, u32)> {
     capacities.into_iter().rev().map(|(capacity, n)| (format!("capacity {capacity}"), n)).collect()
 }
 
-/// The tightest CPU quota of this process' cgroup and its parents, in CPUs.
-fn cgroup_cpus(root: &Path) -> Option<f64> {
+/// The tightest CPU quota of this process' cgroup and its parents, in CPUs; `None` where there is
+/// none, and a reason where that cannot be seen.
+fn cgroup_cpus(root: &Path) -> Result<Option<f64>, String> {
     let mount = root.join("sys/fs/cgroup");
-    let membership = text(root.join("proc/self/cgroup"))?;
-    let mut tightest: Option<f64> = None;
+    let membership = text(root.join("proc/self/cgroup")).ok_or("/proc/self/cgroup cannot be read")?;
+    let (mut tightest, mut seen) = (None, false);
     for line in membership.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
         let base = if controllers.is_empty() {
             mount.clone()
         } else if controllers.split(',').any(|c| c == "cpu") {
@@ -204,15 +209,19 @@ fn cgroup_cpus(root: &Path) -> Option<f64> {
         } else {
             continue;
         };
+        seen |= ["cgroup.controllers", "cpu.max", "cpu.cfs_quota_us"].iter().any(|f| base.join(f).exists());
         let mut group = base.join(path.trim_start_matches('/'));
         while group.starts_with(&base) {
             if let Some(quota) = quota(&group) {
-                tightest = Some(tightest.map_or(quota, |t| t.min(quota)));
+                tightest = Some(tightest.map_or(quota, |t: f64| t.min(quota)));
             }
             group.pop();
         }
     }
-    tightest
+    if tightest.is_none() && !seen {
+        return Err("/sys/fs/cgroup shows no group of this process with a controller of CPUs".into());
+    }
+    Ok(tightest)
 }
 
 /// `cpu.max` is `quota period` or `max period`; version 1 has a file for each, and −1 for no quota.
@@ -465,7 +474,12 @@ mod tests {
     #[test]
     fn nothing_is_invented_on_an_empty_or_damaged_tree() {
         let empty = tree(&[]);
-        assert_eq!(described(empty.path()), Environment::default());
+        let nothing = |root: &Path| {
+            let found = described(root);
+            assert!(found.absent.contains_key("cgroup_cpus"), "{found:?}");
+            assert_eq!(Environment { absent: Default::default(), ..found }, Environment::default());
+        };
+        nothing(empty.path());
         let damaged = tree(&[
             ("proc/stat", "cpu  1 2 x\n"),
             ("proc/loadavg", "\n"),
@@ -473,7 +487,7 @@ mod tests {
             ("proc/self/status", "Cpus_allowed_list:\t9-4294967295,x\n"),
             ("sys/devices/system/cpu/cpu0/cache/index0/level", "one\n"),
         ]);
-        assert_eq!(described(damaged.path()), Environment::default());
+        nothing(damaged.path());
         assert_eq!(CpuTimes::read(damaged.path()), None);
     }
 

@@ -8,6 +8,7 @@
 
 use super::{Arm, Control, Model, Outcome, Record, Speed, Subject, Test};
 use crate::error::{Error, Result};
+use crate::machine::Environment;
 use crate::speed::stats;
 use serde::Serialize;
 
@@ -100,14 +101,21 @@ pub struct Row {
     pub a: f64,
     /// In record B, likewise.
     pub b: f64,
-    /// B over A, of what the verdict rests on: of the fastest runs, where both records hold them.
+    /// B over A, of [`ratio_of`](Self::ratio_of).
     pub ratio: f64,
+    /// What ratio, interval and p are of: `fastest runs`, where both records hold them, else `medians`;
+    /// `figures` where there is one on each side.
+    pub ratio_of: &'static str,
     /// 95 % interval of the ratio, where there are samples.
     pub interval: Option<[f64; 2]>,
     /// Mann–Whitney U test of the same, two-sided, where there are samples.
     pub p: Option<f64>,
-    /// What a difference had to exceed to be seen, as a share, where none was found.
+    /// What a difference had to exceed to be seen, as a share, where chance explains the one found.
     pub seen_above: Option<f64>,
+    /// Why the interval does not speak of the program alone, where it does not.
+    pub doubt: Option<String>,
+    /// Seconds that B was measured for.
+    pub seconds: f64,
     /// What can be said.
     pub verdict: Verdict,
     /// Why, where the figures alone do not show it.
@@ -159,32 +167,34 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
     let refuse = |what: String| {
         Error::NotComparable(format!("{} and {}: {what}\n  --force compares them all the same", a.0, b.0))
     };
-    let several = b.1.len() > 1;
-    for (index, after) in b.1.iter().enumerate() {
-        let same_machine = |r: &&Record| {
-            r.environment.cpu == after.environment.cpu && r.environment.arch == after.environment.arch
+    let partners = partners(a.1, b.1);
+    let machines = machine_names(b.1);
+    for ((after, partner), machine) in b.1.iter().zip(partners).zip(machines) {
+        let Some(before) = partner.map(|i| &a.1[i]) else {
+            return Err(Error::NotComparable(format!(
+                "{} holds {} records and {} holds {}: there is none for that of {}",
+                a.0,
+                a.1.len(),
+                b.0,
+                b.1.len(),
+                processor(after)
+            )));
         };
-        let before = match a.1.iter().find(same_machine) {
-            Some(before) => before,
-            None if options.force && index < a.1.len() => &a.1[index],
-            None => {
-                let cpus: Vec<_> = a.1.iter().map(|r| r.environment.cpu.as_str()).collect();
-                return Err(refuse(format!(
-                    "different processors: {} and {}",
-                    cpus.join(", "),
-                    after.environment.cpu
-                )));
-            }
-        };
-        let differences = differences(before, after);
-        if !differences.is_empty() && !options.force {
-            return Err(refuse(differences.join("; ")));
+        let Differences { refused, noted } = differences(before, after);
+        if !refused.is_empty() && !options.force {
+            return Err(refuse(refused.join("; ")));
         }
-        result
-            .notes
-            .extend(differences.into_iter().map(|d| format!("Compared by --force in spite of this: {d}.")));
-        let machine = several.then(|| after.environment.cpu.clone());
+        let of = machine.as_ref().map(|m| format!(" ({m})")).unwrap_or_default();
+        let forced = refused.into_iter().map(|d| format!("Compared by --force in spite of this: {d}{of}."));
+        let noted = noted.into_iter().map(|d| format!("Mind the {d}{of}: they may explain a difference."));
+        result.notes.extend(forced.chain(noted));
         match_arms(before, after, machine, options, &mut result);
+    }
+    let arms = |records: &[Record]| records.iter().map(|r| r.arms.len()).sum::<usize>();
+    for side in [a, b] {
+        if arms(side.1) == 0 {
+            return Err(Error::NotComparable(format!("{} holds no measurement", side.0)));
+        }
     }
     if result.rows.is_empty() {
         return Err(Error::NotComparable(format!(
@@ -202,20 +212,104 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
     Ok(result)
 }
 
-/// What stands in the way of a comparison.
-fn differences(a: &Record, b: &Record) -> Vec<String> {
-    let mut found = Vec::new();
-    let different = |what: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| {
-        format!("different {what}: {a:?} and {b:?}")
+/// For each record of B the one of A that it is held against, each at most once: first those between
+/// which the least stands, then those of one host, then those in the same place.
+fn partners(a: &[Record], b: &[Record]) -> Vec<Option<usize>> {
+    let mut pairs = Vec::new();
+    for (i, before) in a.iter().enumerate() {
+        for (j, after) in b.iter().enumerate() {
+            let (x, y) = (&before.environment, &after.environment);
+            let Differences { refused, noted } = differences(before, after);
+            let apart = (x.cpu != y.cpu, refused.len(), x.host != y.host, noted.len(), i.abs_diff(j));
+            pairs.push((apart, j, i));
+        }
+    }
+    pairs.sort();
+    let mut partners = vec![None; b.len()];
+    for (_, j, i) in pairs {
+        if partners[j].is_none() && !partners.contains(&Some(i)) {
+            partners[j] = Some(i);
+        }
+    }
+    partners
+}
+
+/// What tells the machines of several records apart: the processor, the host where processors have
+/// one name, and a number where hosts do too.
+pub(super) fn machine_names(records: &[Record]) -> Vec<Option<String>> {
+    if records.len() < 2 {
+        return vec![None; records.len()];
+    }
+    let cpu = |r: &Record| r.environment.cpu.clone();
+    let with_host = |r: &Record| {
+        let alike = records.iter().filter(|other| cpu(other) == cpu(r)).count();
+        let host = r.environment.host.as_ref().filter(|_| alike > 1);
+        host.map_or_else(|| cpu(r), |host| format!("{}, {host}", cpu(r)))
     };
-    if a.environment.cpu != b.environment.cpu || a.environment.arch != b.environment.arch {
-        found.push(different("processors", &a.environment.cpu, &b.environment.cpu));
+    let names: Vec<String> = records.iter().map(with_host).collect();
+    let numbered = names.iter().enumerate().map(|(i, name)| {
+        let before = names[..i].iter().filter(|other| *other == name).count();
+        Some(if before == 0 { name.clone() } else { format!("{name} ({})", before + 1) })
+    });
+    numbered.collect()
+}
+
+/// What stands in the way of a comparison, and what does not but may explain a difference.
+struct Differences {
+    refused: Vec<String>,
+    noted: Vec<String>,
+}
+
+/// The processor of a record, so that two of one name are told apart.
+fn processor(record: &Record) -> String {
+    let Environment { cpu, cpu_id, arch, .. } = &record.environment;
+    format!("{cpu} ({}{arch})", cpu_id.as_ref().map(|id| format!("{id}, ")).unwrap_or_default())
+}
+
+fn differences(a: &Record, b: &Record) -> Differences {
+    let (mut refused, mut noted) = (Vec::new(), Vec::new());
+    let (x, y) = (&a.environment, &b.environment);
+    // Microcode is no part of what a processor is.
+    fn model(e: &Environment) -> Option<&str> {
+        e.cpu_id.as_deref()?.split(" microcode ").next()
+    }
+    let models = model(x).zip(model(y));
+    if x.cpu != y.cpu || x.arch != y.arch || models.is_some_and(|(x, y)| x != y) {
+        refused.push(format!("different processors: {} and {}", processor(a), processor(b)));
+    } else if x.cpu_id != y.cpu_id {
+        noted.push(different("processors", &x.cpu_id, &y.cpu_id));
+    }
+    let cpus = |n: Option<f64>| n.map_or("all CPUs".into(), |n| format!("{n} CPUs"));
+    let threads = |n: u32| format!("{n} threads");
+    let pairs = [
+        ("CPU quotas", x.quota().map(cpus), y.quota().map(cpus)),
+        ("sizes of the machine", Some(threads(x.threads)), Some(threads(y.threads))),
+        ("virtual machines", Some(x.hypervisor()), Some(y.hypervisor())),
+        ("frequency governors", x.governor.clone(), y.governor.clone()),
+    ];
+    for (what, x, y) in pairs {
+        if let (Some(x), Some(y)) = (&x, &y) {
+            refused.extend((x != y).then(|| format!("different {what}: {x} and {y}")));
+        } else if x != y {
+            noted.push(different(what, &x, &y));
+        }
+    }
+    let settings = [
+        ("tunings of the kernels", &x.tuning, &y.tuning),
+        ("huge pages", &x.huge_pages, &y.huge_pages),
+        ("systems", &Some(x.os.clone()), &Some(y.os.clone())),
+    ];
+    noted.extend(settings.into_iter().filter(|(_, x, y)| x != y).map(|(what, x, y)| different(what, x, y)));
+    if x.turbo != y.turbo {
+        noted.push(different("turbo", &x.turbo.map(|t| t.to_string()), &y.turbo.map(|t| t.to_string())));
     }
     let known = |m: &&Model| a.models.iter().any(|o| o.hash == m.hash);
     if !b.models.is_empty() && !b.models.iter().any(|m| known(&m)) {
-        let names =
-            |r: &Record| r.models.iter().map(|m| format!("{} ({:.12})", m.name, m.hash)).collect::<Vec<_>>();
-        found.push(different("models", &names(a), &names(b)));
+        let names = |r: &Record| {
+            let names = r.models.iter().map(|m| format!("{} ({:.12})", m.name, m.hash));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        refused.push(format!("different models: {} and {}", names(a), names(b)));
     }
     let protocol = |r: &Record| (r.tool.name.clone(), r.protocol.min_time_s, r.protocol.quick);
     let (pa, pb) = (protocol(a), protocol(b));
@@ -223,12 +317,17 @@ fn differences(a: &Record, b: &Record) -> Vec<String> {
         let words = |(name, time, quick): (String, f64, bool)| {
             format!("{name}, samples of {time} s{}", if quick { ", --quick" } else { "" })
         };
-        found.push(format!("different protocols: {} and {}", words(pa), words(pb)));
+        refused.push(format!("different protocols: {} and {}", words(pa), words(pb)));
     }
     if a.tool.profile != b.tool.profile {
-        found.push(different("build profiles", &a.tool.profile, &b.tool.profile));
+        refused.push(format!("different build profiles: {} and {}", a.tool.profile, b.tool.profile));
     }
-    found
+    Differences { refused, noted }
+}
+
+fn different(what: &str, a: &Option<String>, b: &Option<String>) -> String {
+    let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
+    format!("different {what}: {} and {}", word(a), word(b))
 }
 
 /// Whether two arms are the same subject under the same test.
@@ -249,25 +348,38 @@ fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
 }
 
 fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options, result: &mut Comparison) {
-    let mut matched = vec![false; a.arms.len()];
     let describe = |arm: &Arm| row(arm, Metric::Speed, "", 0.0, 0.0, machine.clone()).name();
-    for after in &b.arms {
-        let found = a.arms.iter().position(|before| matches((a, before), (b, after), options.force));
-        let Some(found) = found else {
+    let mut partners: Vec<Option<usize>> = vec![None; b.arms.len()];
+    // Several models may have the same weights: those of one name meet first, and none meets two.
+    for of_one_name in [true, false] {
+        for (j, after) in b.arms.iter().enumerate() {
+            let fits = |(i, before): &(usize, &Arm)| {
+                (!of_one_name || before.subject.model == after.subject.model)
+                    && !partners.contains(&Some(*i))
+                    && matches((a, before), (b, after), options.force)
+            };
+            if partners[j].is_none() {
+                partners[j] = a.arms.iter().enumerate().find(fits).map(|(i, _)| i);
+            }
+        }
+    }
+    for (after, found) in b.arms.iter().zip(&partners) {
+        let Some(found) = *found else {
             result.only_b.push(describe(after));
             continue;
         };
-        matched[found] = true;
         let before = &a.arms[found];
         if let (Some(x), Some(y)) = (&before.speed, &after.speed)
             && x.unit == y.unit
         {
             let mut row = row(after, Metric::Speed, &y.unit, x.median, y.median, machine.clone());
+            row.seconds = y.seconds.iter().sum();
             judge_speed(&mut row, &Sides { records: [a, b], speeds: [x, y] }, options);
             result.rows.push(row);
         }
         if let (Some(x), Some(y)) = (&before.accuracy, &after.accuracy) {
             let mut row = row(after, Metric::Perplexity, "", x.ppl, y.ppl, machine.clone());
+            row.seconds = y.seconds;
             // The same text gives the same figure to the last bit, so any difference is real.
             row.verdict = match y.nll.partial_cmp(&x.nll) {
                 _ if x.nll_bits == y.nll_bits => Verdict::Same,
@@ -283,6 +395,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
         {
             let (before, now) = (x.joules_per_token, y.joules_per_token);
             let mut row = row(after, Metric::Energy, "J/token", before, now, machine.clone());
+            row.seconds = y.seconds;
             if before == now {
                 row.verdict = Verdict::Same;
             } else {
@@ -291,8 +404,8 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             result.rows.push(row);
         }
     }
-    let left = a.arms.iter().zip(&matched).filter(|(_, matched)| !**matched);
-    result.only_a.extend(left.map(|(arm, _)| describe(arm)));
+    let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
+    result.only_a.extend(left.map(|(_, arm)| describe(arm)));
 }
 
 fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<String>) -> Row {
@@ -305,9 +418,12 @@ fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<St
         a,
         b,
         ratio: b / a,
+        ratio_of: "figures",
         interval: None,
         p: None,
         seen_above: None,
+        doubt: None,
+        seconds: 0.0,
         verdict: Verdict::CannotTell,
         reason: None,
     }
@@ -339,10 +455,15 @@ impl Contrast {
         self.interval[1] / self.interval[0] > WIDEST
     }
 
+    /// Whether chance does not explain the difference.
+    fn certain(&self) -> bool {
+        let [low, high] = self.interval;
+        self.p < SIGNIFICANT && !(low..=high).contains(&1.0)
+    }
+
     /// Whether chance does not explain the difference and it is one that matters.
     fn differs(&self, tolerance: f64) -> bool {
-        let [low, high] = self.interval;
-        self.p < SIGNIFICANT && !(low..=high).contains(&1.0) && (self.ratio - 1.0).abs() > tolerance
+        self.certain() && (self.ratio - 1.0).abs() > tolerance
     }
 
     /// Whether the machine's own change reaches as far.
@@ -401,41 +522,48 @@ impl Sides<'_> {
 
 fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     let [a, b] = sides.speeds;
-    if a.samples == b.samples {
+    let have_fastest = sides.have_fastest();
+    row.ratio_of = if have_fastest { "fastest runs" } else { "medians" };
+    if a.samples == b.samples && a.best == b.best {
         (row.interval, row.p, row.verdict) = (Some([1.0, 1.0]), Some(1.0), Verdict::Same);
         return;
     }
     let threads = row.subject.threads;
     let medians = Contrast::new(&a.samples, &b.samples, 0.5, options.seed);
-    let fastest = sides.have_fastest().then(|| Contrast::new(&a.best, &b.best, FASTEST, options.seed));
+    let fastest = have_fastest.then(|| Contrast::new(&a.best, &b.best, FASTEST, options.seed));
     let main = fastest.as_ref().unwrap_or(&medians);
     (row.ratio, row.interval, row.p) = (main.ratio, Some(main.interval), Some(main.p));
     let percent = |ratio: f64| format!("{:.1} %", 100.0 * (ratio - 1.0).abs());
     let word = |ratio: f64| if ratio < 1.0 { "slower" } else { "faster" };
-    (row.verdict, row.reason) = if a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES {
-        (Verdict::CannotTell, Some(format!("fewer than {ENOUGH_SAMPLES} samples")))
+    let of_program = |ratio: f64| if ratio < 1.0 { Verdict::Slower } else { Verdict::Faster };
+
+    let few = a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES;
+    let shift = sides.shift(threads, have_fastest, options.seed);
+    row.doubt = if few {
+        Some(format!("fewer than {ENOUGH_SAMPLES} samples"))
     } else if main.too_wide() {
-        (Verdict::CannotTell, Some("the samples scatter too widely".into()))
+        Some("the samples scatter too widely".into())
+    } else if !main.certain() {
+        None
+    } else if let Some(taken) = sides.crowded(threads) {
+        Some(format!(
+            "other programs took {:.0} % of the CPUs, so {threads} thread{} had no CPU each",
+            100.0 * taken,
+            if threads == 1 { "" } else { "s" }
+        ))
+    } else {
+        main.explained_by(shift).then(|| {
+            let end = if main.ratio < 1.0 { shift[0] } else { shift[1] };
+            format!("the machine itself was up to {} {}", percent(end), word(main.ratio))
+        })
+    };
+    (row.verdict, row.reason) = if few || main.too_wide() {
+        (Verdict::CannotTell, row.doubt.clone())
     } else if main.differs(options.tolerance) {
-        let shift = sides.shift(threads, fastest.is_some(), options.seed);
-        if let Some(taken) = sides.crowded(threads) {
-            let reason = format!(
-                "other programs took {:.0} % of the CPUs, so {threads} thread{} had no CPU each",
-                100.0 * taken,
-                if threads == 1 { "" } else { "s" }
-            );
-            (Verdict::CannotTell, Some(reason))
-        } else if main.explained_by(shift) {
-            let reason = format!(
-                "the machine itself was up to {} {}",
-                percent(if main.ratio < 1.0 { shift[0] } else { shift[1] }),
-                word(main.ratio)
-            );
-            (of_machine(shift), Some(reason))
-        } else if main.ratio < 1.0 {
-            (Verdict::Slower, None)
-        } else {
-            (Verdict::Faster, None)
+        match &row.doubt {
+            None => (of_program(main.ratio), None),
+            Some(_) if sides.crowded(threads).is_none() => (of_machine(shift), row.doubt.clone()),
+            Some(_) => (Verdict::CannotTell, row.doubt.clone()),
         }
     } else if fastest.is_some()
         && !sides.disturbed()
@@ -443,15 +571,16 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
         && !medians.explained_by(sides.shift(threads, false, options.seed))
     {
         (row.ratio, row.interval, row.p) = (medians.ratio, Some(medians.interval), Some(medians.p));
-        let verdict = if medians.ratio < 1.0 { Verdict::Slower } else { Verdict::Faster };
-        (
-            verdict,
-            Some("typical runs, by their medians, and without other load; the fastest are the same".into()),
-        )
+        row.ratio_of = "medians";
+        let reason = "typical runs, by their medians, and without other load; the fastest are the same";
+        (of_program(medians.ratio), Some(reason.into()))
+    } else if main.certain() {
+        let reason = format!("{} {}, within the tolerance", percent(main.ratio), word(main.ratio));
+        (Verdict::Same, Some(reason))
     } else {
         (Verdict::Same, None)
     };
-    if row.verdict == Verdict::Same {
+    if row.verdict == Verdict::Same && !main.certain() {
         let [low, high] = main.interval;
         row.seen_above = Some(options.tolerance.max(row.ratio - low).max(high - row.ratio));
     }
@@ -571,9 +700,11 @@ mod tests {
     #[test]
     fn threads_that_had_no_cpu_each_allow_no_verdict_of_a_change() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(14);
-        let (a, mut b) = (disturbed(&mut rng, 100.0, 0.005), disturbed(&mut rng, 50.0, 0.005));
+        let (mut a, mut b) = (disturbed(&mut rng, 100.0, 0.005), disturbed(&mut rng, 50.0, 0.005));
         assert_eq!(verdict(&a, &b), Verdict::Slower);
-        b.environment.threads = b.arms[1].subject.threads;
+        for record in [&mut a, &mut b] {
+            record.environment.threads = record.arms[1].subject.threads;
+        }
         let row = held(&a, &b).unwrap().rows.remove(1);
         assert_eq!(row.verdict, Verdict::CannotTell);
         assert!(row.reason.unwrap().contains("30 % of the CPUs"));
@@ -648,9 +779,13 @@ mod tests {
 
     #[test]
     fn what_is_not_comparable_is_refused_unless_forced() {
-        let a = example();
+        let mut a = example();
+        a.environment.cgroup_cpus = Some(2.0);
         type Case = (&'static str, fn(&mut Record));
-        let changes: [Case; 5] = [
+        let changes: [Case; 8] = [
+            ("sizes of the machine", |r| r.environment.threads = 64),
+            ("CPU quotas", |r| r.environment.cgroup_cpus = Some(1.5)),
+            ("virtual machines", |r| r.environment.virtualisation = Some("KVM, docker container".into())),
             ("processors", |r| r.environment.cpu = "Other".into()),
             ("models", |r| r.models[0].hash = "cd".repeat(32)),
             ("protocols", |r| r.protocol.min_time_s = 1.0),
@@ -658,7 +793,7 @@ mod tests {
             ("profiles", |r| r.tool.profile = "debug".into()),
         ];
         for (what, change) in changes {
-            let mut b = example();
+            let mut b = a.clone();
             change(&mut b);
             let error = held(&a, &b).unwrap_err();
             assert!(matches!(&error, Error::NotComparable(m) if m.contains(what)), "{error}");
@@ -668,6 +803,18 @@ mod tests {
             assert!(forced.notes[0].contains(what));
         }
         let mut b = example();
+        let set = |r: &mut Record, id: &str, microcode: &str| {
+            r.environment.cpu_id = Some(format!("family 6 model {id} stepping 1 microcode {microcode}"));
+        };
+        let (mut x, mut y) = (example(), example());
+        set(&mut x, "85", "1");
+        set(&mut y, "86", "1");
+        let error = held(&x, &y).unwrap_err().to_string();
+        assert!(error.contains("model 85") && error.contains("model 86"), "{error}");
+        set(&mut y, "85", "2");
+        y.environment.tuning = Some("measured".into());
+        let notes = held(&x, &y).unwrap().notes;
+        assert!(notes[0].contains("microcode 2") && notes[1].contains("tunings"), "{notes:?}");
         b.arms.iter_mut().for_each(|arm| arm.subject.threads = 7);
         assert!(held(&a, &b).unwrap_err().to_string().contains("no arm in common"));
     }
@@ -682,5 +829,32 @@ mod tests {
         assert!(comparison.rows.iter().all(|r| r.verdict == Verdict::Same));
         assert!(comparison.rows[0].name().ends_with("on Other"));
         assert!(comparison.only_a.is_empty());
+    }
+
+    #[test]
+    fn machines_of_one_processor_and_models_of_one_weight_meet_their_own() {
+        let mut faster = example();
+        faster.environment.host = Some("other".into());
+        let speed = faster.arms[1].speed.as_mut().unwrap();
+        speed.samples.iter_mut().for_each(|s| *s *= 2.0);
+        let (a, b) = ([example(), faster.clone()], [faster, example()]);
+        let comparison = compare(("a", &a), ("b", &b), &Options::default()).unwrap();
+        assert!(comparison.rows.iter().all(|r| r.verdict == Verdict::Same), "{:?}", comparison.rows);
+        assert!(comparison.rows[0].name().ends_with("on Example CPU 3000, other"));
+        let nameless: Vec<Record> = [&a[0], &a[0]].map(Clone::clone).into();
+        assert_eq!(machine_names(&nameless)[1].as_deref(), Some("Example CPU 3000, box (2)"));
+
+        let mut twins = example();
+        twins.models.push(Model { id: "twin".into(), ..twins.models[0].clone() });
+        for mut arm in twins.arms.clone() {
+            arm.subject.model = "twin".into();
+            if let Some(speed) = &mut arm.speed {
+                speed.samples.iter_mut().for_each(|s| *s *= 2.0);
+            }
+            twins.arms.insert(0, arm);
+        }
+        let comparison = held(&twins, &twins).unwrap();
+        assert_eq!((comparison.rows.len(), comparison.only_a.len()), (6, 0));
+        assert!(comparison.rows.iter().all(|r| r.verdict == Verdict::Same), "{:?}", comparison.rows);
     }
 }

@@ -1,6 +1,7 @@
 //! Comparisons written for people and for other programs.
 
-use super::compare::{Comparison, Metric, Row, Verdict};
+use super::compare::{Comparison, Metric, Row, Verdict, machine_names};
+use super::gate::{Gate, Held};
 use super::{Outcome, Record};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -22,19 +23,21 @@ pub enum Format {
     Bencher,
 }
 
-/// Writes comparisons; `last` are the records of the last file.
-pub fn write(comparisons: &[Comparison], last: &[Record], format: Format) -> String {
+/// Writes comparisons; `last` are the records of the last file. With limits, a JUnit report fails
+/// where one is passed, else where a figure got worse.
+pub fn write(comparisons: &[Comparison], last: &[Record], gates: &[Gate], format: Format) -> String {
     match format {
         Format::Table => tables(comparisons, false),
         Format::Md => tables(comparisons, true),
         Format::Json => format!("{:#}\n", json!(comparisons)),
-        Format::Junit => junit(comparisons),
+        Format::Junit => junit(comparisons, gates),
         Format::Github => format!("{:#}\n", github(last)),
         Format::Bencher => format!("{:#}\n", bencher(last)),
     }
 }
 
-fn figure(row: &Row, value: f64) -> String {
+/// A figure with the digits that its kind deserves.
+pub(super) fn figure(row: &Row, value: f64) -> String {
     match row.metric {
         Metric::Speed => format!("{value:.2}"),
         Metric::Perplexity => format!("{value:.4}"),
@@ -51,16 +54,16 @@ fn metric(row: &Row) -> String {
 }
 
 /// What the columns of speeds hold.
-const RATIOS: &str = "Before and after are medians. Ratio, interval and p are of the fastest runs of each round, \
-                      which other load disturbs least, where the records hold them; `sees` is the change that \
-                      would have been noticed.";
+const RATIOS: &str = "Before and after are medians. Ratio, interval and p are of what `of` says: of the fastest \
+                      runs of each round, which other load disturbs least, where the records hold them. `sees` is \
+                      the change that would have been noticed.";
 
 fn tables(comparisons: &[Comparison], markdown: bool) -> String {
     let mut out = String::new();
     for comparison in comparisons {
         let _ = writeln!(out, "{}{} → {}\n", if markdown { "### " } else { "" }, comparison.a, comparison.b);
         let mut lines = vec![
-            ["arm", "figure", "before", "after", "ratio", "95 % interval", "p", "sees", "verdict"]
+            ["arm", "figure", "before", "after", "ratio", "of", "95 % interval", "p", "sees", "verdict"]
                 .map(str::to_owned),
         ];
         for row in &comparison.rows {
@@ -77,14 +80,17 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
                 figure(row, row.a),
                 figure(row, row.b),
                 format!("{:.4}", row.ratio),
+                row.ratio_of.to_owned(),
                 row.interval.map(|[low, high]| format!("{low:.3}–{high:.3}")).unwrap_or_default(),
-                row.p.map(|p| format!("{p:.4}")).unwrap_or_default(),
+                row.p
+                    .map(|p| if p < 1e-4 { "< 0.0001".into() } else { format!("{p:.4}") })
+                    .unwrap_or_default(),
                 row.seen_above.map(|s| format!("> {:.1} %", 100.0 * s)).unwrap_or_default(),
                 verdict,
             ]);
         }
         let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..9).map(width).collect();
+        let widths: Vec<usize> = (0..10).map(width).collect();
         for (i, line) in lines.iter().enumerate() {
             let padded = line.iter().zip(&widths).map(|(text, width)| {
                 let text = if markdown { text.replace('|', "\\|") } else { text.clone() };
@@ -149,39 +155,56 @@ fn xml(text: &str) -> String {
     out
 }
 
-fn junit(comparisons: &[Comparison]) -> String {
+fn junit(comparisons: &[Comparison], gates: &[Gate]) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
     for comparison in comparisons {
-        let worse = |row: &&Row| matches!(row.verdict, Verdict::Slower | Verdict::Worse);
-        let open = |row: &&Row| row.verdict == Verdict::CannotTell;
-        let _ = writeln!(
-            out,
-            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">",
-            xml(&format!("{} → {}", comparison.a, comparison.b)),
-            comparison.rows.len(),
-            comparison.rows.iter().filter(worse).count(),
-            comparison.rows.iter().filter(open).count(),
-        );
-        for row in &comparison.rows {
-            let reason = row.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
-            let message = xml(&format!(
-                "{}{reason}: {} → {} {}, ratio {:.4}",
-                row.verdict,
+        // Of each figure, what stands in the way of success.
+        let of_row = |row: &Row| {
+            let words = format!(
+                "{} → {}, ratio {:.4} of {}: {}{}",
                 figure(row, row.a),
                 figure(row, row.b),
-                metric(row),
-                row.ratio
-            ));
+                row.ratio,
+                row.ratio_of,
+                row.verdict,
+                row.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default()
+            );
+            let held: Vec<Held> = gates.iter().filter_map(|gate| gate.judge(row)).collect();
+            match row.verdict {
+                _ if held.contains(&Held::Passed) => Case::Failed(words),
+                _ if held.contains(&Held::Open) => Case::Skipped(words),
+                Verdict::Slower | Verdict::Worse if gates.is_empty() => Case::Failed(words),
+                Verdict::CannotTell if gates.is_empty() => Case::Skipped(words),
+                _ => Case::Fine(words),
+            }
+        };
+        let rows = comparison.rows.iter().map(|row| (metric(row), row.name(), row.seconds, of_row(row)));
+        let without = gates.iter().filter(|gate| !comparison.rows.iter().any(|row| gate.covers(row)));
+        let without = without.map(|gate| {
+            let case = Case::Skipped("no such figure is in both records".into());
+            ("limit".to_owned(), gate.to_string(), 0.0, case)
+        });
+        let cases: Vec<_> = rows.chain(without).collect();
+        let _ = writeln!(
+            out,
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\" time=\"{:.3}\">",
+            xml(&format!("{} → {}", comparison.a, comparison.b)),
+            cases.len(),
+            cases.iter().filter(|c| matches!(c.3, Case::Failed(_))).count(),
+            cases.iter().filter(|c| matches!(c.3, Case::Skipped(_))).count(),
+            cases.iter().map(|c| c.2).sum::<f64>(),
+        );
+        for (class, name, seconds, case) in &cases {
             let _ = write!(
                 out,
-                "    <testcase classname=\"{}\" name=\"{}\">",
-                xml(&metric(row)),
-                xml(&row.name())
+                "    <testcase classname=\"{}\" name=\"{}\" time=\"{seconds:.3}\">",
+                xml(class),
+                xml(name)
             );
-            let _ = match row.verdict {
-                Verdict::Slower | Verdict::Worse => write!(out, "<failure message=\"{message}\"/>"),
-                Verdict::CannotTell => write!(out, "<skipped message=\"{message}\"/>"),
-                _ => write!(out, "<system-out>{message}</system-out>"),
+            let _ = match case {
+                Case::Failed(words) => write!(out, "<failure message=\"{}\"/>", xml(words)),
+                Case::Skipped(words) => write!(out, "<skipped message=\"{}\"/>", xml(words)),
+                Case::Fine(words) => write!(out, "<system-out>{}</system-out>", xml(words)),
             };
             out.push_str("</testcase>\n");
         }
@@ -191,11 +214,17 @@ fn junit(comparisons: &[Comparison]) -> String {
     out
 }
 
+/// What a test case of a JUnit report says.
+enum Case {
+    Failed(String),
+    Skipped(String),
+    Fine(String),
+}
+
 /// Names of arms that are the same from run to run, with their figures.
 fn arms(records: &[Record]) -> impl Iterator<Item = (String, &super::Arm)> {
-    let several = records.len() > 1;
-    records.iter().flat_map(move |record| {
-        let machine = if several { format!(" on {}", record.environment.cpu) } else { String::new() };
+    records.iter().zip(machine_names(records)).flat_map(|(record, machine)| {
+        let machine = machine.map(|m| format!(" on {m}")).unwrap_or_default();
         record
             .arms
             .iter()

@@ -1,6 +1,6 @@
 //! What a record says of a model and of a subject.
 
-use super::{Arm, Model, Record, Subject, Test};
+use super::{Arm, Model, Outcome, Record, Subject, Test};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::role::{LayerRole, Role};
 use std::fmt;
@@ -65,7 +65,31 @@ impl Record {
             model.name = model.id.clone();
         }
         self.command = without_paths(&self.command);
+        for arm in &mut self.arms {
+            match &mut arm.energy_measured {
+                Some(Outcome::NotMeasured(reason)) => shorten_paths(reason),
+                Some(Outcome::Measured(energy)) => energy.warnings.iter_mut().for_each(shorten_paths),
+                None => {}
+            }
+        }
+        self.notes.iter_mut().for_each(shorten_paths);
     }
+}
+
+/// Leaves of the paths in a sentence the last part, and all of what every system has: `/sys/class/…`.
+fn shorten_paths(sentence: &mut String) {
+    let shorten = |word: &str| {
+        let path = word.trim_start_matches(['`', '\'', '"', '(']);
+        let front = &word[..word.len() - path.len()];
+        let known = ["/sys/", "/proc/"].into_iter().find_map(|dir| path.find(dir));
+        let shown = match (known, path.strip_prefix('/').and_then(|p| p.rsplit('/').next())) {
+            (Some(at), _) => &path[at..],
+            (None, Some(name)) if !name.is_empty() => name,
+            _ => path,
+        };
+        format!("{front}{shown}")
+    };
+    *sentence = sentence.split(' ').map(shorten).collect::<Vec<_>>().join(" ");
 }
 
 /// A command line with the last part of each path in place of it.
@@ -172,6 +196,17 @@ impl fmt::Display for Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sentences_keep_what_every_system_has_and_lose_paths() {
+        let mut text = "/home/me/root/sys/class/powercap/*/energy_uj is closed; `sudo chmod a+r \
+                        /home/me/root/sys/class/x`, or '/home/me/m.csv' at 3 J/token with i2_s/avx2"
+            .to_owned();
+        shorten_paths(&mut text);
+        let expected = "/sys/class/powercap/*/energy_uj is closed; `sudo chmod a+r /sys/class/x`, or 'm.csv' at \
+                        3 J/token with i2_s/avx2";
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn commands_keep_kernels_and_lose_paths() {

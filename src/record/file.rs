@@ -1,6 +1,6 @@
 //! Records on disk: reading with every figure checked, writing whole files or nothing.
 
-use super::{Arm, Outcome, Record, SCHEMA, Speed, Test, Tool};
+use super::{Arm, Divergence, Outcome, Record, SCHEMA, Speed, Test, Tool};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::machine::{ComputeLimit, Environment};
@@ -9,16 +9,30 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
+use tritmark_kernels::{Tier, layout};
 
 /// Greatest size of a record file; thousands of times what a suite leaves.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// A file of several records, as `merge` writes it.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Collection {
+pub(super) struct Collection {
     schema: u32,
     records: Vec<Record>,
+}
+
+/// What a file may hold.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema of it is wanted")]
+pub(super) enum Content {
+    /// A record.
+    One(Box<Record>),
+    /// Several.
+    Many(Collection),
 }
 
 /// Reads the record of a file, or all of them if it is a merged one.
@@ -27,7 +41,11 @@ struct Collection {
 /// If it is no record, of another schema version, or holds figures that cannot be; the message
 /// names the field.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    let bytes = std::fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::input(path, "there is no such file"),
+        _ => Error::io(path, e),
+    })?;
+    let bytes = bytes.len();
     if bytes > MAX_BYTES {
         return Err(Error::input(
             path,
@@ -58,6 +76,9 @@ fn parse(text: &[u8]) -> Result<Vec<Record>, String> {
     } else {
         vec![deserialise::<Record>(text)?]
     };
+    if records.is_empty() {
+        return Err("field `records`: it holds no record".into());
+    }
     for record in &records {
         check(record)?;
     }
@@ -99,11 +120,24 @@ pub fn check(record: &Record) -> Result<(), String> {
         if !models.insert(model.id.as_str()) {
             return Err(format!("field `models[{i}].id`: '{}' stands twice", model.id));
         }
+        let hex = !model.hash.is_empty() && model.hash.bytes().all(|b| b.is_ascii_hexdigit());
+        all(&[
+            ("hash", hex, "a hash in hexadecimal digits"),
+            ("params", model.params > 0, "at least 1"),
+            ("linear_params", model.linear_params <= model.params, "at most `params`"),
+        ])
+        .map_err(|e| format!("field `models[{i}].{e}"))?;
     }
     for (i, proof) in record.proofs.iter().enumerate() {
         if !models.contains(proof.model.as_str()) {
             return Err(format!("field `proofs[{i}].model`: no model '{}' in this record", proof.model));
         }
+        all(&[
+            ("layout", layout::by_name(&proof.layout).is_some(), "a layout of `tritmark doctor`"),
+            ("scale_error", proof.scale_error >= 0.0, "at least 0"),
+            ("failure", proof.trits_equal == proof.failure.is_none(), "there where `trits_equal` is false"),
+        ])
+        .map_err(|e| format!("field `proofs[{i}].{e}"))?;
     }
     let mut arms = HashSet::new();
     for (i, arm) in record.arms.iter().enumerate() {
@@ -116,9 +150,16 @@ pub fn check(record: &Record) -> Result<(), String> {
         if !arms.insert((&arm.subject, &arm.test)) {
             return Err(at(format!("subject`: this subject stands twice under {}", arm.test)));
         }
-        check_arm(arm).map_err(at)?;
+        check_arm(arm, record.protocol.rounds).map_err(at)?;
     }
+    let mut controls = HashSet::new();
     for (i, control) in record.controls.iter().enumerate() {
+        all(&[
+            ("name", ["read", "compute"].contains(&control.name.as_str()), "`read` or `compute`"),
+            ("threads", control.threads > 0, "at least 1"),
+            ("name", controls.insert((&control.name, control.threads)), "once for each number of threads"),
+        ])
+        .map_err(|e| format!("field `controls[{i}].{e}"))?;
         positive(&format!("controls[{i}].samples"), &control.samples)
             .and_then(|()| fastest(&format!("controls[{i}].best"), &control.samples, &control.best))
             .map_err(|e| format!("field `{e}"))?;
@@ -136,7 +177,24 @@ fn check_frame(record: &Record) -> Result<(), String> {
     if finished < started {
         return Err(format!("finished`: {} is before the start, {}", record.finished, record.started));
     }
-    let Environment { threads, cgroup_cpus, steal, load, mhz, caches, .. } = &record.environment;
+    let env = &record.environment;
+    let Environment { threads, cgroup_cpus, steal, load, mhz, caches, .. } = env;
+    let counts = [
+        ("sockets", env.sockets.map(u64::from)),
+        ("cores", env.cores.map(u64::from)),
+        ("numa_nodes", env.numa_nodes.map(u64::from)),
+        ("memory", env.memory),
+    ];
+    for (name, count) in counts {
+        at_least(&format!("environment.{name}"), 1.0, count.map(|n| n as f64))?;
+    }
+    at_least("environment.celsius", -273.15, env.celsius.into_iter().flatten())?;
+    if !env.absent.is_empty() {
+        let unknown = env.unknown();
+        let reasons = env.absent.len() == unknown.len()
+            && unknown.iter().all(|name| env.absent.get(*name).is_some_and(|r| !r.trim().is_empty()));
+        all(&[("environment.absent", reasons, "a reason for each field that is null, and no other")])?;
+    }
     at_least("environment.threads", 1.0, [f64::from(*threads)])?;
     at_least("environment.load", 0.0, *load)?;
     at_least("environment.steal", 0.0, *steal)?;
@@ -151,11 +209,54 @@ fn check_frame(record: &Record) -> Result<(), String> {
         positive("limits.measured.read", &limits.read.iter().map(|r| r.gb_per_s).collect::<Vec<_>>())?;
         positive("limits.measured.int8", &figures(&limits.int8))?;
         positive("limits.measured.f32", &figures(&limits.f32))?;
+        let threads = |list: &[ComputeLimit]| list.iter().all(|l| l.threads > 0);
+        let read = limits.read.iter().all(|r| r.threads > 0 && r.bytes > 0);
+        all(&[
+            ("limits.measured.read", read, "of at least 1 thread and byte"),
+            ("limits.measured.int8", threads(&limits.int8), "of at least 1 thread"),
+            ("limits.measured.f32", threads(&limits.f32), "of at least 1 thread"),
+        ])?;
     }
-    Ok(())
+    reason("limits.not_measured", &record.limits)
 }
 
-fn check_arm(arm: &Arm) -> Result<(), String> {
+/// That what was not measured says why.
+fn reason<T>(field: &str, outcome: &Outcome<T>) -> Result<(), String> {
+    let given = !matches!(outcome, Outcome::NotMeasured(reason) if reason.trim().is_empty());
+    all(&[(field, given, "a reason in words")])
+}
+
+/// What must hold of fields: name, whether it does, and what is expected.
+fn all(rules: &[(&str, bool, &str)]) -> Result<(), String> {
+    match rules.iter().find(|(_, holds, _)| !holds) {
+        Some((field, _, expected)) => Err(format!("{field}`: expected {expected}")),
+        None => Ok(()),
+    }
+}
+
+/// What an arm holds must be what its test measures.
+fn check_kind(arm: &Arm) -> Result<(), String> {
+    let of_speed = matches!(arm.test, Test::Model { .. } | Test::Kernel { .. });
+    let of_text = matches!(arm.test, Test::Perplexity { .. });
+    let of_choices = matches!(arm.test, Test::Choices { .. });
+    let energy = arm.energy_measured.is_some() || arm.energy_modelled.is_some() || arm.energy_rated.is_some();
+    let ours = arm.subject.engine == "tritmark";
+    let layout = arm.subject.layout.as_deref().is_none_or(|l| !ours || layout::by_name(l).is_some());
+    let tier = arm.subject.tier.as_deref().is_none_or(|t| !ours || t.parse::<Tier>().is_ok());
+    all(&[
+        ("speed", arm.speed.is_some() == of_speed, "with tests of speed, and with no other"),
+        ("accuracy", arm.accuracy.is_some() == of_text, "with tests of perplexity, and with no other"),
+        ("choices", arm.choices.is_some() == of_choices, "with tests of multiple choice, and with no other"),
+        ("energy_measured", of_speed || !energy, "energy with tests of speed only"),
+        ("imported", arm.imported.is_none() || !ours, "with other engines than tritmark only"),
+        ("subject.engine", !arm.subject.engine.trim().is_empty(), "a name"),
+        ("subject.layout", layout, "a layout of `tritmark doctor`"),
+        ("subject.tier", tier, "a tier of `tritmark doctor`"),
+    ])
+}
+
+fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
+    check_kind(arm)?;
     at_least("subject.threads", 1.0, [f64::from(arm.subject.threads)])?;
     let unit = match arm.test {
         Test::Model { prompt: 0, generate: 0, .. } => return Err("test`: it has no token".into()),
@@ -169,7 +270,7 @@ fn check_arm(arm: &Arm) -> Result<(), String> {
         if speed.unit != unit {
             return Err(format!("speed.unit`: this test is measured in {unit}, not '{}'", speed.unit));
         }
-        check_speed(speed)?;
+        check_speed(speed, rounds)?;
     }
     if let Some(accuracy) = &arm.accuracy {
         if accuracy.nll_bits != format!("{:016x}", accuracy.nll.to_bits()) {
@@ -184,15 +285,37 @@ fn check_arm(arm: &Arm) -> Result<(), String> {
         at_least("accuracy.windows", 1.0, [accuracy.windows as f64])?;
         at_least("accuracy.seconds", 0.0, [accuracy.seconds])?;
         positive("accuracy.bits_per_byte", accuracy.bits_per_byte.as_slice())?;
+        at_least("accuracy.nll", 0.0, [accuracy.nll])?;
+        accuracy.against.as_ref().map_or(Ok(()), check_divergence)?;
+    }
+    if let (Some(choices), Test::Choices { questions, .. }) = (&arm.choices, &arm.test) {
+        let share = |share: f64| (0.0..=1.0).contains(&share);
+        let error = |error: Option<f64>| error.is_none_or(|e| e.is_finite() && e >= 0.0);
+        all(&[
+            ("choices.questions", choices.questions == u64::from(*questions), "as many as the test has"),
+            ("choices.questions", choices.questions > 0, "at least 1"),
+            ("choices.acc", share(choices.acc), "a share of 0 to 1"),
+            ("choices.acc_norm", choices.acc_norm.is_none_or(share), "a share of 0 to 1"),
+            ("choices.chance", share(choices.chance), "a share of 0 to 1"),
+            ("choices.acc_stderr", error(choices.acc_stderr), "at least 0"),
+            ("choices.acc_norm_stderr", error(choices.acc_norm_stderr), "at least 0"),
+        ])?;
+        at_least("choices.seconds", 0.0, [choices.seconds])?;
     }
     if let Some(modelled) = &arm.energy_modelled {
         positive("energy_modelled.joules_per_token_7nm", &[modelled.joules_per_token_7nm])?;
         positive("energy_modelled.joules_per_token_45nm", &[modelled.joules_per_token_45nm])?;
+        let rises = modelled.joules_per_token_7nm <= modelled.joules_per_token_45nm;
+        all(&[("energy_modelled.joules_per_token_45nm", rises, "no less than at 7 nm")])?;
     }
     if let Some(rated) = &arm.energy_rated {
         positive("energy_rated.watts", &[rated.watts])?;
         positive("energy_rated.joules_per_token", &[rated.joules_per_token])?;
+        let speed = arm.speed.as_ref().map_or(f64::NAN, |speed| speed.median);
+        let field = "energy_rated.joules_per_token";
+        same(field, rated.joules_per_token, rated.watts / speed, "follows from watts and speed")?;
     }
+    arm.energy_measured.as_ref().map_or(Ok(()), |e| reason("energy_measured.not_measured", e))?;
     if let Some(Outcome::Measured(energy)) = &arm.energy_measured {
         positive("energy_measured.measured.seconds", &[energy.seconds])?;
         positive("energy_measured.measured.gross_joules", &[energy.gross_joules])?;
@@ -202,12 +325,43 @@ fn check_arm(arm: &Arm) -> Result<(), String> {
         same(field, energy.joules_per_token, per_token, "follows from joules and tokens")?;
         at_least("energy_measured.measured.idle_watts", 0.0, energy.idle_watts)?;
         positive("energy_measured.measured.update_period_s", energy.update_period_s.as_slice())?;
+        let beside = energy.domains.iter().map(|d| d.gross_joules);
+        at_least("energy_measured.measured.domains", 0.0, beside)?;
+        let gross = energy.gross_joules;
+        let net = match (energy.net_joules, energy.idle_watts) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            // A machine that was busier at rest than under load is the only reason for less than that.
+            (Some(net), Some(idle)) => net <= gross && net >= -(gross.max(idle * energy.seconds)),
+        };
+        all(&[
+            ("energy_measured.measured.net_joules", net, "gross joules less those at rest"),
+            ("energy_measured.measured.source", !energy.source.trim().is_empty(), "a name"),
+        ])?;
     }
     Ok(())
 }
 
-/// A speed, whose median must follow from its samples.
-fn check_speed(speed: &Speed) -> Result<(), String> {
+/// How far two subjects lie apart. A divergence of nothing may round to just below 0.
+fn check_divergence(d: &Divergence) -> Result<(), String> {
+    const ZERO: f64 = -1e-6;
+    let counted: u64 = d.kl_histogram.iter().map(|bin| bin.1).sum();
+    let share = |share: f64| (0.0..=1.0).contains(&share);
+    all(&[
+        ("accuracy.against.positions", d.positions > 0, "at least 1"),
+        ("accuracy.against.kl_mean", d.kl_mean >= ZERO, "at least 0"),
+        ("accuracy.against.kl_max", d.kl_max >= d.kl_mean - SLACK, "no less than the mean"),
+        ("accuracy.against.kl_percentiles", d.kl_percentiles.is_sorted(), "in rising order"),
+        ("accuracy.against.kl_histogram", counted == d.positions, "as many positions in sum as there are"),
+        ("accuracy.against.logit_mean", d.logit_mean >= 0.0, "at least 0"),
+        ("accuracy.against.logit_max", d.logit_max >= d.logit_mean - SLACK, "no less than the mean"),
+        ("accuracy.against.top1", share(d.top1), "a share of 0 to 1"),
+        ("accuracy.against.top5", share(d.top5), "a share of 0 to 1"),
+    ])
+}
+
+/// A speed, whose centre and spread must follow from its samples.
+fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
     let n = speed.samples.len();
     positive("speed.samples", &speed.samples)?;
     positive("speed.seconds", &speed.seconds)?;
@@ -219,7 +373,16 @@ fn check_speed(speed: &Speed) -> Result<(), String> {
         ));
     }
     same("speed.median", speed.median, stats::median(&speed.samples), "follows from the samples")?;
-    at_least("speed.mad", 0.0, [speed.mad])?;
+    let spread = stats::mad(&speed.samples);
+    let [low, high] = speed.interval;
+    let rising = speed.outliers.is_sorted_by(|a, b| a < b);
+    all(&[
+        ("speed.mad", (speed.mad - spread).abs() <= SLACK * speed.median, "that of the samples"),
+        ("speed.samples", n <= rounds as usize, "at most one for each of `protocol.rounds`"),
+        ("speed.interval", (low..=high).contains(&speed.median), "around the median"),
+        ("speed.outliers", rising, "each index once, in rising order"),
+    ])?;
+    at_most("speed.disturbance", 1.0, speed.disturbance)?;
     if let Some(&outlier) = speed.outliers.iter().find(|&&o| o >= n) {
         return Err(format!("speed.outliers`: there is no sample {outlier}"));
     }
@@ -326,7 +489,7 @@ mod tests {
         let path = dir.path().join("r.json");
         let mut record = example();
         record.environment.load = Some(0.1 + 0.2);
-        for records in [vec![record.clone()], vec![record.clone(), example()], Vec::new()] {
+        for records in [vec![record.clone()], vec![record.clone(), example()]] {
             write(&path, &records).unwrap();
             assert_eq!(read(&path).unwrap(), records);
         }
@@ -338,7 +501,46 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         type Case = (fn(&mut Value), &'static str);
-        let cases: [Case; 26] = [
+        let measured = |v: &mut Value| {
+            v["arms"][1]["energy_measured"] = serde_json::json!({ "measured": {
+                "source": "s", "domain": "d", "gross_joules": 20.0, "net_joules": 10.0, "idle_watts": 1.0,
+                "seconds": 10.0, "tokens": 10, "joules_per_token": 2.0, "warnings": [],
+            }});
+        };
+        let mut whole = serde_json::to_value(example()).unwrap();
+        measured(&mut whole);
+        parse(whole.to_string().as_bytes()).expect("the energy is right");
+        for (field, value) in
+            [("net_joules", 30.0), ("net_joules", -30.0), ("idle_watts", -1.0), ("seconds", 0.0)]
+        {
+            let message = broken(|v| {
+                measured(v);
+                v["arms"][1]["energy_measured"]["measured"][field] = value.into();
+            });
+            assert!(message.contains("arms[1].energy_measured.measured"), "{field}: {message}");
+        }
+        let cases: [Case; 44] = [
+            (|v| v["arms"][1]["speed"]["mad"] = 9.0.into(), "arms[1].speed.mad"),
+            (|v| v["arms"][1]["speed"]["interval"] = vec![1.0, 2.0].into(), "arms[1].speed.interval"),
+            (|v| v["arms"][1]["speed"]["outliers"] = vec![1, 1].into(), "arms[1].speed.outliers"),
+            (|v| v["protocol"]["rounds"] = 3.into(), "arms[0].speed.samples"),
+            (|v| v["arms"][1]["speed"] = Value::Null, "arms[1].speed"),
+            (|v| v["arms"][1]["accuracy"] = v["arms"][2]["accuracy"].clone(), "arms[1].accuracy"),
+            (|v| v["arms"][2]["energy_modelled"] = v["arms"][1]["energy_modelled"].clone(), "arms[2].energy"),
+            (
+                |v| v["arms"][1]["energy_modelled"]["joules_per_token_45nm"] = 1e-30.into(),
+                "arms[1].energy_modelled",
+            ),
+            (|v| v["arms"][1]["energy_measured"]["not_measured"] = "".into(), "energy_measured.not_measured"),
+            (|v| v["arms"][1]["imported"] = "x".into(), "arms[1].imported"),
+            (|v| v["arms"][1]["subject"]["layout"] = "zzz".into(), "arms[1].subject.layout"),
+            (|v| v["arms"][1]["test"]["more"] = 1.into(), "arms[1].test"),
+            (|v| v["models"][0]["hash"] = "zz".into(), "models[0].hash"),
+            (|v| v["models"][0]["linear_params"] = 20481.into(), "models[0].linear_params"),
+            (|v| v["models"][0]["config"]["more"] = 1.into(), "models[0].config"),
+            (|v| v["environment"]["cores"] = 0.into(), "environment.cores"),
+            (|v| drop(v["environment"].as_object_mut().unwrap().remove("governor")), "environment"),
+            (|v| v["controls"][0]["name"] = "luck".into(), "controls[0].name"),
             (|v| v["arms"][1]["speed"]["samples"][3] = (-1.0).into(), "arms[1].speed.samples"),
             (|v| v["arms"][1]["speed"]["median"] = Value::Null, "arms[1].speed.median"),
             (|v| v["arms"][1]["speed"]["median"] = 500.0.into(), "arms[1].speed.median"),

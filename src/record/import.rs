@@ -305,6 +305,7 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
                 best: Vec::new(),
                 disturbance: None,
                 warmup: 1,
+                settled: None,
                 bound: None,
                 latency_ms: None,
                 first_token_ms: None,
@@ -424,6 +425,15 @@ fn foreign(
     let unknown = || "not stated".to_owned();
     let threads: BTreeSet<u32> = arms.iter().map(|a| a.subject.threads).collect();
     let rounds = arms.iter().filter_map(|a| Some(a.speed.as_ref()?.samples.len() as u32)).max();
+    let mut environment = Environment {
+        cpu,
+        arch: unknown(),
+        os: unknown(),
+        // At least so many.
+        threads: threads.last().copied().unwrap_or(1),
+        ..Environment::default()
+    };
+    environment.explain(|_| "the imported file does not tell");
     Record {
         schema: SCHEMA,
         tool: Tool {
@@ -440,14 +450,7 @@ fn foreign(
         command: unknown(),
         suite: None,
         resumed: false,
-        environment: Environment {
-            cpu,
-            arch: unknown(),
-            os: unknown(),
-            // At least so many.
-            threads: threads.last().copied().unwrap_or(1),
-            ..Environment::default()
-        },
+        environment,
         limits: Outcome::NotMeasured("the rows were imported from another program".into()),
         protocol: Protocol {
             seed: 0,

@@ -1,10 +1,14 @@
 //! Records of many machines and of shards of one run, put together.
 
-use super::{Arm, Control, Record};
+use super::{Arm, Control, Outcome, Record};
 use crate::error::{Error, Result};
+use crate::machine::{Environment, Limits};
 
-/// Puts records together: those of one machine, program and protocol become one record, the others
-/// stand beside it in their order.
+/// How far the same limit may differ between shards of one machine, as a share.
+const ALIKE: f64 = 0.1;
+
+/// Puts records together: those of one machine in one state, program and protocol become one record,
+/// the others stand beside it in their order.
 ///
 /// # Errors
 /// If two records hold the same arm with different results, or the same model's name for different
@@ -23,11 +27,40 @@ pub fn merge(records: Vec<Record>) -> Result<Vec<Record>> {
 /// Whether two records could be of one run: what does not change on a machine is the same.
 fn is_shard(a: &Record, b: &Record) -> bool {
     let machine = |r: &Record| {
-        let e = &r.environment;
-        (e.host.clone(), e.cpu.clone(), e.cpu_id.clone(), e.features.clone(), e.os.clone(), e.threads)
+        // What changes while a machine runs; see `join`.
+        Environment {
+            mhz: None,
+            celsius: None,
+            throttle_events: None,
+            steal: None,
+            load: None,
+            absent: Default::default(),
+            ..r.environment.clone()
+        }
     };
     let protocol = |r: &Record| (r.protocol.seed, r.protocol.rounds, r.protocol.min_time_s, r.protocol.quick);
-    machine(a) == machine(b) && a.tool == b.tool && protocol(a) == protocol(b) && a.suite == b.suite
+    let limits = match (&a.limits, &b.limits) {
+        (Outcome::Measured(a), Outcome::Measured(b)) => alike(a, b),
+        _ => true,
+    };
+    limits && machine(a) == machine(b) && a.tool == b.tool && protocol(a) == protocol(b) && a.suite == b.suite
+}
+
+/// Whether the limits that both hold are about the same.
+fn alike(a: &Limits, b: &Limits) -> bool {
+    let near = |x: f64, y: f64| (x / y - 1.0).abs() <= ALIKE;
+    let read = a.read.iter().all(|x| {
+        let same = b.read.iter().find(|y| (&x.level, x.threads) == (&y.level, y.threads));
+        same.is_none_or(|y| near(x.gb_per_s, y.gb_per_s))
+    });
+    let pairs = [(&a.int8, &b.int8), (&a.f32, &b.f32)];
+    let peaks = pairs.into_iter().all(|(a, b)| {
+        a.iter().all(|x| {
+            let same = b.iter().find(|y| (&x.tier, x.threads) == (&y.tier, y.threads));
+            same.is_none_or(|y| near(x.gmac_per_s, y.gmac_per_s))
+        })
+    });
+    read && peaks
 }
 
 fn join(whole: &mut Record, part: Record) -> Result<()> {
@@ -70,6 +103,27 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             whole.notes.push(note);
         }
     }
+    if let (Outcome::NotMeasured(_), Outcome::Measured(_)) = (&whole.limits, &part.limits) {
+        whole.limits = part.limits;
+    } else if whole.limits != part.limits {
+        note(
+            &mut whole.notes,
+            "The limits are those of the first shard; those of others differ by less than 10 %.",
+        );
+    }
+    let (known, new) = (&mut whole.environment, part.environment);
+    if *known != new {
+        note(
+            &mut whole.notes,
+            "Clock and temperature are those of the first shard; load, stolen time and throttling the worst of all.",
+        );
+    }
+    known.load = known.load.into_iter().chain(new.load).reduce(f64::max);
+    known.steal = known.steal.into_iter().chain(new.steal).reduce(f64::max);
+    known.throttle_events = known.throttle_events.into_iter().chain(new.throttle_events).max();
+    // What one shard knows needs no reason.
+    let unknown = known.unknown();
+    known.absent.retain(|name, _| unknown.contains(&name.as_str()));
     whole.resumed |= part.resumed;
     if part.command != whole.command {
         whole.command = format!("{}; {}", whole.command, part.command);
@@ -78,6 +132,12 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
     whole.started = whole.started.clone().min(part.started);
     whole.finished = whole.finished.clone().max(part.finished);
     Ok(())
+}
+
+fn note(notes: &mut Vec<String>, sentence: &str) {
+    if !notes.iter().any(|n| n == sentence) {
+        notes.push(sentence.into());
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +161,27 @@ mod tests {
         assert_eq!(merged[1], other);
         // What is there already is not there twice.
         assert_eq!(merge(vec![example(), example()]).unwrap(), [example()]);
+    }
+
+    #[test]
+    fn a_machine_in_another_state_is_another() {
+        let (mut first, mut second) = (example(), example());
+        first.arms.truncate(1);
+        second.arms.drain(..1);
+        let limits = |gb_per_s| {
+            let read = crate::machine::ReadLimit { level: "RAM".into(), bytes: 1, threads: 1, gb_per_s };
+            Outcome::Measured(Limits { read: vec![read], ..Limits::default() })
+        };
+        (first.limits, second.limits) = (limits(40.0), limits(41.0));
+        second.environment.load = Some(5.5);
+        let merged = merge(vec![first.clone(), second.clone()]).unwrap();
+        assert_eq!((merged.len(), merged[0].environment.load), (1, Some(5.5)));
+        assert_eq!(merged[0].notes.len(), example().notes.len() + 2, "{:?}", merged[0].notes);
+        second.limits = limits(50.0);
+        assert_eq!(merge(vec![first.clone(), second.clone()]).unwrap().len(), 2);
+        second.limits = limits(40.0);
+        second.environment.governor = Some("powersave".into());
+        assert_eq!(merge(vec![first, second]).unwrap().len(), 2);
     }
 
     #[test]

@@ -248,7 +248,7 @@ pub struct Subject {
 /// A test.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Test {
     /// A prompt of `prompt` tokens and then `generate` tokens, after `depth` tokens of context:
     /// `pp512`, `tg128`, `pp512+tg128 @ d4096`.
@@ -330,6 +330,9 @@ pub struct Speed {
     /// Runs before the first sample, not counted.
     #[serde(default)]
     pub warmup: u32,
+    /// Whether these agreed in the end, or reached the cap of their time; absent where not known.
+    #[serde(default)]
+    pub settled: Option<bool>,
     /// Median of the samples.
     pub median: f64,
     /// Median absolute deviation.
@@ -447,6 +450,7 @@ pub struct Divergence {
 /// A position at which two subjects differ much.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct WorstToken {
     /// The text before it, shortened.
     pub context: String,
@@ -477,7 +481,7 @@ pub struct MeasuredEnergy {
     pub idle_watts: Option<f64>,
     /// Window, seconds.
     pub seconds: f64,
-    /// Tokens (or kernel calls) in the window.
+    /// Tokens in the window; of kernels alone those of the batches.
     pub tokens: u64,
     /// Gross joules a token.
     pub joules_per_token: f64,
@@ -543,9 +547,17 @@ mod tests {
 
     #[test]
     fn the_schema_in_the_repository_is_that_of_the_types() {
-        let mut schema = serde_json::to_value(schemars::schema_for!(Record)).unwrap();
+        let mut schema = serde_json::to_value(schemars::schema_for!(file::Content)).unwrap();
         schema["$id"] = "https://github.com/tritmark/tritmark/reports/record.schema.json".into();
-        schema["properties"]["schema"]["const"] = SCHEMA.into();
+        for of in ["Record", "Collection"] {
+            schema["$defs"][of]["properties"]["schema"]["const"] = SCHEMA.into();
+        }
+        // What may be null may still not be left out, unless it came later.
+        let environment = schema["$defs"]["Environment"].as_object_mut().unwrap();
+        let fields = environment["properties"].as_object().unwrap().iter();
+        let required: Value =
+            fields.filter(|(_, f)| f.get("default").is_none()).map(|(name, _)| name.clone()).collect();
+        environment["required"] = required;
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/reports/record.schema.json");
         if std::env::var_os("TRITMARK_BLESS").is_some() {
             std::fs::write(path, format!("{schema:#}\n")).unwrap();

@@ -78,6 +78,9 @@ struct Row<'a> {
     modelled_joules_per_token_45nm: Option<f64>,
     modelled_joules_per_token_tdp: Option<f64>,
     imported: Option<&'a str>,
+    /// `quiet`, or what may be wrong with the samples and what to do about it.
+    noise: String,
+    warmup_settled: Option<bool>,
     warnings: &'a [String],
 }
 
@@ -161,6 +164,8 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         modelled_joules_per_token_45nm: modelled.map(|m| m.joules_per_token_45nm),
         modelled_joules_per_token_tdp: arm.energy_rated.as_ref().map(|e| e.joules_per_token),
         imported: arm.imported.as_deref(),
+        noise: if speed.warnings.is_empty() { "quiet".into() } else { speed.warnings.join(" ") },
+        warmup_settled: speed.settled,
         warnings: &speed.warnings,
     };
     match serde_json::to_value(row) {
@@ -243,6 +248,13 @@ fn sql(rows: &[Map<String, Value>]) -> String {
     out
 }
 
+/// Joules with a unit that leaves digits before the point.
+fn joules(joules: f64) -> String {
+    let units = [(1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| joules.abs() >= *unit).unwrap_or(units[3]);
+    format!("{:.3} {name}", joules / unit)
+}
+
 fn table(records: &[Record]) -> String {
     let rated = records.iter().flat_map(|r| &r.arms).any(|arm| arm.energy_rated.is_some());
     let mut header = vec![
@@ -255,9 +267,9 @@ fn table(records: &[Record]) -> String {
         "speed",
         "95 % interval",
         "of bound",
-        "measured J/token",
+        "measured energy/token",
     ];
-    header.extend(rated.then_some("modelled J/token (TDP × time)"));
+    header.extend(rated.then_some("modelled energy/token (TDP × time)"));
     let mut lines: Vec<Vec<String>> = vec![header.iter().map(|&h| h.to_owned()).collect()];
     for record in records {
         for arm in &record.arms {
@@ -267,9 +279,9 @@ fn table(records: &[Record]) -> String {
             let variant = subject.variant.as_ref().map(|v| format!(" ({v})")).unwrap_or_default();
             let energy = match &arm.energy_measured {
                 Some(Outcome::Measured(energy)) => {
-                    let net =
-                        energy.net_joules.map(|net| format!(" (net {:.4})", net / energy.tokens as f64));
-                    format!("{:.4}{}", energy.joules_per_token, net.unwrap_or_default())
+                    let net = energy.net_joules.map(|net| net / energy.tokens as f64);
+                    let net = net.map(|net| format!(" (net {})", joules(net)));
+                    joules(energy.joules_per_token) + &net.unwrap_or_default()
                 }
                 _ => "not measured".into(),
             };
@@ -291,8 +303,8 @@ fn table(records: &[Record]) -> String {
                 energy,
             ];
             if rated {
-                let joules = |e: &super::RatedEnergy| format!("{:.4}", e.joules_per_token);
-                line.push(arm.energy_rated.as_ref().map(joules).unwrap_or_default());
+                let rated = arm.energy_rated.as_ref().map(|e| joules(e.joules_per_token));
+                line.push(rated.unwrap_or_default());
             }
             lines.push(line);
         }

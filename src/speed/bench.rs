@@ -54,6 +54,8 @@ pub struct Bench<'a> {
     pub meter: &'a mut Meter,
     /// Hears of progress and finished arms.
     pub observer: &'a mut dyn Observer,
+    /// Arms that were measured before, which are left out.
+    pub known: Vec<Arm>,
     /// Arms so far.
     pub arms: Vec<Arm>,
     /// Controls so far.
@@ -71,8 +73,18 @@ impl<'a> Bench<'a> {
         meter: &'a mut Meter,
         observer: &'a mut dyn Observer,
     ) -> Self {
-        let (arms, controls, notes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { options, environment, limits, head: Head::AsIs, meter, observer, arms, controls, notes }
+        Self {
+            options,
+            environment,
+            limits,
+            head: Head::AsIs,
+            meter,
+            observer,
+            known: Vec::new(),
+            arms: Vec::new(),
+            controls: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Measures a model: all kernels and thread counts of one test against each other, test by test.
@@ -390,14 +402,18 @@ impl<'a> Bench<'a> {
         threads.iter().flat_map(|&n| controls(n, bytes)).collect()
     }
 
-    fn measure(&mut self, specs: Vec<ArmSpec<'_>>, controls: &mut [ControlSpec<'_>]) -> Result<()> {
+    fn measure(&mut self, mut specs: Vec<ArmSpec<'_>>, controls: &mut [ControlSpec<'_>]) -> Result<()> {
+        specs.retain(|s| !self.known.iter().any(|a| a.subject == s.subject && a.test == s.test));
+        if specs.is_empty() {
+            return Ok(());
+        }
         let (arms, controls) = measure(specs, controls, self.options, self.meter, self.observer)?;
         self.arms.extend(arms);
         Control::gather(&mut self.controls, controls);
         Ok(())
     }
 
-    /// A sentence for each subject and test that was measured with three numbers of threads or more:
+    /// A sentence for each subject and test that was measured with two numbers of threads or more:
     /// how many are worth their while.
     pub fn knees(&self) -> Vec<String> {
         let mut seen: Vec<(Subject, &Test)> = Vec::new();
@@ -413,16 +429,17 @@ impl<'a> Bench<'a> {
                 .filter(|a| a.test == arm.test && Subject { threads: 0, ..a.subject.clone() } == key.0);
             let sweep: Vec<(u32, f64)> =
                 alike.filter_map(|a| Some((a.subject.threads, a.speed.as_ref()?.median))).collect();
-            if sweep.len() > 2
+            if sweep.len() > 1
                 && let Some((threads, speed)) = stats::knee(&sweep)
             {
                 let (most, best) = sweep.iter().copied().fold((0, 0.0), |b, s| if s.1 > b.1 { s } else { b });
                 sentences.push(format!(
-                    "{}: {} {}: {threads} of {} threads reach {:.0} % of the best speed ({best:.4} with {most}).",
+                    "{}: {} {}: {threads} of {} threads {} {:.0} % of the best speed ({best:.4} with {most}).",
                     arm.subject.model,
                     key.0.kernel(),
                     arm.test,
                     sweep.iter().map(|s| s.0).max().unwrap_or(threads),
+                    if threads == 1 { "reaches" } else { "reach" },
                     100.0 * speed / best,
                 ));
             }

@@ -63,7 +63,11 @@ impl Options {
             rounds: 5,
             min_time: Duration::from_millis(50),
             warmup: Duration::from_millis(300),
-            energy: Windows { load: Duration::from_secs(2), idle: Duration::from_millis(500) },
+            energy: Windows {
+                load: Duration::from_secs(2),
+                idle: Duration::from_millis(500),
+                as_needed: false,
+            },
             quick: true,
             ..Self::full()
         }
@@ -179,6 +183,14 @@ pub trait Observer {
     /// `done` of `total` steps, about to do `what`.
     fn step(&mut self, _done: u64, _total: u64, _what: &str) {}
 
+    /// All rounds are over; these are the fixed loads timed in them. The arms follow.
+    ///
+    /// # Errors
+    /// If the observer cannot keep them; the measurement ends.
+    fn controls(&mut self, _controls: &[Control]) -> Result<()> {
+        Ok(())
+    }
+
     /// An arm is finished.
     ///
     /// # Errors
@@ -263,6 +275,14 @@ pub fn measure(
         common.push(Warning::UnstableClock { mhz: [low, high] });
     }
 
+    let controls = controls.iter().zip(control_samples).map(|(spec, (samples, best))| Control {
+        name: spec.name.into(),
+        threads: spec.threads,
+        samples,
+        best,
+    });
+    let controls: Vec<Control> = controls.collect();
+    observer.controls(&controls)?;
     let mut arms = Vec::new();
     for (mut spec, samples) in specs.into_iter().zip(samples) {
         observer.step(total, total, &format!("energy {}", name(&spec)));
@@ -285,13 +305,7 @@ pub fn measure(
         observer.arm(&arm)?;
         arms.push(arm);
     }
-    let controls = controls.iter().zip(control_samples).map(|(spec, (samples, best))| Control {
-        name: spec.name.into(),
-        threads: spec.threads,
-        samples,
-        best,
-    });
-    Ok((arms, controls.collect()))
+    Ok((arms, controls))
 }
 
 fn name(spec: &ArmSpec<'_>) -> String {
@@ -352,6 +366,7 @@ fn energy(
 ) -> Result<Outcome<crate::record::MeasuredEnergy>> {
     let tokens = match spec.test {
         Test::Model { prompt, generate, .. } => u64::from(prompt) + u64::from(generate),
+        Test::Kernel { batch, .. } => batch.into(),
         _ => 1,
     };
     meter.measure(options.energy, tokens, &mut || run(spec, &mut Clock::default()).map(drop))
@@ -365,10 +380,9 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
     let median = stats::median(&speeds);
     let outliers = stats::outliers(&speeds);
     let mut warnings = Vec::new();
-    if !samples.settled && samples.warmup.len() >= SETTLED_RUNS {
-        let variation = last_variation(&samples.warmup);
-        // The limit for settling is strict; what deserves a warning is more.
-        warnings.extend((variation > 0.1).then_some(Warning::NotSettled { variation }));
+    if !samples.settled {
+        let (runs, variation) = (samples.warmup.len(), last_variation(&samples.warmup));
+        warnings.push(Warning::NotSettled { runs, enough: SETTLED_RUNS, variation });
     }
     warnings.extend(of_samples(&speeds, &outliers));
     let seconds = stats::median(&samples.seconds);
@@ -396,6 +410,7 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
         disturbance: taken(&samples.times),
         seconds: samples.seconds,
         warmup: samples.warmup.len() as u32,
+        settled: Some(samples.settled),
         outliers,
         bound: spec.bound.clone(),
         latency_ms: (!samples.tokens.is_empty()).then(|| latency(&samples.tokens)),

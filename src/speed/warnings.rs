@@ -1,5 +1,6 @@
 //! What may be wrong with a timing, each a full sentence with advice.
 
+use crate::words::counted;
 use std::fmt;
 
 /// A reason to trust a figure less.
@@ -9,7 +10,11 @@ pub enum Warning {
     FewRounds(usize),
     /// Runs still varied when the warm-up ended.
     NotSettled {
-        /// Standard deviation over mean of the last warm-up runs.
+        /// Warm-up runs.
+        runs: usize,
+        /// Runs that must agree.
+        enough: usize,
+        /// Standard deviation over mean of the last of them.
         variation: f64,
     },
     /// The first sample is a slow outlier.
@@ -79,12 +84,19 @@ impl fmt::Display for Warning {
         match self {
             Warning::FewRounds(n) => write!(
                 f,
-                "Only {n} samples were taken, too few for an interval to mean much; raise --rounds or --budget."
+                "Only {} taken, too few for an interval to mean much; raise --rounds (and --budget, where given).",
+                if *n == 1 { "1 sample was".into() } else { format!("{n} samples were") }
             ),
-            Warning::NotSettled { variation } => write!(
+            Warning::NotSettled { runs, enough, .. } if runs < enough => write!(
                 f,
-                "Runs still varied by {} when the warm-up ended; the machine was not steady, repeat when it is idle.",
-                percent(*variation)
+                "The warm-up reached its cap of time after {}, too few to tell whether it settled.",
+                counted(*runs as u64, "run")
+            ),
+            Warning::NotSettled { variation, .. } => write!(
+                f,
+                "The warm-up reached its cap of time while runs still varied by {}{}.",
+                percent(*variation),
+                if *variation > 0.1 { "; the machine was not steady, repeat when it is idle" } else { "" }
             ),
             Warning::SlowFirstRound { by } => write!(
                 f,
@@ -109,7 +121,8 @@ impl fmt::Display for Warning {
             }
             Warning::TooShort { seconds } => write!(
                 f,
-                "A sample took only {:.1} ms, in which interruptions weigh heavily; raise --min-time.",
+                "A sample took only {:.1} ms, in which interruptions weigh heavily; lengthen them (--min-time of \
+                 `bench`, min_time_s of a suite).",
                 1e3 * seconds
             ),
             Warning::OtherLoad { share } => write!(
@@ -134,7 +147,7 @@ impl fmt::Display for Warning {
                  turbo off for comparable figures."
             ),
             Warning::Oversubscribed { threads, cpus } => {
-                write!(f, "{threads} threads shared {cpus} CPUs; use at most {cpus} with --threads.")
+                write!(f, "{threads} threads shared {}; use at most {cpus} of them.", counted(*cpus, "CPU"))
             }
             Warning::AboveBound { ratio } => write!(
                 f,

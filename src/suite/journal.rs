@@ -1,12 +1,12 @@
 //! What a run has finished, on disk, so that an interrupted one continues instead of starting over.
 //!
 //! One JSON value a line, each written whole and flushed. A line that a crash cut off is dropped; a
-//! journal of another suite, model, machine or build is ignored.
+//! journal of another suite, model, text, machine or build is refused, since it may be hours of work.
 
 use crate::error::{Error, Result};
-use crate::record::{Arm, Control, Proof};
+use crate::record::{Arm, Control, Proof, Test};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -20,10 +20,28 @@ pub struct Fingerprint {
     pub suite: String,
     /// Hashes of the models, in order.
     pub models: Vec<String>,
+    /// SHA-256 of what else is read: texts, tasks and the model that others are held against.
+    pub inputs: Vec<String>,
+    /// What measures energy.
+    pub energy: String,
     /// Program version, revision and profile.
     pub tool: String,
     /// CPU.
     pub cpu: String,
+}
+
+impl Fingerprint {
+    /// What differs from another, in words.
+    fn differs(&self, other: &Self) -> &'static str {
+        match self {
+            _ if self.suite != other.suite => "another suite, or the same with other settings",
+            _ if self.models != other.models => "other models",
+            _ if self.inputs != other.inputs => "a text or tasks that have changed since",
+            _ if self.energy != other.energy => "other sensors of energy",
+            _ if self.tool != other.tool => "another build of this program",
+            _ => "another processor",
+        }
+    }
 }
 
 /// A finished piece.
@@ -36,8 +54,21 @@ pub enum Entry {
     Proof(Proof),
     /// A measured arm.
     Arm(Box<Arm>),
-    /// The fixed loads of a finished test.
+    /// The fixed loads timed with arms that follow.
     Controls(Vec<Control>),
+    /// A test of speed whose arms all stand above.
+    Finished(Finished),
+}
+
+/// A test of speed of which nothing is left to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Model.
+    pub model: String,
+    /// The test.
+    pub test: Test,
+    /// What was remarked on the way, full sentences.
+    pub notes: Vec<String>,
 }
 
 /// The journal of a run.
@@ -50,43 +81,63 @@ pub struct Journal {
     pub proofs: Vec<Proof>,
     /// What was measured before this process.
     pub arms: Vec<Arm>,
-    /// The fixed loads of tests that were finished before this process.
+    /// The fixed loads that were timed before this process.
     pub controls: Vec<Control>,
+    /// The tests of speed that were finished before this process.
+    pub finished: Vec<Finished>,
     /// Whether it continues an interrupted run.
     pub resumed: bool,
 }
 
 impl Journal {
-    /// Continues the journal in `dir` if it has the same fingerprint, else begins a new one.
+    /// Continues the journal in `dir`, or begins one where there is none.
     ///
     /// # Errors
-    /// If the folder cannot be made or written.
+    /// If the folder cannot be made or written, or holds a journal of another fingerprint.
     pub fn open(dir: &Path, fingerprint: Fingerprint, now: String) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let path = dir.join(FILE);
-        let entries = read(&path, &fingerprint);
-        let resumed = entries.is_some();
+        let (entries, bytes) = match read(&path) {
+            None => (Vec::new(), 0),
+            Some((entries, bytes)) => match entries.first() {
+                Some(Entry::Start(found, _)) if *found == fingerprint => (entries, bytes),
+                first => {
+                    let what = match first {
+                        Some(Entry::Start(found, _)) => fingerprint.differs(found),
+                        _ => "another version of this program, or is damaged",
+                    };
+                    return Err(Error::Usage(format!(
+                        "{} is of an interrupted run with {what}: repeat that run to finish it, choose another folder \
+                         with --output, or delete the file to drop what it measured",
+                        path.display()
+                    )));
+                }
+            },
+        };
+        // What stands in the file stays there; only a line that was cut off goes.
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file =
+            file.and_then(|file| file.set_len(bytes).map(|()| file)).map_err(|e| Error::io(&path, e))?;
         let mut journal = Self {
-            file: File::create(&path).map_err(|e| Error::io(&path, e))?,
+            file,
             path,
             started: now,
             proofs: Vec::new(),
             arms: Vec::new(),
             controls: Vec::new(),
-            resumed,
+            finished: Vec::new(),
+            resumed: !entries.is_empty(),
         };
-        let mut entries = entries.unwrap_or_default().into_iter();
-        if let Some(Entry::Start(_, started)) = entries.next() {
-            journal.started = started;
+        if !journal.resumed {
+            journal.append(&Entry::Start(fingerprint, journal.started.clone()))?;
         }
-        journal.append(&Entry::Start(fingerprint, journal.started.clone()))?;
         for entry in entries {
-            journal.append(&entry)?;
             match entry {
-                Entry::Start(..) => {}
+                Entry::Start(_, started) => journal.started = started,
                 Entry::Proof(proof) => journal.proofs.push(proof),
                 Entry::Arm(arm) => journal.arms.push(*arm),
                 Entry::Controls(controls) => Control::gather(&mut journal.controls, controls),
+                Entry::Finished(finished) => journal.finished.push(finished),
             }
         }
         Ok(journal)
@@ -94,7 +145,8 @@ impl Journal {
 
     /// Whether `dir` holds an interrupted run of that fingerprint.
     pub fn continues(dir: &Path, fingerprint: &Fingerprint) -> bool {
-        read(&dir.join(FILE), fingerprint).is_some()
+        let entries = read(&dir.join(FILE)).unwrap_or_default().0;
+        matches!(entries.first(), Some(Entry::Start(found, _)) if found == fingerprint)
     }
 
     /// Adds a finished piece.
@@ -117,15 +169,14 @@ impl Journal {
     }
 }
 
-/// The entries of a journal that belongs to `fingerprint`, up to the first damaged line.
-fn read(path: &Path, fingerprint: &Fingerprint) -> Option<Vec<Entry>> {
+/// The entries of a journal up to the first damaged line, and the bytes that they take; `None` where
+/// there is no whole line.
+fn read(path: &Path) -> Option<(Vec<Entry>, u64)> {
     let text = std::fs::read(path).ok()?;
-    let lines = text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n"));
-    let entries: Vec<Entry> = lines.map_while(|l| serde_json::from_slice(l).ok()).collect();
-    match entries.first() {
-        Some(Entry::Start(found, _)) if found == fingerprint => Some(entries),
-        _ => None,
-    }
+    let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")).collect();
+    let entries: Vec<Entry> = lines.iter().map_while(|l| serde_json::from_slice(l).ok()).collect();
+    let bytes = lines.iter().take(entries.len()).map(|l| l.len() as u64).sum();
+    (!lines.is_empty()).then_some((entries, bytes))
 }
 
 #[cfg(test)]
@@ -133,7 +184,14 @@ mod tests {
     use super::*;
 
     fn fingerprint(suite: &str) -> Fingerprint {
-        Fingerprint { suite: suite.into(), models: vec!["h".into()], tool: "t".into(), cpu: "c".into() }
+        Fingerprint {
+            suite: suite.into(),
+            models: vec!["h".into()],
+            inputs: Vec::new(),
+            energy: String::new(),
+            tool: "t".into(),
+            cpu: "c".into(),
+        }
     }
 
     fn proof(layout: &str) -> Proof {
@@ -169,12 +227,20 @@ mod tests {
     }
 
     #[test]
-    fn another_fingerprint_starts_over() {
+    fn another_fingerprint_is_refused_and_nothing_is_lost() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut journal = Journal::open(dir.path(), fingerprint("a"), "then".into()).expect("new");
         journal.append(&Entry::Proof(proof("i2_s"))).expect("written");
         drop(journal);
-        let journal = Journal::open(dir.path(), fingerprint("b"), "now".into()).expect("new");
-        assert!(!journal.resumed && journal.proofs.is_empty());
+        let changed = Fingerprint { inputs: vec!["text".into()], ..fingerprint("a") };
+        for (other, said) in [(fingerprint("b"), "another suite"), (changed, "a text")] {
+            let error = Journal::open(dir.path(), other, "now".into()).map(|_| ()).expect_err("refused");
+            assert!(matches!(&error, Error::Usage(m) if m.contains(said)), "{error}");
+        }
+        let journal = Journal::open(dir.path(), fingerprint("a"), "now".into()).expect("continued");
+        assert_eq!(journal.proofs, [proof("i2_s")]);
+        // A journal whose first line was never finished holds nothing to lose.
+        std::fs::write(dir.path().join(FILE), "{\"start\"").expect("cut");
+        assert!(!Journal::open(dir.path(), fingerprint("b"), "now".into()).expect("new").resumed);
     }
 }

@@ -85,7 +85,8 @@ pub struct Speed {
     pub min_time_s: f64,
     /// Longest warm-up of an arm, seconds.
     pub warmup_s: f64,
-    /// Window of an energy measurement, seconds, where there is a sensor.
+    /// Shortest window of an energy measurement, seconds, where there is a sensor; it lasts as long as
+    /// that sensor needs.
     pub energy_s: f64,
     /// Whether the candle reference is an arm too.
     pub reference: bool,

@@ -1,6 +1,6 @@
 //! The main job: checkpoint → layouts proven → accuracy → speed and energy → record.
 
-use super::journal::{Entry, Fingerprint, Journal};
+use super::journal::{Entry, Fingerprint, Finished, Journal};
 use super::prove::prove;
 use super::{Accuracy, Speed, Suite};
 use crate::accuracy::tasks::{Encoder, Task, evaluate};
@@ -15,6 +15,8 @@ use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, T
 use crate::speed::bench::{Bench, Choice};
 use crate::speed::{self, Observer};
 use crate::verify;
+use crate::words::counted;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tritmark_kernels::kernel::{self, Kernel};
@@ -25,10 +27,18 @@ use tritmark_kernels::layout;
 pub struct Options {
     /// Folder of the run; a new one below `reports/out` by default.
     pub output: Option<PathBuf>,
+    /// Log of an external power meter.
+    pub meter: Option<PathBuf>,
+    /// Where to look for energy sensors; `/` by default.
+    pub energy_root: Option<PathBuf>,
+    /// Rated power of the processor in watts, for a modelled energy.
+    pub rated_watts: Option<f64>,
     /// The command that makes this record again.
     pub command: String,
     /// Leaves out what tells whose machine it is.
     pub anonymise: bool,
+    /// Puts the record in the place of a finished one in the same folder.
+    pub overwrite: bool,
 }
 
 /// How far a run is.
@@ -58,6 +68,8 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let fingerprint = Fingerprint {
         suite: toml::to_string(suite).map_err(|e| Error::Bug(e.to_string()))?,
         models: hashes.clone(),
+        inputs: suite.accuracy.as_ref().map_or(Ok(Vec::new()), inputs)?,
+        energy: format!("{:?} {:?} {:?}", options.meter, options.energy_root, options.rated_watts),
         tool: format!("{} {:?} {:?} {}", tool.version, tool.git_revision, tool.git_dirty, tool.profile),
         cpu: machine.environment().cpu,
     };
@@ -66,8 +78,19 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         Some(dir) => dir.clone(),
         None => folder(Path::new("reports/out"), &suite.name, &fingerprint, &now),
     };
+    let finished = dir.join("record.json");
+    if finished.exists() && !options.overwrite && !Journal::continues(&dir, &fingerprint) {
+        return Err(Error::Usage(format!(
+            "{} is of a finished run: choose another folder with --output, or put this run in its place with --overwrite",
+            finished.display()
+        )));
+    }
+    let root = options.energy_root.as_deref().unwrap_or(Path::new("/"));
+    let protocol = suite.speed.as_ref().map_or_else(speed::Options::quick, Speed::options);
     let mut job = Job {
         suite,
+        meter: Meter::open(root, options.meter.as_deref())?,
+        protocol: speed::Options { rated_watts: options.rated_watts, ..protocol },
         journal: Journal::open(&dir, fingerprint, now)?,
         progress,
         proofs: Vec::new(),
@@ -85,7 +108,6 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         }
         models.push(model);
     }
-    let protocol = suite.speed.as_ref().map_or_else(speed::Options::quick, Speed::options);
     let limits = match &suite.speed {
         Some(plan) => {
             let limits = job.limits(plan, &machine.environment())?;
@@ -96,7 +118,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         }
         None => Outcome::NotMeasured("this suite has no tests of speed".into()),
     };
-    let Job { journal, proofs, arms, controls, notes, .. } = job;
+    let Job { journal, protocol, proofs, arms, controls, notes, .. } = job;
     let mut notes: Vec<String> =
         checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).chain(notes).collect();
     notes.extend(identity_note(&arms));
@@ -120,7 +142,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     if options.anonymise {
         record.anonymise();
     }
-    record::write(&dir.join("record.json"), std::slice::from_ref(&record))?;
+    record::write(&finished, std::slice::from_ref(&record))?;
     journal.finish()?;
     Ok((record, dir))
 }
@@ -140,13 +162,15 @@ impl Way {
     }
 
     fn name(&self) -> String {
-        format!("{} on {} threads", self.kernel.name(), self.threads)
+        format!("{} on {}", self.kernel.name(), counted(self.threads as u64, "thread"))
     }
 }
 
 /// A run in progress.
 struct Job<'a> {
     suite: &'a Suite,
+    meter: Meter,
+    protocol: speed::Options,
     journal: Journal,
     progress: &'a mut dyn FnMut(Step),
     proofs: Vec<Proof>,
@@ -357,7 +381,7 @@ impl Job<'_> {
         }))
     }
 
-    /// Speed and energy of every kernel, test by test; tests that the journal has are taken from it.
+    /// Speed and energy of every kernel, test by test; what the journal has is taken from it.
     fn speed(
         &mut self,
         plan: &Speed,
@@ -372,25 +396,45 @@ impl Job<'_> {
             .iter()
             .map(|k| Choice::One { layout: Some(k.layout().name().to_owned()), tier: Some(k.tier()) })
             .collect();
-        let options = plan.options();
-        let mut meter = Meter::open(Path::new("/"), None)?;
         let tests: Vec<Test> = plan.tests().collect();
         for test in tests {
             let known = self.journal.arms.iter().filter(|a| a.subject.model == model && a.test == test);
             let known: Vec<Arm> = known.cloned().collect();
-            // Arms of a test are finished together; fewer than all were cut off on the way to disk.
-            if known.len() >= choices.len().max(1) * counts.len() {
-                self.arms.extend(known);
-                continue;
-            }
-            let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
-            let mut bench = Bench::new(&options, environment, Some(limits), &mut meter, &mut observer);
-            bench.model(model, checkpoint, &choices, &counts, &[test], plan.reference)?;
-            let Bench { arms, controls, notes, .. } = bench;
-            self.arms.extend(arms);
-            self.journal.append(&Entry::Controls(controls.clone()))?;
-            Control::gather(&mut self.controls, controls);
-            self.notes.extend(notes.into_iter().filter(|n| !self.notes.contains(n)).collect::<Vec<_>>());
+            let before = known.len();
+            self.arms.extend(known.iter().cloned());
+            let finished = |f: &&Finished| f.model == model && f.test == test;
+            let mut notes = match self.journal.finished.iter().find(finished) {
+                Some(finished) => finished.notes.clone(),
+                None => {
+                    let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
+                    let mut bench =
+                        Bench::new(&self.protocol, environment, Some(limits), &mut self.meter, &mut observer);
+                    bench.known = known;
+                    bench.model(
+                        model,
+                        checkpoint,
+                        &choices,
+                        &counts,
+                        std::slice::from_ref(&test),
+                        plan.reference,
+                    )?;
+                    let Bench { arms, controls, mut notes, .. } = bench;
+                    if before > 0 {
+                        notes.push(format!(
+                            "{model}: {test}: {before} of {} arms were measured before the run was interrupted, the \
+                             others after it; drift between the two does not cancel.",
+                            before + arms.len()
+                        ));
+                    }
+                    let finished = Finished { model: model.into(), test, notes: notes.clone() };
+                    self.journal.append(&Entry::Finished(finished))?;
+                    self.arms.extend(arms);
+                    Control::gather(&mut self.controls, controls);
+                    notes
+                }
+            };
+            notes.retain(|n| !self.notes.contains(n));
+            self.notes.append(&mut notes);
         }
         Ok(())
     }
@@ -477,6 +521,17 @@ fn threads(list: &[String]) -> Result<Vec<usize>> {
     Ok(counts)
 }
 
+/// Hashes of what tests of accuracy read beside the models. Of what is in the program the version tells.
+fn inputs(plan: &Accuracy) -> Result<Vec<String>> {
+    let files = plan.text.iter().chain(&plan.tasks).map(Path::new).filter(|path| path.is_file());
+    let hash = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    let against = plan.against.iter().map(|model| verify::model_hash(&Checkpoint::open(model)?));
+    files.map(hash).chain(against).collect()
+}
+
 /// The text of an accuracy test: the suite's, or the demo's own for the demo.
 fn text(plan: &Accuracy, checkpoint: &Checkpoint) -> Result<Text> {
     let (name, source) = match &plan.text {
@@ -547,6 +602,10 @@ impl Observer for Watcher<'_> {
         (self.progress)(Step { stage: "speed", done, total, what });
     }
 
+    fn controls(&mut self, controls: &[Control]) -> Result<()> {
+        self.journal.append(&Entry::Controls(controls.to_vec()))
+    }
+
     fn arm(&mut self, arm: &Arm) -> Result<()> {
         self.journal.append(&Entry::Arm(Box::new(arm.clone())))
     }
@@ -561,6 +620,7 @@ impl Speed {
             energy: Windows {
                 load: Duration::from_secs_f64(self.energy_s),
                 idle: Duration::from_secs_f64(self.energy_s / 2.0),
+                as_needed: true,
             },
             ..speed::Options::full()
         }

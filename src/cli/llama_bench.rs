@@ -1,0 +1,121 @@
+//! Options of llama-bench that people paste: what means nothing here is accepted and named, what would
+//! change the meaning of the figures is refused with the reason.
+
+use crate::error::{Error, Result};
+use crate::record::rows::Format;
+
+/// Its options of several letters behind a single dash, which are none of ours, and their long names.
+pub const SHORT: [(&str, &str); 11] = [
+    ("-pg", "--pg"),
+    ("-ub", "--ubatch-size"),
+    ("-ngl", "--n-gpu-layers"),
+    ("-fa", "--flash-attn"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-mmp", "--mmap"),
+    ("-oe", "--output-err"),
+    ("-nkvo", "--no-kv-offload"),
+    ("-sm", "--split-mode"),
+    ("-mg", "--main-gpu"),
+];
+
+/// See the module.
+#[derive(Debug, clap::Args)]
+pub struct LlamaBenchArgs {
+    #[arg(short = 'b', long, hide = true)]
+    batch_size: Option<String>,
+    #[arg(long, hide = true)]
+    ubatch_size: Option<String>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    n_gpu_layers: Option<String>,
+    #[arg(long, hide = true)]
+    flash_attn: Option<String>,
+    #[arg(long, hide = true)]
+    cache_type_k: Option<String>,
+    #[arg(long, hide = true)]
+    cache_type_v: Option<String>,
+    #[arg(long, hide = true)]
+    mmap: Option<String>,
+    #[arg(long, hide = true)]
+    no_kv_offload: Option<String>,
+    #[arg(long, hide = true)]
+    split_mode: Option<String>,
+    #[arg(long, hide = true)]
+    main_gpu: Option<String>,
+    #[arg(long, hide = true)]
+    delay: Option<String>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    prio: Option<String>,
+    #[arg(long, hide = true)]
+    poll: Option<String>,
+    #[arg(long, hide = true)]
+    numa: Option<String>,
+    #[arg(short = 'C', long, hide = true)]
+    cpu_mask: Option<String>,
+    #[arg(long, hide = true)]
+    progress: bool,
+    #[arg(short, long, hide = true)]
+    verbose: bool,
+    #[arg(long, hide = true)]
+    no_warmup: bool,
+    #[arg(long, hide = true)]
+    list_devices: bool,
+    /// Write the rows to standard error too, in this form
+    #[arg(long, hide = true, value_name = "FORMAT")]
+    pub output_err: Option<Format>,
+}
+
+impl LlamaBenchArgs {
+    /// A sentence that names the options given that have no effect here.
+    ///
+    /// # Errors
+    /// If one was given that would change what the figures mean.
+    pub fn check(&self) -> Result<Option<String>> {
+        // Option, its value, the values with which it says what is so here anyway, and why no other.
+        let refused = [
+            ("-ngl", &self.n_gpu_layers, &["0"][..], "tritmark measures CPUs and puts no layer on a GPU"),
+            ("-ctk", &self.cache_type_k, &["f32"], "the cache of keys holds f32 here"),
+            ("-ctv", &self.cache_type_v, &["f32"], "the cache of values holds f32 here"),
+            ("--prio", &self.prio, &["0"], "set the priority from outside, e.g. with `nice`"),
+            ("--numa", &self.numa, &[], "place the process from outside, e.g. with `numactl`"),
+            ("-C", &self.cpu_mask, &["0x0"], "choose the CPUs from outside, e.g. with `taskset`"),
+        ];
+        for (option, value, fine, why) in refused {
+            if let Some(value) = value.as_ref().filter(|v| v.split(',').any(|v| !fine.contains(&v))) {
+                return Err(Error::Usage(format!("{option} {value}: {why}; leave it out")));
+            }
+        }
+        if self.list_devices {
+            return Err(Error::Usage(
+                "--list-devices: there is one device, this CPU; `tritmark doctor` tells what it can run"
+                    .into(),
+            ));
+        }
+        let given = [
+            ("-b", self.batch_size.is_some()),
+            ("-ub", self.ubatch_size.is_some()),
+            ("-ngl", self.n_gpu_layers.is_some()),
+            ("-fa", self.flash_attn.is_some()),
+            ("-ctk", self.cache_type_k.is_some()),
+            ("-ctv", self.cache_type_v.is_some()),
+            ("-mmp", self.mmap.is_some()),
+            ("-nkvo", self.no_kv_offload.is_some()),
+            ("-sm", self.split_mode.is_some()),
+            ("-mg", self.main_gpu.is_some()),
+            ("--delay", self.delay.is_some()),
+            ("--prio", self.prio.is_some()),
+            ("--poll", self.poll.is_some()),
+            ("-C", self.cpu_mask.is_some()),
+            ("--progress", self.progress),
+            ("-v", self.verbose),
+            ("--no-warmup", self.no_warmup),
+        ];
+        let names: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        Ok((!names.is_empty()).then(|| {
+            format!(
+                "without effect here: {} (a prompt is one batch, all arms are warmed up, and nothing leaves the CPU)",
+                names.join(", ")
+            )
+        }))
+    }
+}
