@@ -79,10 +79,6 @@ pub(super) trait Halves: Copy {
     unsafe fn prefetch(at: *const u8);
 }
 
-/// Tables of all byte columns.
-#[derive(Default)]
-struct Tables(Vec<Two>);
-
 /// The four tables (see above) of two byte columns side by side.
 type Two = [[u8; 32]; 4];
 
@@ -111,57 +107,54 @@ static TRIPLES: [[i16; 16]; 3] = {
     digits
 };
 
-impl Tables {
-    /// The tables for the columns of a token, nibbles of `W` columns each.
-    ///
-    /// # Safety
-    /// As for [`Halves`].
-    #[inline(always)]
-    unsafe fn fill<H: Halves, const W: usize>(&mut self, x: &[i8], digits: &[[i16; 16]; W]) {
-        self.0.resize(x.len().div_ceil(4 * W), Two::default());
-        for (tables, x) in self.0.iter_mut().zip(x.chunks(4 * W)) {
-            for (i, x) in x.as_chunks::<W>().0.iter().enumerate() {
-                // SAFETY: the tier is the caller's promise.
-                let bytes = unsafe {
-                    let mut sums = H::zero();
-                    for (digits, &x) in digits.iter().zip(x) {
-                        sums = sums.add(H::products(digits, x.into()));
-                    }
-                    sums.bytes()
-                };
-                for (table, bytes) in tables[i % 2 * 2..].iter_mut().zip(bytes) {
-                    table.as_chunks_mut().0[i / 2] = bytes;
+/// Makes the tables for the columns of a token, nibbles of `W` columns each.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn fill<H: Halves, const W: usize>(tables: &mut Vec<Two>, x: &[i8], digits: &[[i16; 16]; W]) {
+    tables.resize(x.len().div_ceil(4 * W), Two::default());
+    for (two, x) in tables.iter_mut().zip(x.chunks(4 * W)) {
+        for (i, x) in x.as_chunks::<W>().0.iter().enumerate() {
+            // SAFETY: the tier is the caller's promise.
+            let bytes = unsafe {
+                let mut sums = H::zero();
+                for (digits, &x) in digits.iter().zip(x) {
+                    sums = sums.add(H::products(digits, x.into()));
                 }
+                sums.bytes()
+            };
+            for (table, bytes) in two[i % 2 * 2..].iter_mut().zip(bytes) {
+                table.as_chunks_mut().0[i / 2] = bytes;
             }
         }
     }
+}
 
-    /// The tables of byte column `at`, for both halves.
-    ///
-    /// # Safety
-    /// As for [`Halves`].
-    #[inline(always)]
-    unsafe fn one<H: Halves>(&self, at: usize) -> [H; 4] {
-        // SAFETY: the tier is the caller's promise.
-        unsafe {
-            let mut tables = [H::zero(); 4];
-            for (table, two) in tables.iter_mut().zip(&self.0[at / 2]) {
-                *table = H::twice(&two.as_chunks().0[at % 2]);
-            }
-            tables
+/// The tables of one byte column, for both halves.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn one<H: Halves>(two: &Two, column: usize) -> [H; 4] {
+    // SAFETY: the tier is the caller's promise.
+    unsafe {
+        let mut tables = [H::zero(); 4];
+        for (table, bytes) in tables.iter_mut().zip(two) {
+            *table = H::twice(&bytes.as_chunks().0[column]);
         }
+        tables
     }
+}
 
-    /// The tables of byte columns `2 * at` and `2 * at + 1`, each for one half.
-    ///
-    /// # Safety
-    /// As for [`Halves`].
-    #[inline(always)]
-    unsafe fn two<H: Halves>(&self, at: usize) -> [H; 4] {
-        let [a, b, c, d] = &self.0[at];
-        // SAFETY: the tier is the caller's promise.
-        unsafe { [H::load(a), H::load(b), H::load(c), H::load(d)] }
-    }
+/// The tables of two byte columns, each for one half.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn both<H: Halves>([a, b, c, d]: &Two) -> [H; 4] {
+    // SAFETY: the tier is the caller's promise.
+    unsafe { [H::load(a), H::load(b), H::load(c), H::load(d)] }
 }
 
 /// The sums that the nibbles of 32 bytes stand for: of the high nibbles and of the low ones, each first
@@ -218,7 +211,8 @@ fn at(bytes: &[u8], offset: usize) -> &[u8; 32] {
 /// What calls keep so that they do not allocate.
 #[derive(Default)]
 pub(super) struct Scratch {
-    tables: [Tables; 2],
+    /// Tables of all byte columns: those of `tl1` or of the triples of `tl2`, and those of its pairs.
+    tables: [Vec<Two>; 2],
     /// Sums of the rows of a tile.
     sums: Vec<[i32; ROWS]>,
 }
@@ -270,7 +264,7 @@ unsafe fn tl1<H: Halves>(
     mut sink: impl FnMut(usize, &[i32; ROWS]),
 ) {
     // SAFETY: the tier is the caller's promise.
-    unsafe { tables.fill::<H, _>(x, &PAIRS) };
+    unsafe { fill::<H, _>(tables, x, &PAIRS) };
     let tile = TL1.tile(weights.rows(), weights.cols());
     for rows in by_tiles(rows, tile.rows) {
         sums.clear();
@@ -283,7 +277,7 @@ unsafe fn tl1<H: Halves>(
                     // SAFETY: the tier is the caller's promise.
                     unsafe {
                         if tile.inner_rows == ROWS {
-                            narrow_blocks::<H>(blocks, tables, first, sums);
+                            narrow_blocks::<H>(blocks, &tables[first..][..blocks.len()], sums);
                         } else {
                             tall_blocks::<H>(blocks, tables, first, row % tile.inner_rows, sums);
                         }
@@ -297,25 +291,19 @@ unsafe fn tl1<H: Halves>(
     }
 }
 
-/// Adds blocks of 32 rows × 8 columns from block `first` of the rows on: 16 rows at two byte columns, and
-/// 16 more.
+/// Adds blocks of 32 rows × 8 columns, each with its tables: 16 rows at two byte columns, and 16 more.
 ///
 /// # Safety
 /// As for [`Halves`].
 #[inline(always)]
-unsafe fn narrow_blocks<H: Halves>(
-    blocks: &[[u8; 64]],
-    tables: &Tables,
-    first: usize,
-    out: &mut [i32; ROWS],
-) {
+unsafe fn narrow_blocks<H: Halves>(blocks: &[[u8; 64]], tables: &[Two], out: &mut [i32; ROWS]) {
     let ahead = tuning::prefetch();
     // SAFETY: the tier is the caller's promise.
     unsafe {
         let mut sums = [[H::zero(); 2]; 2];
-        for (i, block) in blocks.iter().enumerate() {
+        for (block, two) in blocks.iter().zip(tables) {
             H::prefetch(block.as_ptr().wrapping_add(ahead));
-            let tables = tables.two(first + i);
+            let tables = both(two);
             add(&mut sums[0], look_up(at(block, 0), tables));
             add(&mut sums[1], look_up(at(block, 32), tables));
         }
@@ -324,14 +312,14 @@ unsafe fn narrow_blocks<H: Halves>(
     }
 }
 
-/// Adds 32 rows from `row` on of blocks of 64 rows × 4 columns: one byte column.
+/// Adds 32 rows from `row` on of blocks of 64 rows × 4 columns, the first of which is byte column `first`.
 ///
 /// # Safety
 /// As for [`Halves`].
 #[inline(always)]
 unsafe fn tall_blocks<H: Halves>(
     blocks: &[[u8; 64]],
-    tables: &Tables,
+    tables: &[Two],
     first: usize,
     row: usize,
     out: &mut [i32; ROWS],
@@ -339,8 +327,8 @@ unsafe fn tall_blocks<H: Halves>(
     // SAFETY: the tier is the caller's promise.
     unsafe {
         let mut sums = [H::zero(); 2];
-        for (i, block) in blocks.iter().enumerate() {
-            add(&mut sums, look_up(at(block, row), tables.one(first + i)));
+        for (column, block) in (first..).zip(blocks) {
+            add(&mut sums, look_up(at(block, row), one(&tables[column / 2], column % 2)));
         }
         fold(sums, [0, 16, 8, 24], out);
     }
@@ -362,8 +350,8 @@ unsafe fn tl2<H: Halves>(
     let (x, rest) = x.split_at(parts.triple_cols());
     // SAFETY: the tier is the caller's promise.
     unsafe {
-        triples.fill::<H, _>(x, &TRIPLES);
-        pairs.fill::<H, _>(rest, &PAIRS);
+        fill::<H, _>(triples, x, &TRIPLES);
+        fill::<H, _>(pairs, rest, &PAIRS);
     }
     let bytes = weights.bytes();
     let tile = parts.tile();
@@ -376,11 +364,11 @@ unsafe fn tl2<H: Halves>(
                 let steps = tile.cols / 24;
                 let magnitudes = bytes[magnitudes..][..steps * 4 * ROWS].as_chunks().0;
                 let signs = bytes[signs..][..steps * ROWS].as_chunks().0;
+                let tables = triples.as_chunks().0[i * steps..][..steps].chunks(10);
                 // A step is eight sums of three products.
-                for (j, (magnitudes, signs)) in magnitudes.chunks(10).zip(signs.chunks(10)).enumerate() {
-                    let first = 4 * (i * steps + 10 * j);
+                for ((magnitudes, signs), tables) in magnitudes.chunks(10).zip(signs.chunks(10)).zip(tables) {
                     // SAFETY: the tier is the caller's promise.
-                    unsafe { add_triples::<H>(magnitudes, signs, triples, first, sums) };
+                    unsafe { add_triples::<H>(magnitudes, signs, tables, sums) };
                 }
             }
         }
@@ -389,7 +377,7 @@ unsafe fn tl2<H: Halves>(
                 // SAFETY: the tier is the caller's promise.
                 unsafe {
                     let mut found = [H::zero(); 2];
-                    add(&mut found, look_up(at(bytes, offset), pairs.one(i)));
+                    add(&mut found, look_up(at(bytes, offset), one(&pairs[i / 2], i % 2)));
                     fold(found, ORDER, sums);
                 }
             }
@@ -401,7 +389,7 @@ unsafe fn tl2<H: Halves>(
 /// Rows of the halves of sums of `tl2`, by the order of rows in a step.
 const ORDER: [usize; 4] = [0, 8, 16, 24];
 
-/// Adds steps of 32 rows × 24 columns, the first of which begins at byte column `first`.
+/// Adds steps of 32 rows × 24 columns, each with its signs and the tables of its four byte columns.
 ///
 /// # Safety
 /// As for [`Halves`].
@@ -409,23 +397,24 @@ const ORDER: [usize; 4] = [0, 8, 16, 24];
 unsafe fn add_triples<H: Halves>(
     magnitudes: &[[u8; 4 * ROWS]],
     signs: &[[u8; 32]],
-    tables: &Tables,
-    first: usize,
+    tables: &[[Two; 2]],
     out: &mut [i32; ROWS],
 ) {
     let ahead = tuning::prefetch();
     // SAFETY: the tier is the caller's promise.
     unsafe {
         let mut sums = [H::zero(); 2];
-        for (i, (magnitudes, signs)) in magnitudes.iter().zip(signs).enumerate() {
+        for ((magnitudes, signs), tables) in magnitudes.iter().zip(signs).zip(tables) {
             H::prefetch(magnitudes.as_ptr().wrapping_add(ahead));
             H::prefetch(magnitudes.as_ptr().wrapping_add(ahead + 64));
             let mut signs = H::load(signs);
-            for (step, bytes) in magnitudes.as_chunks().0.iter().enumerate() {
-                let found = look_up::<H>(bytes, tables.one(first + 4 * i + step));
-                for (sum, found) in [0, 1, 0, 1].into_iter().zip(found.into_iter().flatten()) {
-                    sums[sum] = sums[sum].add(found.signed(signs));
-                    signs = signs.shl1();
+            for (two, magnitudes) in tables.iter().zip(magnitudes.as_chunks::<{ 2 * ROWS }>().0) {
+                for (column, bytes) in magnitudes.as_chunks().0.iter().enumerate() {
+                    let found = look_up::<H>(bytes, one(two, column));
+                    for (sum, found) in [0, 1, 0, 1].into_iter().zip(found.into_iter().flatten()) {
+                        sums[sum] = sums[sum].add(found.signed(signs));
+                        signs = signs.shl1();
+                    }
                 }
             }
         }
