@@ -5,6 +5,7 @@
 //! refused, because a model without it would run and be wrong.
 
 use crate::checkpoint::config::{Activation, Gemma, LinearKind, ModelConfig};
+use crate::checkpoint::Kept;
 use crate::checkpoint::families::Family;
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -465,6 +466,12 @@ impl Json {
     /// Whether we wrote the checkpoint from a model that was made ternary after training.
     pub fn was_post_training(&self) -> bool {
         self.get("tritmark").is_some_and(|origin| origin["post_training"] == true)
+    }
+
+    /// What we wrote of the source, if we wrote the checkpoint.
+    pub fn kept(&self) -> Kept {
+        let ours = self.get("tritmark").map(|ours| Kept::deserialize(&ours["kept"]));
+        ours.and_then(Result::ok).unwrap_or_default()
     }
 
     /// The object itself.

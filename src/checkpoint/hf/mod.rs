@@ -78,6 +78,8 @@ impl Parts {
         let catalog = Catalog { root: &self.root, archive: &self.archive, family, inner_norm, model: &model };
         let source = self.source(family, quantization, options, &catalog)?;
         let index = catalog.index(source)?;
+        let untied = model.tied && catalog.head_differs()?;
+        model.tied &= !untied;
         if source != Source::Float {
             model.linear = LinearKind::Ternary;
         }
@@ -96,10 +98,18 @@ impl Parts {
             dialect: index.dialect(source).into(),
             scale_rule: source.scale_rule().into(),
             post_training,
-            notes: self.notes.into_iter().chain(note(family, source, post_training)).collect(),
+            choices: vec![],
+            notes: (self.notes.into_iter())
+                .chain(untied.then(|| UNTIED_NOTE.into()))
+                .chain(note(family, source, post_training))
+                .collect(),
         };
         let tensors = Tensors::new(self.archive, index, family, source);
-        Ok(Checkpoint::new(model, provenance, self.tokenizer, Box::new(tensors)))
+        let mut kept = self.config.kept();
+        kept.inverse |= source == Source::Offline { inverse_scale: true };
+        let mut checkpoint = Checkpoint::new(model, provenance, self.tokenizer, Box::new(tensors));
+        checkpoint.kept = kept;
+        Ok(checkpoint)
     }
 
     fn family(&self, options: &OpenOptions) -> Result<&'static Family> {
@@ -182,6 +192,10 @@ impl Parts {
         Ok(adds.then_some(bos))
     }
 }
+
+/// transformers (5.24, tried) does so too, and warns.
+const UNTIED_NOTE: &str = "The configuration ties the head to the token embedding (\"tie_word_embeddings\"), but another \
+     head is stored: that one is used, as transformers does.";
 
 /// What a reader of any output must know about how the weights were read.
 fn note(family: &Family, source: Source, post_training: bool) -> Option<String> {

@@ -10,6 +10,7 @@ use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use tritmark_kernels::layout;
 
 /// What to write.
@@ -50,9 +51,11 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         Some(scale) if !scale.inverse => Some(one_form(checkpoint, scale, options.embedding)?),
         _ => None,
     };
-    let mut stored = vec![];
+    let (mut stored, mut forms) = (vec![], HashMap::new());
     for role in config.roles() {
-        stored.push(tensor(checkpoint, family, role, options, floats)?);
+        let found = tensor(checkpoint, family, role, options, floats)?;
+        forms.extend(Form::float(&found.item.to).map(|form| (role, form)));
+        stored.push(found);
         if let (Role::Layer(layer, LayerRole::Linear(linear)), Some(ScaleForm { form, inverse })) =
             (role, scale)
         {
@@ -66,9 +69,11 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     let unhashed = Origin::unhashed(checkpoint);
     let (files, index) = shards(stored, options.shard_size, &unhashed);
     let json = config_json(config, family, architecture, scale, floats.unwrap_or(Form::Bf16));
+    let kept = checkpoint.keep(|role| forms.get(&role).copied());
     let config_file = move |origin: &Origin| {
         let mut json = json.clone();
         json["tritmark"] = serde_json::to_value(origin).expect("strings have a JSON form");
+        json["tritmark"]["kept"] = serde_json::to_value(&kept).expect("strings have a JSON form");
         format!("{json:#}\n").into_bytes()
     };
     let mut side: Vec<(String, super::Stating)> = vec![("config.json".into(), Box::new(config_file))];
@@ -121,7 +126,9 @@ fn class(config: &ModelConfig) -> Result<(&'static Family, &'static str)> {
 fn scale_form(checkpoint: &Checkpoint, packed: bool) -> Result<ScaleForm> {
     let scales: Vec<f32> =
         checkpoint.config.linear_roles().map(|role| checkpoint.scale(role)).collect::<Result<_>>()?;
-    for inverse in [false, true].into_iter().filter(|inverse| packed || !inverse) {
+    // Where both forms hold all, the source's own comes first.
+    let first = checkpoint.kept.inverse;
+    for inverse in [first, !first].into_iter().filter(|inverse| packed || !inverse) {
         let turn = |x: f32| if inverse { 1.0 / x } else { x };
         let exact = |&s: &f32| rounded(turn(s), Form::Bf16).is_ok_and(|stored| turn(stored) == s);
         if scales.iter().all(exact) {
@@ -140,11 +147,11 @@ fn one_form(checkpoint: &Checkpoint, scale: ScaleForm, asked: Option<Form>) -> R
     let matrices: Vec<Role> = config.linear_roles().collect();
     let mut floats = config.roles();
     floats.retain(|role| !matrices.contains(role));
-    // A Hugging Face source's own form comes first, where it has only one.
-    let mut own: Vec<String> = floats.iter().map(|&role| source_form(checkpoint, role)).collect();
+    // The first source's own form comes first, where it had only one.
+    let mut own: Vec<Option<Form>> = floats.iter().map(|&role| checkpoint.original_form(role)).collect();
     own.dedup();
     let own = match own.as_slice() {
-        [one] if checkpoint.provenance.dialect.starts_with("hf") => Form::float(one),
+        [one] => *one,
         _ => None,
     };
     // What is asked for may round the embedding and the head, but nothing else.
@@ -206,17 +213,15 @@ fn tensor(
         (form, Action::Float { form, interleave: None }, shape.clone())
     };
     let (rows, cols) = super::matrix(&shape);
-    let len = form.len(rows, cols).map_err(|message| Error::Usage(format!("{role:?}: {message}")))?;
+    let len = form.len(rows, cols).map_err(|message| Error::Usage(format!("{role}: {message}")))?;
     let item = named(checkpoint, family, role, shape, len as u64, form.name(), action)?;
     Ok(Stored { item, dtype: archive::dtype(form), shape: in_file })
 }
 
-/// The form in which a Hugging Face source holds a tensor; from other containers, which widen, bf16
-/// where that is exact.
+/// The form in which the first source held a tensor, where that is known; else bf16 where that is
+/// exact.
 fn float_form(checkpoint: &Checkpoint, role: Role) -> Result<Form> {
-    let from = source_form(checkpoint, role);
-    if checkpoint.provenance.dialect.starts_with("hf")
-        && let Some(form @ (Form::F32 | Form::F16 | Form::Bf16)) = Form::float(&from)
+    if let Some(form) = checkpoint.original_form(role)
         && exact(checkpoint, role, form)?
     {
         return Ok(form);
@@ -240,23 +245,31 @@ fn named(
 ) -> Result<Item> {
     let name = family
         .tensor_name(role, Some("rms_norm"))
-        .ok_or_else(|| Error::Bug(format!("{} has no name for {role:?}", family.name)))?;
+        .ok_or_else(|| Error::Bug(format!("{} has no name for {role}", family.name)))?;
     let name = if role == Role::Head { name } else { format!("model.{name}") };
     let from = source_form(checkpoint, role);
     Ok(Item { name, role: Some(role), shape, from, to, start: 0, len, action })
 }
 
-/// Deals tensors out to files, in order; with more than one, also the index.
+/// Deals tensors out to files of at most `size` bytes each, in order; with more than one file, also
+/// the index.
 fn shards(stored: Vec<Stored>, size: u64, unhashed: &Origin) -> (Vec<super::FilePlan>, Option<Value>) {
     let total: u64 = stored.iter().map(|s| s.item.len).sum();
+    // What a tensor adds to the header, with offsets as long as the longest.
+    let entry = |s: &Stored| {
+        let entry = json!({ "dtype": s.dtype, "shape": s.shape, "data_offsets": [total, total] });
+        (s.item.name.len() + entry.to_string().len()) as u64 + 4
+    };
+    let empty = archive::plan(String::new(), vec![], |_| json!({ "format": "pt" }), unhashed).len + 8;
     let mut groups: Vec<Vec<Stored>> = vec![vec![]];
-    let mut filled = 0;
+    let mut filled = empty;
     for tensor in stored {
-        if filled > 0 && filled + tensor.item.len > size {
+        let len = tensor.item.len + entry(&tensor);
+        if filled > empty && filled + len > size {
             groups.push(vec![]);
-            filled = 0;
+            filled = empty;
         }
-        filled += tensor.item.len;
+        filled += len;
         groups.last_mut().expect("there is one").push(tensor);
     }
     let count = groups.len();

@@ -26,7 +26,7 @@ const LIMIT: u64 = 256 << 20;
 
 /// Name and content of each: copied from a directory, or made from what the checkpoint knows.
 pub fn files(checkpoint: &Checkpoint) -> Result<Vec<(String, Vec<u8>)>> {
-    let path = Path::new(&checkpoint.provenance.name);
+    let path = checkpoint.provenance.path();
     let dir = if path.is_dir() { Some(path) } else { path.parent().filter(|_| is(path, "safetensors")) };
     if let Some(dir) = dir {
         let mut files = vec![];
