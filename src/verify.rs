@@ -251,9 +251,13 @@ fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -
             break;
         }
     }
+    // Added tokens may shadow others; what they do, the samples show.
+    let (added, others) = (p.get_added_tokens_decoder(), q.get_added_tokens_decoder());
     for id in 0..p.get_vocab_size(true).min(q.get_vocab_size(true)) as u32 {
         if let (Some(found), Some(other)) = (p.id_to_token(id), q.id_to_token(id))
             && found != other
+            && !added.contains_key(&id)
+            && !others.contains_key(&id)
         {
             comparison
                 .differences
@@ -365,7 +369,7 @@ fn compare_ternary(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differe
     let zero = x.trits.as_slice().iter().all(|&t| t == 0);
     let same = zero && equal || x.scale == y.scale;
     let scale = if same { 0.0 } else { (f64::from(x.scale) / f64::from(y.scale) - 1.0).abs() };
-    let (round_a, round_b) = (a.scale_rounding(role), b.scale_rounding(role));
+    let (round_a, round_b) = (scale_rounding(a, b, role), scale_rounding(b, a, role));
     let rounding = if same { None } else { explained(x.scale, round_a, y.scale, round_b) };
     let sentence = if !equal {
         let (xs, ys) = (x.trits.as_slice(), y.trits.as_slice());
@@ -401,6 +405,19 @@ fn compare_ternary(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differe
         b: y.scale,
     });
     Ok(Difference { kind: Kind::Ternary { equal, scale }, rounded, sentence })
+}
+
+/// The form that rounded a scale of `c`. A scale tensor in bf16 states what the model is; it is a
+/// rounded one next to master weights, of which it was made, or where we rounded it.
+fn scale_rounding(c: &Checkpoint, other: &Checkpoint, role: Role) -> Option<Form> {
+    let own = c.scale_rounding(role);
+    let (None, Role::Layer(layer, LayerRole::Linear(linear))) = (own, role) else { return own };
+    if !(c.kept.rounded || other.provenance.scale_rule.contains("absmean")) {
+        return None;
+    }
+    let scale = Role::Layer(layer, LayerRole::Scale(linear));
+    let info = c.tensors().iter().find(|t| t.role == Some(scale))?;
+    Form::float(&info.form).filter(|form| *form != Form::F32)
 }
 
 /// The form whose rounding makes `x` of `y` or `y` of `x`, where one does. `None` for a form stands for
@@ -491,7 +508,13 @@ fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differen
             true => format!("and both are {}", form_a.name()),
             false => format!("which {} and {} do not explain", form_a.name(), form_b.name()),
         };
-        format!("{}: {place} is {} and {}, {:.2e} apart, {why}.", name(a, role), number(x), number(y), (x - y).abs())
+        format!(
+            "{}: {place} is {} and {}, {:.2e} apart, {why}.",
+            name(a, role),
+            number(x),
+            number(y),
+            (x - y).abs()
+        )
     });
     let rounded = worst.filter(|_| sentence.is_none()).map(|(difference, x, y)| {
         let coarser = quantised.or_else(|| explained(x, round_a, y, round_b)).unwrap_or(form_b);

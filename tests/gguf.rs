@@ -8,9 +8,9 @@ mod common;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tritmark::checkpoint::gguf::runtime::Verdict;
 use tritmark::checkpoint::role::{LayerRole, Linear, Role};
 use tritmark::checkpoint::{Checkpoint, OpenOptions};
-use tritmark::checkpoint::gguf::runtime::Verdict;
 use tritmark::convert;
 use tritmark::inspect::inspect;
 use tritmark::verify::{hex, model_hash, told_by, trits_sha256};
@@ -183,5 +183,7 @@ fn untrained_weights_leave_it_open() {
     let inspection = inspect(&assumed, &|| {}).unwrap();
     assert_eq!(inspection.provenance.choices, ["i2_s", "i2_s_arm", "i2_s_4row"]);
     assert!(inspection.hash.is_none());
-    assert!(inspection.runtimes.iter().all(|r| matches!(r.verdict, Verdict::Unknown(_) | Verdict::Refused(_))));
+    assert!(
+        inspection.runtimes.iter().all(|r| matches!(r.verdict, Verdict::Unknown(_) | Verdict::Refused(_)))
+    );
 }

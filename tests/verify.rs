@@ -102,7 +102,10 @@ fn rounding_is_said_in_the_first_line() {
     let output = tritmark(&["verify", text(&fixture("bitnet2b-packed")), text(&out)]).success();
     let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
     let first = text.lines().next().unwrap();
-    assert!(first.starts_with("the same ternary weights, other tensors rounded to q4_0; logits of"), "{first}");
+    assert!(
+        first.starts_with("the same ternary weights, other tensors rounded to q4_0; logits of"),
+        "{first}"
+    );
 }
 
 #[test]

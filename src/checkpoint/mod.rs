@@ -50,6 +50,14 @@ pub struct Kept {
     pub inverse: bool,
     /// The forms of embedding, head and norms in the source, by the names of their [`Role`].
     pub forms: std::collections::BTreeMap<String, String>,
+    /// The BOS token, whether or not texts start with it.
+    pub bos: Option<u32>,
+    /// Keys of the source's `config.json` that no computation needs, as they stood there.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// Its `modules_to_not_convert`.
+    pub not_converted: Option<Vec<String>>,
+    /// Whether scales were rounded to bf16, because that was asked for.
+    pub rounded: bool,
 }
 
 /// Where a checkpoint came from and how it is written.
@@ -330,8 +338,9 @@ impl Checkpoint {
             (stored(role) != Some(original)).then(|| (role.to_string(), original.name()))
         };
         Kept {
-            inverse: self.kept.inverse,
             forms: self.config.roles().into_iter().filter(|role| !matrix(role)).filter_map(float).collect(),
+            rounded: false,
+            ..self.kept.clone()
         }
     }
 

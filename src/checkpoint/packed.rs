@@ -5,7 +5,9 @@ use super::file;
 use super::role::{LayerRole, Role};
 use super::safetensors::{Archive, Dtype, Entry};
 use super::write::packed::{FORMAT, VERSION};
-use super::{Checkpoint, Container, FloatTensor, POST_TRAINING_NOTE, Provenance, TensorInfo, Ternary, number};
+use super::{
+    Checkpoint, Container, FloatTensor, POST_TRAINING_NOTE, Provenance, TensorInfo, Ternary, number,
+};
 use crate::error::{Error, Result};
 use ::safetensors::SafeTensors;
 use std::collections::HashMap;
@@ -177,9 +179,9 @@ impl Container for Packed {
         let scale = self.archive.float(entry)?.to_f32()[0];
         match scale.is_finite() && scale > 0.0 {
             true => Ok(scale),
-            false => {
-                Err(self.archive.error(entry, format!("expected a positive finite scale, found {}", number(scale))))
-            }
+            false => Err(self
+                .archive
+                .error(entry, format!("expected a positive finite scale, found {}", number(scale)))),
         }
     }
 

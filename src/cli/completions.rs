@@ -1,7 +1,7 @@
 //! `tritmark completions`.
 
-use crate::cli::Cli;
 use super::common::print_line;
+use crate::cli::Cli;
 use crate::error::Result;
 use clap::CommandFactory;
 

@@ -4,7 +4,7 @@ use super::common::{OpenArgs, print_json, print_line, progress};
 use crate::checkpoint::gguf::runtime::Runtime;
 use crate::checkpoint::write::gguf::TL2_IDS;
 use crate::checkpoint::write::{Inexact, Item, Plan, left_behind};
-use crate::convert;
+use crate::convert::{self, Container};
 use crate::error::Result;
 use serde_json::json;
 use std::path::PathBuf;
@@ -73,13 +73,17 @@ impl Args {
             force: self.force,
         };
         let plan = convert::plan(&checkpoint, &self.out, &options)?;
+        let gguf = Container::of(&self.out) == Container::Gguf;
         let notes = checkpoint.provenance.notes.iter().chain(&plan.warnings).cloned();
         if self.dry_run {
-            let notes = notes.chain(rounding(&plan.inexact(&checkpoint)?));
+            let notes = notes.chain(rounding(&plan.inexact(&checkpoint)?, gguf));
             return dry_run(&plan, &notes.collect::<Vec<_>>(), self.json);
         }
         let left_behind = left_behind(&self.out).into_iter().map(|path| {
-            format!("{} was left by a conversion that was killed, or belongs to one that still runs.", path.display())
+            format!(
+                "{} was left by a conversion that was killed, or belongs to one that still runs.",
+                path.display()
+            )
         });
         let notes: Vec<String> = notes.chain(left_behind).collect();
         let start = Instant::now();
@@ -89,7 +93,7 @@ impl Args {
         let seconds = start.elapsed().as_secs_f64();
         let inexact = written.inexact;
         let warnings: Vec<String> =
-            notes.into_iter().chain(written.odd).chain(rounding(&inexact)).collect();
+            notes.into_iter().chain(written.odd).chain(rounding(&inexact, gguf)).collect();
         if self.json {
             return print_json(&json!({
                 "out": self.out, "target": plan.target, "bytes": plan.bytes(), "seconds": seconds,
@@ -107,15 +111,21 @@ impl Args {
     }
 }
 
-/// What to say of scales that the output rounds.
-fn rounding(inexact: &[Inexact]) -> Option<String> {
+/// What to say of scales that the output rounds; a GGUF keeps the exact ones beside them.
+fn rounding(inexact: &[Inexact], gguf: bool) -> Option<String> {
     let worst = convert::worst(inexact)?;
     let scales = match inexact.len() {
         1 => "1 scale is".to_owned(),
         n => format!("{n} scales are"),
     };
+    let then = match gguf {
+        true => {
+            "programs that run it compute with these, but the metadata keeps the exact ones, which tritmark reads"
+        }
+        false => "the conversion is not lossless",
+    };
     Some(format!(
-        "{scales} rounded by this form, by at most {:.1e} (relative, {}): programs that run it compute with these. The file's metadata keeps the exact ones, which this program reads.",
+        "{scales} rounded by this form, by at most {:.1e} (relative, {}): {then}.",
         worst.relative_error(),
         worst.tensor
     ))

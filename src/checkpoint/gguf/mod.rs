@@ -14,8 +14,8 @@ use super::config::{LinearKind, ModelConfig};
 use super::role::{LayerRole, Linear, Role};
 use super::ternarise::{self, Floats, NotTernary};
 use super::{
-    number, Checkpoint, Container, FloatData, FloatTensor, OpenOptions, POST_TRAINING_NOTE, Provenance, TensorInfo,
-    Ternary,
+    Checkpoint, Container, FloatData, FloatTensor, Kept, OpenOptions, POST_TRAINING_NOTE, Provenance,
+    TensorInfo, Ternary, number,
 };
 use crate::error::{Error, Result};
 use arrangement::Evidence;
@@ -86,9 +86,10 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     };
     let resolution =
         form::resolve(reader.tensors(), reader.alignment(), stated).map_err(|(tensor, message)| {
-            let ternary = reader.tensors().iter().any(|t| {
-                t.name == tensor && form::TERNARY.iter().any(|(id, _)| *id == t.kind)
-            });
+            let ternary = reader
+                .tensors()
+                .iter()
+                .any(|t| t.name == tensor && form::TERNARY.iter().any(|(id, _)| *id == t.kind));
             let error = Error::tensor(&path, tensor, message);
             if ternary { error.hint("If the file is sound, name its layout with --dialect.") } else { error }
         })?;
@@ -147,7 +148,9 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
         choices,
         notes,
     };
-    let kept = gguf.reader.text(KEPT_KEY)?.and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
+    let kept = gguf.reader.text(KEPT_KEY)?.and_then(|s| serde_json::from_str(s).ok());
+    let mut kept: Kept = kept.unwrap_or_default();
+    kept.bos = settings::token(&gguf.reader, "bos")?;
     let mut checkpoint = Checkpoint::new(config, provenance, tokenizer, Box::new(gguf));
     checkpoint.kept = kept;
     Ok(checkpoint)
@@ -254,19 +257,22 @@ impl Gguf {
         let (taken, note) = if left.len() == 1 {
             let note = format!(
                 "The file does not state the arrangement of its ternary tensors; their bytes are trits as {} only, not as {} (--dialect overrides).",
-                first.name(), others(first)
+                first.name(),
+                others(first)
             );
             (first, (open.candidates.len() > 1).then_some(note))
         } else if let Some(told) = arrangement::tell(&left, &self.evidence(open, config)?) {
             let note = format!(
                 "The file does not state the arrangement of its ternary tensors; the weights themselves tell that it is {}, not {} (--dialect overrides).",
-                told.name(), others(told)
+                told.name(),
+                others(told)
             );
             (told, Some(note))
         } else if open.published && left[0].name() == open.candidates[0].name() {
             let note = format!(
                 "The file does not state the tiles of its {} tensors: those that bitnet.cpp publishes for each shape are assumed (--dialect {}_BM…_BK…_bm… overrides).",
-                first.name(), first.name()
+                first.name(),
+                first.name()
             );
             (first, Some(note))
         } else {
@@ -290,8 +296,7 @@ impl Gguf {
                 (Linear::K, LayerRole::AttnNorm),
                 (Linear::O, LayerRole::AttnSubNorm),
             ] {
-                let (role, norm) =
-                    (Role::Layer(layer, LayerRole::Linear(linear)), Role::Layer(layer, norm));
+                let (role, norm) = (Role::Layer(layer, LayerRole::Linear(linear)), Role::Layer(layer, norm));
                 let Some(&i) = self.by_role.get(&role).filter(|i| open.tensors.contains(i)) else { continue };
                 if self.by_role.contains_key(&norm) {
                     let (rows, cols) = form::matrix(&self.reader.tensors()[i]);

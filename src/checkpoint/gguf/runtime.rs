@@ -66,7 +66,9 @@ impl Verdict {
             Verdict::Right => format!("{runtime} runs it rightly"),
             Verdict::Wrong(reason) => format!("{runtime} loads it but computes something else: it {reason}"),
             Verdict::Refused(reason) => format!("{runtime} does not load it: it {reason}"),
-            Verdict::Damaged(reason) => format!("{runtime} cannot run it rightly: the file is damaged: {reason}"),
+            Verdict::Damaged(reason) => {
+                format!("{runtime} cannot run it rightly: the file is damaged: {reason}")
+            }
             Verdict::Unknown(reason) => format!("{runtime} is not known to run it: {reason}"),
         }
     }

@@ -90,6 +90,7 @@ impl Parts {
         }
         model.eos.sort_unstable();
         model.eos.dedup();
+        let mut kept = self.config.kept(model.vocab)?;
         let post_training = matches!(source, Source::PostTraining(_)) || self.config.was_post_training();
         let provenance = Provenance {
             name: self.name,
@@ -105,7 +106,6 @@ impl Parts {
                 .collect(),
         };
         let tensors = Tensors::new(self.archive, index, family, source);
-        let mut kept = self.config.kept();
         kept.inverse |= source == Source::Offline { inverse_scale: true };
         let mut checkpoint = Checkpoint::new(model, provenance, self.tokenizer, Box::new(tensors));
         checkpoint.kept = kept;
@@ -165,7 +165,7 @@ impl Parts {
                 return Err(self
                     .config
                     .error("\"is_bitnet_config\" is true, but \"quantization_config\" is missing")
-                    .hint("If these are master weights, say by which recipe they become ternary: --family llama-master or --family falcon-e-prequantized."));
+                    .hint("If these are master weights, say by which recipe they become ternary: --family llama-master (absmean in f32, as transformers' \"online\" mode) or --family falcon-e-prequantized (the same rounded to bf16 at every step, as TII packed Falcon-E; about one trit in a thousand differs)."));
             }
             (Weights::Configured, None) => Source::Float,
         };
@@ -204,7 +204,8 @@ fn note(family: &Family, source: Source, post_training: bool) -> Option<String> 
         Source::Float if family.name == "llama" => {
             "Nothing in the files tells full-precision weights from the master weights of a ternary \
              Llama; they were read as full precision. If they are masters, say --family \
-             llama-master or --family falcon-e-prequantized."
+             llama-master (absmean in f32, as transformers' online mode) or --family falcon-e-prequantized \
+             (the same in bf16, as TII packed Falcon-E; about one trit in a thousand differs)."
         }
         Source::Dequantised => {
             "The configuration does not say so, but every weight is a trit times a common scale: read \

@@ -74,12 +74,15 @@ impl Encoder<'_> {
         };
         match &item.action {
             Action::Bytes(bytes) => Ok((bytes.clone(), None)),
-            Action::Float { form, interleave } => {
+            Action::Float { form, interleave, less_one } => {
                 let mut float = match &piece.rows {
                     Some(rows) => self.checkpoint.float_rows(role, rows.clone())?,
                     None => self.checkpoint.float(role)?,
                 };
                 self.sound_floats(item, role, &float, *form, piece.rows.as_ref().map_or(0, |r| r.start))?;
+                if *less_one {
+                    float.data = FloatData::F32(float.to_f32().into_iter().map(|w| w - 1.0).collect());
+                }
                 if let Some(heads) = *interleave {
                     float = interleave_floats(&float, heads);
                 }
@@ -170,7 +173,9 @@ impl Encoder<'_> {
 
     fn unfit(&self, item: &Item, role: Role, what: String, form: String) -> Error {
         let hint = match item.action {
-            Action::Pack { .. } | Action::Spread { .. } => "Choose a layout that keeps f32 scales: i2_s, tl1, tl2, iq2_bn, or one of our own (.safetensors). No trained model has such a scale, though.",
+            Action::Pack { .. } | Action::Spread { .. } => {
+                "Choose a layout that keeps f32 scales: i2_s, tl1, tl2, iq2_bn, or one of our own (.safetensors). No trained model has such a scale, though."
+            }
             _ => "Choose a wider form, e.g. --embedding f32.",
         };
         self.error(role, format!("{what} does not fit {form}")).hint(hint)

@@ -1,7 +1,6 @@
 //! The plan of a GGUF file for a named runtime.
 
 use super::{Action, FilePlan, Item, Origin, Plan, encode, matrix, side, source_form};
-use crate::checkpoint::{Checkpoint, Kept};
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::gguf::reader::Reader;
@@ -10,6 +9,7 @@ use crate::checkpoint::gguf::writer::{Header, Listed, Meta};
 use crate::checkpoint::gguf::{KEPT_KEY, LAYOUT_KEY, ORIGIN_KEY, SCALES_KEY, names, rounding, tokenizer};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
 use crate::checkpoint::tokenizer::pieces;
+use crate::checkpoint::{Checkpoint, Kept};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::path::Path;
@@ -135,8 +135,7 @@ fn kept(checkpoint: &Checkpoint, options: &Options, tensors: &[Item]) -> Result<
     };
     if let (Some(form), LinearKind::Ternary) = (rounding, checkpoint.config.linear) {
         let roles: Vec<Role> = checkpoint.config.linear_roles().collect();
-        let scales: Vec<f32> =
-            roles.par_iter().map(|&role| checkpoint.scale(role)).collect::<Result<_>>()?;
+        let scales: Vec<f32> = roles.par_iter().map(|&role| checkpoint.scale(role)).collect::<Result<_>>()?;
         let inexact = |&scale: &f32| encode::rounded(scale, form).is_ok_and(|stored| stored != scale);
         if scales.iter().any(inexact) {
             all.push((SCALES_KEY.to_owned(), Meta::Floats(scales)));
@@ -205,13 +204,13 @@ fn item(checkpoint: &Checkpoint, role: Role, architecture: &str, options: &Optio
         }
         (Role::Layer(_, LayerRole::Linear(_)), Matrices::Float(form)) => match config.linear {
             LinearKind::Ternary => (form, Action::Spread { form, interleave, scaled: true }),
-            LinearKind::Float => (form, Action::Float { form, interleave }),
+            LinearKind::Float => (form, Action::Float { form, interleave, less_one: false }),
         },
         (Role::TokenEmbedding | Role::Head, _) => {
             let form = embedding_form(checkpoint, role, options.embedding)?;
-            (form, Action::Float { form, interleave: None })
+            (form, Action::Float { form, interleave: None, less_one: false })
         }
-        _ => (Form::F32, Action::Float { form: Form::F32, interleave: None }),
+        _ => (Form::F32, Action::Float { form: Form::F32, interleave: None, less_one: false }),
     };
     let len = form.len(rows, cols).map_err(|message| {
         let name = names::name(role).unwrap_or_default();
@@ -356,12 +355,18 @@ fn tokenizer_metadata(
         }
     };
     let mut all: Vec<_> = made.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    // Having a BOS token is one thing, beginning with it another.
+    for (key, value) in &mut all {
+        if key.ends_with("add_bos_token") {
+            *value = Meta::Flag(config.bos.is_some());
+        }
+    }
     let mut token = |which: &str, id: Option<u32>| {
         if let Some(id) = id {
             all.push((format!("tokenizer.ggml.{which}_token_id"), Meta::Uint(id)));
         }
     };
-    token("bos", config.bos);
+    token("bos", checkpoint.kept.bos.or(config.bos));
     token("eos", config.eos.first().copied());
     token("eot", config.eos.get(1).copied());
     if let Some(template) = side::chat_template_of(&side) {

@@ -110,6 +110,8 @@ pub enum Action {
         form: Form,
         /// As in [`Action::Pack`].
         interleave: Option<usize>,
+        /// Whether the reader adds one to each (norms of Gemma).
+        less_one: bool,
     },
     /// The scale of a ternary matrix, as one float of this form; its reciprocal where `inverse`.
     Scale {
@@ -255,12 +257,7 @@ impl Plan {
     /// # Errors
     /// If the source is damaged, a tensor does not come back equal, or the system refuses to write;
     /// then `out` is as it was before.
-    pub fn write(
-        &self,
-        checkpoint: &Checkpoint,
-        out: &Path,
-        done: &(dyn Fn(u64) + Sync),
-    ) -> Result<Written> {
+    pub fn write(&self, checkpoint: &Checkpoint, out: &Path, done: &(dyn Fn(u64) + Sync)) -> Result<Written> {
         self.spare_sources(checkpoint, out)?;
         let pool = self.pool(&System::now())?;
         let output = Output::create(out, self.directory)?;
@@ -293,8 +290,7 @@ impl Plan {
                 Ok(())
             })
         };
-        let (converted, origin) =
-            pool.install(|| rayon::join(convert, || Origin::hashed(checkpoint)));
+        let (converted, origin) = pool.install(|| rayon::join(convert, || Origin::hashed(checkpoint)));
         converted?;
         let origin = origin?;
         for (plan, file, header_len) in &files {

@@ -33,9 +33,8 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
     let (mut stored, mut forms) = (vec![], HashMap::new());
     let mut push = |role: Role, shape: Vec<usize>, form: Form, action: Action| -> Result<()> {
         let (rows, cols) = matrix(&shape);
-        let len = form
-            .len(rows, cols)
-            .map_err(|message| Error::Usage(format!("tensor {role}: {message}")))?;
+        let len =
+            form.len(rows, cols).map_err(|message| Error::Usage(format!("tensor {role}: {message}")))?;
         let item = Item {
             name: role.to_string(),
             role: Some(role),
@@ -72,7 +71,7 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
         };
         let form = asked.unwrap_or(own);
         forms.insert(role, form);
-        push(role, shape, form, Action::Float { form, interleave: None })?;
+        push(role, shape, form, Action::Float { form, interleave: None, less_one: false })?;
     }
     for (name, content) in side::files(checkpoint)? {
         if matches!(name.as_str(), "tokenizer.json" | "tokenizer_config.json") {

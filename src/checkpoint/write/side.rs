@@ -80,7 +80,7 @@ fn tokenizer_config(checkpoint: &Checkpoint, tokenizer: &[u8], template: Option<
         "model_max_length": checkpoint.config.context,
         "add_bos_token": checkpoint.config.bos.is_some(),
     });
-    if let Some(bos) = checkpoint.config.bos.and_then(content) {
+    if let Some(bos) = checkpoint.kept.bos.or(checkpoint.config.bos).and_then(content) {
         config["bos_token"] = bos;
     }
     if let Some(eos) = checkpoint.config.eos.first().and_then(|&id| content(id)) {
