@@ -3,7 +3,7 @@
 use super::common::{OpenArgs, print_json, print_line, progress};
 use crate::checkpoint::gguf::runtime::Runtime;
 use crate::checkpoint::write::gguf::TL2_IDS;
-use crate::checkpoint::write::{Inexact, Item, Plan, left_behind};
+use crate::checkpoint::write::{Inexact, Item, Plan, left_behind, start_threads};
 use crate::convert::{self, Container};
 use crate::error::Result;
 use serde_json::json;
@@ -63,6 +63,7 @@ impl Args {
     /// As the parts say.
     pub fn run(self) -> Result<()> {
         let checkpoint = self.open.open_quietly(&self.input)?;
+        start_threads()?;
         let options = convert::Options {
             to: self.to,
             runtime: self.runtime,

@@ -1,6 +1,7 @@
 //! `tritmark inspect`.
 
 use super::common::{OpenArgs, print_json, print_line, progress};
+use crate::checkpoint::write::start_threads;
 use crate::checkpoint::{Checkpoint, OpenOptions, number};
 use crate::error::Result;
 use crate::inspect::{Inspection, inspect};
@@ -26,6 +27,7 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let options = OpenOptions { assume: true, ..self.open.options() };
         let checkpoint = Checkpoint::open_with(&self.model, &options)?;
+        start_threads()?;
         let bar = progress(checkpoint.tensors().len() as u64, "inspecting");
         let inspection = inspect(&checkpoint, &|| bar.inc(1))?;
         bar.finish_and_clear();

@@ -2,6 +2,7 @@
 
 use super::common::{OpenArgs, print_json, print_line, progress};
 use crate::checkpoint::config::LinearKind;
+use crate::checkpoint::write::start_threads;
 use crate::checkpoint::{Checkpoint, OpenOptions, number};
 use crate::error::{Error, Result};
 use crate::inspect::inspect;
@@ -118,6 +119,7 @@ fn settled(open: Checkpoint, known: &Checkpoint) -> Result<Checkpoint> {
 }
 
 fn one(a: &Checkpoint, json: bool) -> Result<()> {
+    start_threads()?;
     let bar = progress(a.tensors().len() as u64, "verifying");
     let inspection = inspect(a, &|| bar.inc(1))?;
     bar.finish_and_clear();
@@ -140,6 +142,7 @@ fn one(a: &Checkpoint, json: bool) -> Result<()> {
 }
 
 fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
+    start_threads()?;
     let bar = progress(a.config.roles().len() as u64, "verifying");
     let mut comparison = compare(a, b, &|| bar.inc(1))?;
     bar.finish_and_clear();

@@ -29,6 +29,11 @@ impl System {
         Self { left: limit.zip(taken).map(|(limit, taken)| limit.saturating_sub(taken)) }
     }
 
+    /// Whether there is a limit.
+    pub fn limited(&self) -> bool {
+        self.left.is_some()
+    }
+
     /// As many threads of `wanted` as there is room for, each with `work` bytes.
     ///
     /// # Errors

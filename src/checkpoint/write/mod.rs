@@ -219,6 +219,28 @@ const MEMORY: usize = 512 << 20;
 /// Bytes that are written between two calls of [`Checkpoint::release`].
 const RELEASE: u64 = 64 << 20;
 
+/// Starts the threads on which tensors are looked at and planned, fewer where memory is limited; to be
+/// called when the source is open, before anything is done with its tensors.
+///
+/// # Errors
+/// If there is no room for one thread.
+pub fn start_threads() -> Result<()> {
+    let system = System::now();
+    if !system.limited() {
+        return Ok(());
+    }
+    let most = std::thread::available_parallelism().map_or(1, usize::from);
+    // [`Plan::write`] has threads of its own.
+    let threads = system.threads(2 * most, 0)?.div_ceil(2);
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        Err(e) if std::error::Error::source(&e).is_some() => {
+            Err(System::refused(format!("the system gives no {threads} threads: {e}")))
+        }
+        // Where they run already, that is as good.
+        _ => Ok(()),
+    }
+}
+
 impl Plan {
     /// Bytes of all files with tensors.
     pub fn bytes(&self) -> u64 {
