@@ -62,6 +62,15 @@ impl Error {
         }
     }
 
+    /// What was expected and found, without the name of the file or tensor; for those who show these
+    /// already.
+    pub fn message(&self) -> String {
+        match self {
+            Error::Input { message, .. } => message.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Adds what to do next to an [`Error::Input`]; leaves others as they are.
     pub fn hint(mut self, text: impl Into<String>) -> Self {
         if let Error::Input { hint, .. } = &mut self {
@@ -73,6 +82,12 @@ impl Error {
     /// An [`Error::Io`] about `path`.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Error::Io { path: path.as_ref().into(), source }
+    }
+
+    /// Whether nobody reads the output any more, as behind `| head`: then nothing is left to say.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Error::Io { path, source }
+            if source.kind() == std::io::ErrorKind::BrokenPipe && path.as_os_str() == "standard output")
     }
 
     /// The documented exit code of the program.

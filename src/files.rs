@@ -29,13 +29,29 @@ pub fn write_whole(
     Ok(())
 }
 
+/// The folder that a file of this name would stand in.
+///
+/// # Errors
+/// If there is none.
+pub fn folder(path: &Path) -> Result<&Path> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match std::fs::metadata(folder) {
+        Ok(kind) if kind.is_dir() => Ok(folder),
+        Ok(_) => Err(Error::Usage(format!("{}: {} is no folder", path.display(), folder.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::Usage(format!("{}: there is no folder {}", path.display(), folder.display())))
+        }
+        Err(e) => Err(Error::io(folder, e)),
+    }
+}
+
 /// A file under a temporary name in the folder of `path`, to be persisted there; readable by whom the
 /// user's mask allows, unlike temporary files that stay private.
 ///
 /// # Errors
 /// If the folder cannot be written to.
 pub fn temporary(path: &Path) -> Result<NamedTempFile> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path)?;
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

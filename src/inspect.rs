@@ -3,7 +3,7 @@
 use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::gguf::runtime::{self, Runtime, Verdict};
 use crate::checkpoint::role::{LayerRole, Role};
-use crate::checkpoint::{Checkpoint, Provenance, TensorInfo};
+use crate::checkpoint::{Checkpoint, Provenance, TensorInfo, number};
 use crate::error::Result;
 use crate::verify::{hex, model_hash, trits_sha256};
 use rayon::prelude::*;
@@ -16,7 +16,8 @@ pub struct Inspection {
     pub provenance: Provenance,
     /// Its hyperparameters.
     pub config: ModelConfig,
-    /// Its name by its weights ([`model_hash`]); absent where a weight is damaged.
+    /// Its name by its weights ([`model_hash`]); absent where a weight is damaged or the dialect is
+    /// ambiguous.
     pub hash: Option<String>,
     /// Bytes of all tensors.
     pub bytes: u64,
@@ -30,6 +31,8 @@ pub struct Inspection {
     pub zero_fraction: Option<f64>,
     /// Tokens of the tokenizer, where there is one.
     pub tokenizer_tokens: Option<usize>,
+    /// Why the tokenizer cannot be used, where it cannot.
+    pub tokenizer_fault: Option<String>,
     /// What is wrong or odd with the whole, in full sentences.
     pub flags: Vec<String>,
     /// Every tensor, in file order.
@@ -54,6 +57,8 @@ pub struct Tensor {
     pub sha256: Option<String>,
     /// What is wrong or odd with it.
     pub flags: Vec<String>,
+    /// Whether one of them says that no program can compute the right thing from it.
+    pub damaged: bool,
 }
 
 /// What one program does with the file.
@@ -61,13 +66,15 @@ pub struct Tensor {
 pub struct RuntimeVerdict {
     /// The program.
     pub runtime: String,
+    /// The CPUs that it does this on, where the form is for some only.
+    pub cpu: Option<String>,
     /// What it does.
     #[serde(flatten)]
     pub verdict: Verdict,
 }
 
 /// A scale outside this range is no mean magnitude of trained weights.
-const PLAUSIBLE_SCALES: std::ops::RangeInclusive<f32> = 1e-6..=1e3;
+pub const PLAUSIBLE_SCALES: std::ops::RangeInclusive<f32> = 1e-6..=1e3;
 
 /// Looks at every tensor; `done` hears of each. Damaged tensors are flagged, not fatal.
 ///
@@ -91,9 +98,15 @@ pub fn inspect(checkpoint: &Checkpoint, done: &(dyn Fn() + Sync)) -> Result<Insp
     let ternary_weights: u64 = matrices.iter().map(|t| weights(t)).sum();
     let zeros: Option<f64> = matrices.iter().map(|t| t.zero_fraction.map(|z| z * weights(t) as f64)).sum();
     let some = (ternary_weights > 0).then_some(ternary_weights as f64);
+    let tokenizer_fault = checkpoint.tokenizer.as_ref().and_then(|json| {
+        let fault = tokenizers::Tokenizer::from_bytes(json).err()?;
+        Some(format!("The tokenizer is damaged: {fault}."))
+    });
     let tokenizer_tokens = checkpoint.tokenizer.as_deref().and_then(token_count);
     let mut flags = vec![];
-    if let Some(tokens) = tokenizer_tokens {
+    if let Some(fault) = &tokenizer_fault {
+        flags.push(fault.clone());
+    } else if let Some(tokens) = tokenizer_tokens {
         let vocab = checkpoint.config.vocab;
         if tokens < vocab {
             flags.push(format!(
@@ -110,24 +123,31 @@ pub fn inspect(checkpoint: &Checkpoint, done: &(dyn Fn() + Sync)) -> Result<Insp
     if stored_twice(checkpoint)? {
         flags.push("The head is a stored copy of the token embedding.".into());
     }
-    let damaged = tensors.iter().filter(|t| !t.flags.is_empty()).count();
-    if damaged > 0 {
-        flags.push(format!("{damaged} tensors are flagged."));
+    match tensors.iter().filter(|t| !t.flags.is_empty()).count() {
+        0 => {}
+        1 => flags.push("1 tensor is flagged.".into()),
+        n => flags.push(format!("{n} tensors are flagged.")),
     }
     Ok(Inspection {
         provenance: checkpoint.provenance.clone(),
         config: checkpoint.config.clone(),
-        hash: model_hash(checkpoint).ok(),
+        hash: if known(checkpoint) { model_hash(checkpoint).ok() } else { None },
         bytes: tensors.iter().map(|t| t.info.bytes).sum(),
         ternary_bytes,
         ternary_weights,
         bits_per_weight: some.map(|n| ternary_bytes as f64 * 8.0 / n),
         zero_fraction: zeros.zip(some).map(|(zeros, n)| zeros / n),
         tokenizer_tokens,
+        tokenizer_fault,
         flags,
-        runtimes: runtimes(checkpoint),
+        runtimes: runtimes(checkpoint, &tensors),
         tensors,
     })
+}
+
+/// Whether the order of the weights is known.
+fn known(checkpoint: &Checkpoint) -> bool {
+    checkpoint.provenance.choices.is_empty()
 }
 
 fn tensor(checkpoint: &Checkpoint, info: &TensorInfo) -> Tensor {
@@ -138,6 +158,7 @@ fn tensor(checkpoint: &Checkpoint, info: &TensorInfo) -> Tensor {
         scale: None,
         sha256: None,
         flags: vec![],
+        damaged: false,
         info: info.clone(),
     };
     let ternary = checkpoint.config.linear == LinearKind::Ternary;
@@ -151,18 +172,20 @@ fn tensor(checkpoint: &Checkpoint, info: &TensorInfo) -> Tensor {
                     tensor.flags.push("all zero".into());
                 }
                 if !PLAUSIBLE_SCALES.contains(&found.scale) {
-                    tensor.flags.push(format!("the scale {} is not plausible", found.scale));
+                    tensor.damage(format!("the scale {} is not plausible", number(found.scale)));
                 }
                 tensor.zero_fraction = Some(zero);
                 tensor.scale = Some(found.scale);
-                tensor.sha256 = Some(hex(&trits_sha256(&found.trits)));
+                tensor.sha256 = known(checkpoint).then(|| hex(&trits_sha256(&found.trits)));
             }
-            Err(e) => tensor.flags.push(e.to_string()),
+            Err(e) => tensor.damage(e.message()),
         },
         Some(Role::Layer(_, LayerRole::Scale(_))) => {}
         Some(role) => match float_flag(checkpoint, role, &info.shape) {
-            Ok(flag) => tensor.flags.extend(flag),
-            Err(e) => tensor.flags.push(e.to_string()),
+            Ok(Some(Flag::NotFinite)) => tensor.damage("values that are not finite".into()),
+            Ok(Some(Flag::Zero)) => tensor.flags.push("all zero".into()),
+            Ok(None) => {}
+            Err(e) => tensor.damage(e.message()),
         },
     }
     tensor
@@ -187,16 +210,29 @@ fn slices<'a>(
     })
 }
 
-fn float_flag(checkpoint: &Checkpoint, role: Role, shape: &[usize]) -> Result<Option<String>> {
+impl Tensor {
+    fn damage(&mut self, flag: String) {
+        self.damaged = true;
+        self.flags.push(flag);
+    }
+}
+
+/// What is odd with a tensor of floats.
+enum Flag {
+    NotFinite,
+    Zero,
+}
+
+fn float_flag(checkpoint: &Checkpoint, role: Role, shape: &[usize]) -> Result<Option<Flag>> {
     let mut zero = true;
     for slice in slices(checkpoint, role, shape) {
         let slice = slice?;
         if slice.iter().any(|x| !x.is_finite()) {
-            return Ok(Some("values that are not finite".into()));
+            return Ok(Some(Flag::NotFinite));
         }
         zero &= slice.iter().all(|&x| x == 0.0);
     }
-    Ok(zero.then(|| "all zero".into()))
+    Ok(zero.then_some(Flag::Zero))
 }
 
 /// Whether head and embedding are both there and equal.
@@ -235,17 +271,20 @@ fn token_count(tokenizer: &[u8]) -> Option<usize> {
 }
 
 /// What each known program does with the file as it stands.
-fn runtimes(checkpoint: &Checkpoint) -> Vec<RuntimeVerdict> {
+fn runtimes(checkpoint: &Checkpoint, tensors: &[Tensor]) -> Vec<RuntimeVerdict> {
     let (c, p) = (&checkpoint.config, &checkpoint.provenance);
     let mut words = p.dialect.split(' ');
     let gguf = match (words.next(), words.next(), words.next()) {
-        (Some("gguf"), Some(architecture), Some(layout)) => Some((architecture, layout)),
+        (Some("gguf"), Some(architecture), Some(layout)) => {
+            Some((architecture, p.choices.first().map_or(layout, String::as_str)))
+        }
         _ => None,
     };
     let mut all: Vec<_> = Runtime::ALL
         .iter()
         .map(|&runtime| RuntimeVerdict {
             runtime: runtime.to_string(),
+            cpu: None,
             verdict: match gguf {
                 Some((architecture, layout)) => runtime::verdict(runtime, architecture, layout, c),
                 None => Verdict::Refused("reads GGUF only: convert first".into()),
@@ -266,6 +305,30 @@ fn runtimes(checkpoint: &Checkpoint) -> Vec<RuntimeVerdict> {
         ),
         (true, family) => Verdict::Unknown(format!("nobody tried the family {family} as it stands")),
     };
-    all.push(RuntimeVerdict { runtime: "transformers".into(), verdict: transformers });
+    all.push(RuntimeVerdict { runtime: "transformers".into(), cpu: None, verdict: transformers });
+    let damaged: Vec<&Tensor> = tensors.iter().filter(|t| t.damaged).collect();
+    for RuntimeVerdict { verdict, .. } in &mut all {
+        match damaged.as_slice() {
+            _ if matches!(verdict, Verdict::Refused(_)) => {}
+            [first, others @ ..] => {
+                let more = match others.len() {
+                    0 => String::new(),
+                    n => format!(" (and {n} more)"),
+                };
+                *verdict = Verdict::Damaged(format!("{}: {}{more}", first.info.name, first.flags.join("; ")));
+            }
+            [] if !p.choices.is_empty() => {
+                *verdict = Verdict::Unknown(format!(
+                    "the arrangement of its weights could be any of {} (--dialect)",
+                    p.choices.join(", ")
+                ));
+            }
+            [] => {}
+        }
+    }
+    if let Some((_, layout)) = gguf {
+        let right = all.iter_mut().filter(|r| r.verdict == Verdict::Right);
+        right.for_each(|r| r.cpu = runtime::cpu(layout).map(str::to_owned));
+    }
     all
 }

@@ -1,10 +1,13 @@
 //! The proofs: what a model is, byte order and container aside, and whether two are the same.
 
 use crate::checkpoint::config::LinearKind;
+use crate::checkpoint::gguf::form::Form;
+use crate::checkpoint::gguf::quant::Quant;
 use crate::checkpoint::role::{LayerRole, Role};
-use crate::checkpoint::{Checkpoint, FloatData};
+use crate::checkpoint::{Checkpoint, FloatData, OpenOptions, number};
 use crate::error::{Error, Result};
 use crate::model::{Head, LoadOptions, Logits, Model};
+use half::{bf16, f16};
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -51,7 +54,7 @@ pub fn model_hash(checkpoint: &Checkpoint) -> Result<String> {
 /// What one weight contributes to [`model_hash`].
 fn weight_identity(checkpoint: &Checkpoint, role: Role) -> Result<[u8; 52]> {
     let Role::Layer(_, LayerRole::Linear(linear)) = role else {
-        return Err(Error::Bug(format!("{role:?} is no linear weight")));
+        return Err(Error::Bug(format!("{role} is no linear weight")));
     };
     let (hash, scale) = match checkpoint.config.linear {
         LinearKind::Ternary => {
@@ -81,7 +84,7 @@ fn floats_sha256(data: &FloatData) -> [u8; 32] {
 }
 
 /// How two models differ.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Comparison {
     /// Ternary matrices compared.
     pub matrices: usize,
@@ -89,13 +92,51 @@ pub struct Comparison {
     pub equal_trits: usize,
     /// Largest relative difference of effective scales.
     pub scale_error: f64,
-    /// Largest difference of an embedding, head or norm, as a share of what its form allows; at most
-    /// 1 where all are within the precision of the coarser of the two forms.
+    /// Largest difference of a value of an embedding, head or norm.
     pub float_error: f64,
-    /// What differs and where, in full sentences; empty if the models are the same.
+    /// Tensors that are not equal, but no further apart than rounding to the form of one explains.
+    pub rounded: Vec<Rounded>,
+    /// What differs and where, in full sentences; empty if the models are the same but for rounding.
     pub differences: Vec<String>,
+    /// What is odd, but no other model for it; full sentences.
+    pub notes: Vec<String>,
     /// What both compute, where both could be run.
     pub probe: Option<Probe>,
+}
+
+/// A tensor, or the scale of one, that is rounded in one of two models.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rounded {
+    /// Its name in the first model.
+    pub tensor: String,
+    /// Whether it is a ternary matrix whose scale is rounded.
+    pub scale: bool,
+    /// The form that rounds it.
+    pub form: String,
+    /// The largest difference.
+    pub difference: f64,
+    /// The value there in the first model.
+    pub a: f32,
+    /// The value there in the second model.
+    pub b: f32,
+}
+
+impl Comparison {
+    /// Whether nothing differs at all.
+    pub fn exact(&self) -> bool {
+        self.differences.is_empty() && self.rounded.is_empty()
+    }
+
+    /// The forms to which scales (or other tensors) were rounded, each once, and the tensor that this
+    /// changed most.
+    pub fn roundings(&self, scale: bool) -> Option<(String, &Rounded)> {
+        let all: Vec<&Rounded> = self.rounded.iter().filter(|r| r.scale == scale).collect();
+        let worst = *all.iter().max_by(|x, y| x.difference.total_cmp(&y.difference))?;
+        let mut forms: Vec<&str> = all.iter().map(|r| r.form.as_str()).collect();
+        forms.sort_unstable();
+        forms.dedup();
+        Some((forms.join(" and "), worst))
+    }
 }
 
 /// Logits of both models on a few tokens.
@@ -107,55 +148,149 @@ pub struct Probe {
     pub identical: bool,
     /// Largest difference of a logit.
     pub max_difference: f32,
+    /// Differences of logits relative to the logits, root mean square.
+    pub relative_rms: f64,
     /// Share of the tokens after which both prefer the same next one.
     pub top1_agreement: f64,
 }
 
-/// A scale may be off by this much: half the last place of f16, in which some layouts keep it.
-const SCALE_TOLERANCE: f64 = 1.0 / 2048.0;
+/// Logits of rounded models count as close up to this relative difference and from this share of
+/// equal first choices.
+pub const CLOSE: (f64, f64) = (0.03, 0.95);
+
+impl Probe {
+    /// Whether the logits are [`CLOSE`].
+    pub fn close(&self) -> bool {
+        self.relative_rms <= CLOSE.0 && self.top1_agreement >= CLOSE.1
+    }
+}
 
 /// Compares two models tensor by tensor; `done` hears of each tensor.
 ///
 /// # Errors
 /// If a tensor of either is damaged.
 pub fn compare(a: &Checkpoint, b: &Checkpoint, done: &(dyn Fn() + Sync)) -> Result<Comparison> {
-    let mut differences = config_differences(a, b);
-    let mut comparison = Comparison {
-        matrices: 0,
-        equal_trits: 0,
-        scale_error: 0.0,
-        float_error: 0.0,
-        differences: vec![],
-        probe: None,
-    };
-    if differences.is_empty() {
-        let roles = a.config.roles();
-        let ternary = a.config.linear == LinearKind::Ternary;
-        let found: Vec<Difference> = roles
-            .par_iter()
-            .map(|&role| {
-                let difference = match role {
-                    Role::Layer(_, LayerRole::Linear(_)) if ternary => compare_ternary(a, b, role),
-                    _ => compare_floats(a, b, role),
-                };
-                done();
-                difference
-            })
-            .collect::<Result<_>>()?;
-        for difference in found {
-            match difference.kind {
-                Kind::Ternary { equal, scale } => {
-                    comparison.matrices += 1;
-                    comparison.equal_trits += usize::from(equal);
-                    comparison.scale_error = comparison.scale_error.max(scale);
-                }
-                Kind::Float(error) => comparison.float_error = comparison.float_error.max(error),
+    let mut comparison = Comparison { differences: config_differences(a, b), ..Default::default() };
+    if !comparison.differences.is_empty() {
+        return Ok(comparison);
+    }
+    let ternary = a.config.linear == LinearKind::Ternary;
+    let found: Vec<Difference> = a
+        .config
+        .roles()
+        .par_iter()
+        .map(|&role| {
+            let difference = match role {
+                Role::Layer(_, LayerRole::Linear(_)) if ternary => compare_ternary(a, b, role),
+                _ => compare_floats(a, b, role),
+            };
+            done();
+            difference
+        })
+        .collect::<Result<_>>()?;
+    for difference in found {
+        match difference.kind {
+            Kind::Ternary { equal, scale } => {
+                comparison.matrices += 1;
+                comparison.equal_trits += usize::from(equal);
+                comparison.scale_error = comparison.scale_error.max(scale);
             }
-            differences.extend(difference.sentence);
+            Kind::Float(error) => comparison.float_error = comparison.float_error.max(error),
+        }
+        comparison.rounded.extend(difference.rounded);
+        comparison.differences.extend(difference.sentence);
+    }
+    compare_tokens(a, b, &mut comparison)?;
+    Ok(comparison)
+}
+
+/// Texts on which two tokenizers must agree.
+const SAMPLES: [&str; 5] =
+    ["Hello, world! It's 12345 o'clock.\n\n  ", "naïve 東京 🙂", "a  b\n\nc\tx", "fn main() { 0x1F }", ""];
+
+/// Compares what text becomes and what ends it, where both models say.
+fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -> Result<()> {
+    let (x, y) = (&a.config, &b.config);
+    if let (Some(p), Some(q)) = (x.bos, y.bos)
+        && p != q
+    {
+        comparison.differences.push(format!("The tokens put in front of a text differ: {p} and {q}."));
+    } else if x.bos != y.bos {
+        comparison.notes.push("Only one of the two puts a token in front of a text.".into());
+    }
+    if !x.eos.is_empty() && !y.eos.is_empty() && x.eos != y.eos {
+        let sentence = format!("The tokens that end a text differ: {:?} and {:?}.", x.eos, y.eos);
+        match x.eos.iter().any(|id| y.eos.contains(id)) {
+            true => comparison.notes.push(sentence),
+            false => comparison.differences.push(sentence),
         }
     }
-    comparison.differences = differences;
-    Ok(comparison)
+    let (Some(p), Some(q)) = (&a.tokenizer, &b.tokenizer) else {
+        if a.tokenizer.is_some() != b.tokenizer.is_some() {
+            comparison.notes.push("Only one of the two has a tokenizer.".into());
+        }
+        return Ok(());
+    };
+    if p == q {
+        return Ok(());
+    }
+    let load = |c: &Checkpoint, json: &[u8]| {
+        tokenizers::Tokenizer::from_bytes(json)
+            .map_err(|e| Error::input(c.provenance.path(), format!("its tokenizer is damaged: {e}")))
+    };
+    let (p, q) = (load(a, p)?, load(b, q)?);
+    for sample in SAMPLES {
+        let ids = |t: &tokenizers::Tokenizer| {
+            t.encode(sample, true).map(|found| found.get_ids().to_vec()).unwrap_or_default()
+        };
+        let (found, other) = (ids(&p), ids(&q));
+        if found != other {
+            comparison
+                .differences
+                .push(format!("The tokenizers differ: {sample:?} becomes {found:?} and {other:?}."));
+            break;
+        }
+    }
+    // Added tokens may shadow others; what they do, the samples show.
+    let (added, others) = (p.get_added_tokens_decoder(), q.get_added_tokens_decoder());
+    for id in 0..p.get_vocab_size(true).min(q.get_vocab_size(true)) as u32 {
+        if let (Some(found), Some(other)) = (p.id_to_token(id), q.id_to_token(id))
+            && found != other
+            && !added.contains_key(&id)
+            && !others.contains_key(&id)
+        {
+            comparison
+                .differences
+                .push(format!("The tokenizers differ: token {id} is {found:?} and {other:?}."));
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Says which of the dialects that `open` leaves open has the trits of `known`, if one has.
+///
+/// # Errors
+/// If a tensor of either is damaged.
+pub fn told_by(open: &Checkpoint, known: &Checkpoint) -> Result<Option<Checkpoint>> {
+    let roles: Vec<Role> = open.config.linear_roles().collect();
+    for dialect in &open.provenance.choices {
+        let options = OpenOptions { dialect: Some(dialect.clone()), ..Default::default() };
+        let tried = Checkpoint::open_with(&open.provenance.name, &options)?;
+        let mut equal =
+            tried.config.linear == known.config.linear && tried.config.layers == known.config.layers;
+        for &role in &roles {
+            if !equal || tried.config.shape(role) != known.config.shape(role) {
+                equal = false;
+                break;
+            }
+            equal = tried.ternary(role)?.trits == known.ternary(role)?.trits;
+        }
+        if equal {
+            return Ok(Some(tried));
+        }
+    }
+    Ok(None)
 }
 
 /// Tokens of the probe, spread over the vocabulary.
@@ -177,11 +312,14 @@ pub fn probe(a: &Checkpoint, b: &Checkpoint, threads: usize) -> Result<Probe> {
     let (a, vocab) = (run(a)?, a.config.vocab);
     let b = run(b)?;
     let best = |row: &[f32]| (0..vocab).max_by(|&i, &j| row[i].total_cmp(&row[j]));
+    let squares = |of: &mut dyn Iterator<Item = f32>| of.map(|x| f64::from(x) * f64::from(x)).sum::<f64>();
+    let apart = squares(&mut a.iter().zip(&b).map(|(a, b)| a - b));
     let agree = a.chunks(vocab).zip(b.chunks(vocab)).filter(|(a, b)| best(a) == best(b)).count();
     Ok(Probe {
         tokens,
         identical: a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()),
         max_difference: a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max),
+        relative_rms: (apart / squares(&mut a.iter().copied()).max(f64::MIN_POSITIVE)).sqrt(),
         top1_agreement: agree as f64 / tokens as f64,
     })
 }
@@ -210,6 +348,7 @@ fn config_differences(a: &Checkpoint, b: &Checkpoint) -> Vec<String> {
 
 struct Difference {
     kind: Kind,
+    rounded: Option<Rounded>,
     sentence: Option<String>,
 }
 
@@ -221,7 +360,7 @@ enum Kind {
 /// The tensor's name in a checkpoint.
 fn name(checkpoint: &Checkpoint, role: Role) -> String {
     let info = checkpoint.tensors().iter().find(|t| t.role == Some(role));
-    info.map_or_else(|| format!("{role:?}"), |info| info.name.clone())
+    info.map_or_else(|| format!("{role}"), |info| info.name.clone())
 }
 
 fn compare_ternary(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Difference> {
@@ -229,7 +368,10 @@ fn compare_ternary(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differe
     let at = name(a, role);
     let equal = trits_sha256(&x.trits) == trits_sha256(&y.trits);
     let zero = x.trits.as_slice().iter().all(|&t| t == 0);
-    let scale = if zero && equal { 0.0 } else { (f64::from(x.scale) / f64::from(y.scale) - 1.0).abs() };
+    let same = zero && equal || x.scale == y.scale;
+    let scale = if same { 0.0 } else { (f64::from(x.scale) / f64::from(y.scale) - 1.0).abs() };
+    let (round_a, round_b) = (scale_rounding(a, b, role), scale_rounding(b, a, role));
+    let rounding = if same { None } else { explained(x.scale, round_a, y.scale, round_b) };
     let sentence = if !equal {
         let (xs, ys) = (x.trits.as_slice(), y.trits.as_slice());
         let differ = |(x, y): (&i8, &i8)| x != y;
@@ -242,12 +384,72 @@ fn compare_ternary(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differe
             xs[first],
             ys[first]
         ))
-    } else if scale > SCALE_TOLERANCE {
-        Some(format!("{at}: the scales differ by {:.3} %: {} and {}.", scale * 100.0, x.scale, y.scale))
+    } else if !same && rounding.is_none() {
+        let form = |rounding: Option<Form>| rounding.map_or("exact".to_owned(), |form| form.name());
+        Some(format!(
+            "{at}: the scales differ by {:.2e} (relative): {} ({}) and {} ({}).",
+            scale,
+            number(x.scale),
+            form(round_a),
+            number(y.scale),
+            form(round_b)
+        ))
     } else {
         None
     };
-    Ok(Difference { kind: Kind::Ternary { equal, scale }, sentence })
+    let rounded = rounding.filter(|_| equal).map(|form| Rounded {
+        tensor: at,
+        scale: true,
+        form: form.name(),
+        difference: scale,
+        a: x.scale,
+        b: y.scale,
+    });
+    Ok(Difference { kind: Kind::Ternary { equal, scale }, rounded, sentence })
+}
+
+/// The form that rounded a scale of `c`. A scale tensor in bf16 states what the model is; it is a
+/// rounded one next to master weights, of which it was made, or where we rounded it.
+fn scale_rounding(c: &Checkpoint, other: &Checkpoint, role: Role) -> Option<Form> {
+    let own = c.scale_rounding(role);
+    let (None, Role::Layer(layer, LayerRole::Linear(linear))) = (own, role) else { return own };
+    if !(c.kept.rounded || other.provenance.scale_rule.contains("absmean")) {
+        return None;
+    }
+    let scale = Role::Layer(layer, LayerRole::Scale(linear));
+    let info = c.tensors().iter().find(|t| t.role == Some(scale))?;
+    Form::float(&info.form).filter(|form| *form != Form::F32)
+}
+
+/// The form whose rounding makes `x` of `y` or `y` of `x`, where one does. `None` for a form stands for
+/// one that holds every value.
+fn explained(x: f32, round_x: Option<Form>, y: f32, round_y: Option<Form>) -> Option<Form> {
+    let gives = |from: f32, form: Option<Form>, to: f32| form.filter(|&form| round(from, form) == to);
+    gives(x, round_y, y).or_else(|| gives(y, round_x, x)).or_else(|| {
+        // Both are rounded: of something between.
+        let (form_x, form_y) = (round_x?, round_y?);
+        let both = half_step(x, form_x) + half_step(y, form_y);
+        let coarser = if half_step(x, form_x) > half_step(y, form_y) { form_x } else { form_y };
+        (form_x != form_y && (x - y).abs() <= both).then_some(coarser)
+    })
+}
+
+/// A value as a form of single floats holds it.
+fn round(x: f32, form: Form) -> f32 {
+    match form {
+        Form::F16 => f16::from_f32(x).to_f32(),
+        Form::Bf16 => bf16::from_f32(x).to_f32(),
+        _ => x,
+    }
+}
+
+/// Half a unit in the last place; below the normal range of f16, half its smallest step.
+fn half_step(x: f32, form: Form) -> f32 {
+    match form {
+        Form::F16 => (x.abs() * 2f32.powi(-11)).max(2f32.powi(-25)),
+        Form::Bf16 => x.abs() * 2f32.powi(-8),
+        _ => 0.0,
+    }
 }
 
 /// Rows of a float matrix that are compared at once.
@@ -256,12 +458,16 @@ const ROWS: usize = 256;
 fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Difference> {
     let form = |c: &Checkpoint| {
         let info = c.tensors().iter().find(|t| t.role == Some(role));
-        info.map_or_else(|| "f32".to_owned(), |info| info.form.clone())
+        info.and_then(|info| Form::float(&info.form)).unwrap_or(Form::F32)
     };
     let (form_a, form_b) = (form(a), form(b));
+    let exact = |form: Form| if form == Form::F32 { None } else { Some(form) };
+    let (round_a, round_b) = (exact(form_a), exact(form_b));
+    let quantised = [form_a, form_b].into_iter().find(|form| matches!(form, Form::Quant(_)));
     let shape = a.config.shape(role);
     let rows = if shape.len() == 2 { shape[0] } else { 1 };
-    let (mut worst, mut at) = (0f64, None);
+    // The largest difference, where it is and the values there; the first that no form explains.
+    let (mut worst, mut wrong) = (None::<(f64, f32, f32)>, None);
     for start in (0..rows).step_by(ROWS) {
         let read = |c: &Checkpoint| match shape.len() {
             2 => c.float_rows(role, start..rows.min(start + ROWS)),
@@ -274,38 +480,59 @@ fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differen
                 if x.to_bits() == y.to_bits() {
                     continue;
                 }
-                let allowed = allowed(&form_a, x, largest) + allowed(&form_b, y, largest);
-                let error = f64::from((x - y).abs()) / f64::from(allowed).max(f64::MIN_POSITIVE);
-                // A value that is no number is further away than any.
-                let error = if error.is_nan() { f64::INFINITY } else { error };
-                if error > worst {
-                    worst = error;
-                    let index = start * (shape.iter().product::<usize>() / rows) + i * 256 + j;
-                    at = Some((index, x, y));
+                let fine = match quantised {
+                    Some(_) => {
+                        let allowed = grid(form_a, x, largest) + grid(form_b, y, largest);
+                        // A value that is no number is further away than any.
+                        (x - y).abs() <= allowed
+                    }
+                    None => form_a != form_b && explained(x, round_a, y, round_b).is_some(),
+                };
+                let index = start * (shape.iter().product::<usize>() / rows) + i * 256 + j;
+                if !fine && wrong.is_none() {
+                    wrong = Some((index, x, y));
+                }
+                let error = f64::from((x - y).abs());
+                if worst.is_none_or(|(most, ..)| error > most) {
+                    worst = Some((error, x, y));
                 }
             }
         }
     }
-    let sentence = at.filter(|_| worst > 1.0).map(|(index, x, y)| {
+    let cols = shape.last().copied().unwrap_or(1);
+    let sentence = wrong.map(|(index, x, y)| {
+        let place = match shape.len() {
+            1 => format!("value {index}"),
+            _ => format!("row {}, column {}", index / cols, index % cols),
+        };
+        let why = match form_a == form_b {
+            true => format!("and both are {}", form_a.name()),
+            false => format!("which {} and {} do not explain", form_a.name(), form_b.name()),
+        };
         format!(
-            "{}: value {index} is {x} and {y}, further apart than {form_a} and {form_b} explain.",
-            name(a, role)
+            "{}: {place} is {} and {}, {:.2e} apart, {why}.",
+            name(a, role),
+            number(x),
+            number(y),
+            (x - y).abs()
         )
     });
-    Ok(Difference { kind: Kind::Float(worst), sentence })
+    let rounded = worst.filter(|_| sentence.is_none()).map(|(difference, x, y)| {
+        let coarser = quantised.or_else(|| explained(x, round_a, y, round_b)).unwrap_or(form_b);
+        Rounded { tensor: name(a, role), scale: false, form: coarser.name(), difference, a: x, b: y }
+    });
+    let error = worst.map_or(0.0, |(error, ..)| if error.is_nan() { f64::INFINITY } else { error });
+    Ok(Difference { kind: Kind::Float(error), rounded, sentence })
 }
 
 /// How far a form may put a value off, among neighbours of which `largest` is the largest.
-fn allowed(form: &str, x: f32, largest: f32) -> f32 {
+fn grid(form: Form, x: f32, largest: f32) -> f32 {
     match form {
-        // Half a unit in the last place; below the normal range of f16, half its smallest step.
-        "f16" => (x.abs() * 2f32.powi(-11)).max(2f32.powi(-25)),
-        "bf16" => x.abs() * 2f32.powi(-8),
         // Half a step of the block's grid and the rounding of its scale; a whole step for Q4_0, which
         // clips one side, and for Q6_K, which chooses the grid by least squares.
-        "q8_0" => largest / 127.0 * 0.6,
-        "q6_k" => largest / 32.0 * 1.1,
-        "q4_0" => largest / 8.0 * 1.1,
-        _ => 0.0,
+        Form::Quant(Quant::Q8_0) => largest / 127.0 * 0.6,
+        Form::Quant(Quant::Q6K) => largest / 32.0 * 1.1,
+        Form::Quant(Quant::Q4_0) => largest / 8.0 * 1.1,
+        _ => half_step(x, form),
     }
 }

@@ -8,10 +8,12 @@ mod common;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tritmark::checkpoint::gguf::runtime::Verdict;
 use tritmark::checkpoint::role::{LayerRole, Linear, Role};
 use tritmark::checkpoint::{Checkpoint, OpenOptions};
 use tritmark::convert;
-use tritmark::verify::{hex, model_hash, trits_sha256};
+use tritmark::inspect::inspect;
+use tritmark::verify::{hex, model_hash, told_by, trits_sha256};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -36,8 +38,12 @@ fn files() -> Vec<(PathBuf, PathBuf)> {
     files
 }
 
+/// Opens a file; what nothing in it can tell is stated.
 fn open(path: &Path) -> Checkpoint {
-    Checkpoint::open(path.to_str().unwrap()).unwrap_or_else(|e| panic!("{e}"))
+    let name = path.to_str().unwrap();
+    let dialect = name.contains("i2_s.gguf").then(|| "i2_s".to_owned());
+    let options = OpenOptions { dialect, ..Default::default() };
+    Checkpoint::open_with(name, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The name of a matrix in Hugging Face files.
@@ -129,10 +135,34 @@ fn trained_weights_tell_the_arrangement_of_i2_s() {
     let dir = tempfile::tempdir().unwrap();
     let demo = model_hash(&Checkpoint::open("demo").unwrap()).unwrap();
     for layout in ["i2_s", "i2_s_arm", "i2_s_4row"] {
-        let checkpoint = open(&foreign(dir.path(), layout));
+        let checkpoint = Checkpoint::open(foreign(dir.path(), layout).to_str().unwrap()).unwrap();
         let notes = checkpoint.provenance.notes.join(" ");
         assert!(notes.contains(&format!("tell that it is {layout}, not")), "{layout}: {notes}");
         assert_eq!(model_hash(&checkpoint).unwrap(), demo, "{layout}");
+    }
+}
+
+/// Either the weights tell, and then rightly, or the program asks.
+#[test]
+fn tiles_are_told_or_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Checkpoint::open("demo").unwrap();
+    for layout in ["tl1", "tl2", "tl1_BM32_BK64_bm32"] {
+        let path = foreign(dir.path(), layout);
+        let name = path.to_str().unwrap();
+        match Checkpoint::open(name) {
+            Ok(told) => assert_eq!(model_hash(&told).unwrap(), model_hash(&demo).unwrap(), "{layout}"),
+            Err(e) => {
+                let e = e.to_string();
+                assert!(e.contains("ambiguous") && e.contains("--dialect"), "{layout}: {e}");
+                let open = OpenOptions { assume: true, ..Default::default() };
+                let open = Checkpoint::open_with(name, &open).unwrap();
+                assert!(open.provenance.choices.iter().any(|c| c == layout), "{:?}", open.provenance.choices);
+                // Another form of the model at hand tells.
+                let told = told_by(&open, &demo).unwrap().unwrap();
+                assert_eq!(model_hash(&told).unwrap(), model_hash(&demo).unwrap(), "{layout}");
+            }
+        }
     }
 }
 
@@ -140,10 +170,20 @@ fn trained_weights_tell_the_arrangement_of_i2_s() {
 fn untrained_weights_leave_it_open() {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf/bitnet2b.bitnet-b1.58.i2_s.gguf");
-    let notes = open(&path).provenance.notes.join(" ");
-    assert!(notes.contains("ambiguous: i2_s is assumed, i2_s_arm or i2_s_4row"), "{notes}");
-    let options = OpenOptions { dialect: Some("i2_s_arm".into()), ..Default::default() };
-    let stated = Checkpoint::open_with(path.to_str().unwrap(), &options).unwrap();
+    let name = path.to_str().unwrap();
+    let error = Checkpoint::open(name).err().unwrap();
+    assert_eq!(error.exit_code(), 5);
+    let error = error.to_string();
+    assert!(error.contains("ambiguous: i2_s, i2_s_arm, i2_s_4row are equally long"), "{error}");
+    assert!(error.contains("--dialect i2_s"), "{error}");
+    let stated = Checkpoint::open(&format!("{name} --dialect i2_s_arm")).unwrap();
     assert_eq!(stated.provenance.notes, [] as [String; 0]);
     assert_ne!(model_hash(&stated).unwrap(), model_hash(&open(&path)).unwrap());
+    let assumed = Checkpoint::open_with(name, &OpenOptions { assume: true, ..Default::default() }).unwrap();
+    let inspection = inspect(&assumed, &|| {}).unwrap();
+    assert_eq!(inspection.provenance.choices, ["i2_s", "i2_s_arm", "i2_s_4row"]);
+    assert!(inspection.hash.is_none());
+    assert!(
+        inspection.runtimes.iter().all(|r| matches!(r.verdict, Verdict::Unknown(_) | Verdict::Refused(_)))
+    );
 }

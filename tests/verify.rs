@@ -61,8 +61,8 @@ fn a_changed_scale_norm_or_embedding_is_found() {
     let path = gguf(dir.path());
     let whole = std::fs::read(&path).unwrap();
     let k = (start(&path, "blk.0.attn_k.weight") + 64 * 256 / 4, "k_proj.weight: the scales differ");
-    let norm = (start(&path, "output_norm.weight") + 4, "model.norm.weight: value 1 ");
-    let embedding = (start(&path, "token_embd.weight") + 2, "embed_tokens.weight: value 1 ");
+    let norm = (start(&path, "output_norm.weight") + 4, "model.norm.weight: value 1 is");
+    let embedding = (start(&path, "token_embd.weight") + 2, "embed_tokens.weight: row 0, column 1 is");
     for (at, expected) in [k, norm, embedding] {
         let mut bytes = whole.clone();
         // The upper half of an f32, or an f16: a few per cent more.
@@ -73,6 +73,73 @@ fn a_changed_scale_norm_or_embedding_is_found() {
         let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
         assert!(error.contains(expected), "{expected}: {error}");
     }
+}
+
+#[test]
+fn the_least_change_is_found_where_no_form_rounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = gguf(dir.path());
+    let whole = std::fs::read(&path).unwrap();
+    // The last bit of an f32 scale; one step of bf16 in an f32 norm.
+    for (at, bit, expected) in [
+        (start(&path, "blk.0.attn_k.weight") + 64 * 256 / 4, 1, "the scales differ"),
+        (start(&path, "output_norm.weight") + 4 + 2, 1, "which bf16 and f32 do not explain"),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= bit;
+        std::fs::write(&path, bytes).unwrap();
+        let output = tritmark(&["verify", text(&fixture("bitnet2b-packed")), text(&path)]).code(1);
+        let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn rounding_is_said_in_the_first_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.gguf");
+    tritmark(&["convert", text(&fixture("bitnet2b-packed")), text(&out), "--embedding", "q4_0"]).success();
+    let output = tritmark(&["verify", text(&fixture("bitnet2b-packed")), text(&out)]).success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let first = text.lines().next().unwrap();
+    assert!(
+        first.starts_with("the same ternary weights, other tensors rounded to q4_0; logits of"),
+        "{first}"
+    );
+}
+
+#[test]
+fn the_other_model_tells_what_a_file_leaves_open() {
+    let file = fixture("gguf/bitnet2b.bitnet-b1.58.i2_s.gguf");
+    tritmark(&["verify", text(&file)]).code(5);
+    for args in [[fixture("bitnet2b-packed"), file.clone()], [file.clone(), fixture("bitnet2b-packed")]] {
+        tritmark(&["verify", text(&args[0]), text(&args[1]), "--no-probe"]).success();
+    }
+    tritmark(&["convert", text(&file), "/nowhere/x.safetensors"]).code(5);
+}
+
+#[test]
+fn options_go_to_the_side_that_takes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("p.gguf");
+    tritmark(&["convert", "demo-full", text(&out), "--ptq", "absmean", "--to", "i2_s"]).success();
+    tritmark(&["verify", "demo-full", text(&out), "--ptq", "absmean", "--no-probe"]).success();
+    tritmark(&["verify", text(&out), "demo-full", "--ptq", "absmean", "--no-probe"]).success();
+    let output = tritmark(&["verify", "demo", text(&out), "--ptq", "absmean"]).code(2);
+    let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(error.contains("--ptq fits neither"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_that_is_none_is_no_sound_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture("bitnet2b-packed").join(name), dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
+    let output = tritmark(&["verify", text(dir.path())]).code(1);
+    let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(error.contains("tokenizer is damaged"), "{error}");
 }
 
 #[test]
@@ -87,6 +154,11 @@ fn a_lost_scale_is_no_sound_file() {
     let output = tritmark(&["verify", text(&path)]).code(1);
     let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
     assert!(error.contains("blk.0.attn_k.weight") && error.contains("scale is 0"), "{error}");
+    // No program runs it rightly then.
+    let output = tritmark(&["inspect", text(&path), "--json"]).success();
+    let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    let verdicts: Vec<_> = report["runtimes"].as_array().unwrap().iter().map(|r| &r["verdict"]).collect();
+    assert_eq!(verdicts, ["damaged", "refused", "refused", "refused"]);
 }
 
 #[test]

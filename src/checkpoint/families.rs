@@ -117,6 +117,15 @@ pub const ALL: &[Family] = &[
         gemma: true,
         ..LLAMA
     },
+    // The same made ternary, in transformers' packed form.
+    Family {
+        name: "gemma3",
+        architectures: &["Gemma3TextModel", "Gemma3ForCausalLM"],
+        model_type: "gemma3_text",
+        qk_norm: true,
+        gemma: true,
+        ..LLAMA
+    },
 ];
 
 /// The family of that name.

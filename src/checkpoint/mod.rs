@@ -19,6 +19,7 @@ pub mod write;
 
 use crate::error::{Error, Result};
 use config::ModelConfig;
+use gguf::form::Form;
 use half::slice::HalfFloatSliceExt;
 use role::Role;
 use std::ops::Range;
@@ -35,7 +36,28 @@ pub struct Checkpoint {
     pub provenance: Provenance,
     /// The tokenizer in the `tokenizers` crate's JSON form, where the checkpoint brings one.
     pub tokenizer: Option<Vec<u8>>,
+    /// How the first source of a file of ours held what this one holds in other forms.
+    pub kept: Kept,
     container: Box<dyn Container>,
+}
+
+/// What a file of ours says of its source where its own forms say less, so that a conversion back ends
+/// in the same bytes. It never changes a value.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    /// Whether the source's scales divide.
+    pub inverse: bool,
+    /// The forms of embedding, head and norms in the source, by the names of their [`Role`].
+    pub forms: std::collections::BTreeMap<String, String>,
+    /// The BOS token, whether or not texts start with it.
+    pub bos: Option<u32>,
+    /// Keys of the source's `config.json` that no computation needs, as they stood there.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// Its `modules_to_not_convert`.
+    pub not_converted: Option<Vec<String>>,
+    /// Whether scales were rounded to bf16, because that was asked for.
+    pub rounded: bool,
 }
 
 /// Where a checkpoint came from and how it is written.
@@ -53,9 +75,23 @@ pub struct Provenance {
     pub scale_rule: String,
     /// Whether it was made ternary after training, not trained so.
     pub post_training: bool,
+    /// Dialects among which the files leave it open; the tensors are read as the first. Empty where it
+    /// is known, and always so unless [`OpenOptions::assume`] allows it.
+    pub choices: Vec<String>,
     /// What could not be proven from the files, or was asked for against them; full sentences that
     /// every command shows.
     pub notes: Vec<String>,
+}
+
+/// Options that may stand in the name of a model.
+const IN_NAMES: [&str; 3] = [" --ptq ", " --dialect ", " --family "];
+
+impl Provenance {
+    /// The path in the name, without the options that may stand there.
+    pub fn path(&self) -> &Path {
+        let end = IN_NAMES.iter().filter_map(|option| self.name.find(option)).min();
+        Path::new(&self.name[..end.unwrap_or(self.name.len())])
+    }
 }
 
 /// The note on every checkpoint that was made ternary after training.
@@ -71,6 +107,9 @@ pub struct OpenOptions {
     pub dialect: Option<String>,
     /// Make a full-precision model ternary, although it was not trained so.
     pub ptq: Option<Ptq>,
+    /// Open a file of which nothing tells the dialect as one of those it could be, instead of refusing
+    /// it: for those who show [`Provenance::choices`], or have something to compare it with.
+    pub assume: bool,
 }
 
 /// A rule that makes the weights of a full-precision model ternary after training.
@@ -100,6 +139,12 @@ pub trait Container: Send + Sync {
     /// As there.
     fn scale(&self, role: Role) -> Result<f32> {
         Ok(self.ternary(role, vec![])?.scale)
+    }
+
+    /// The form to which the scale of [`ternary`](Self::ternary) was rounded when the file was
+    /// written; `None` where the file holds any scale, or is the origin of this one.
+    fn scale_rounding(&self, _role: Role) -> Option<Form> {
+        None
     }
 
     /// A tensor of floats in its stored precision (integer-quantised ones come as f32).
@@ -156,6 +201,14 @@ pub struct FloatTensor {
     pub shape: Vec<usize>,
     /// Its values, row-major.
     pub data: FloatData,
+}
+
+/// A number as people read it: very large and very small ones with an exponent.
+pub fn number(x: f32) -> String {
+    match x.abs() {
+        small_or_large if small_or_large != 0.0 && !(1e-5..1e7).contains(&small_or_large) => format!("{x:e}"),
+        _ => x.to_string(),
+    }
 }
 
 /// Values in a piece of [`FloatTensor::each_f32`]: a multiple of every block of a float form.
@@ -216,17 +269,27 @@ impl Checkpoint {
         Self::open_with(name, &OpenOptions::default())
     }
 
-    /// As [`open`](Self::open), with what the files leave open stated by the user. The option that
-    /// makes another model of it may stand in the name itself, `demo-full --ptq absmean`, so that
-    /// suites and lists of models can hold both.
+    /// As [`open`](Self::open), with what the files leave open stated by the user. Options may stand in
+    /// the name itself, as in `demo-full --ptq absmean` or `x.gguf --dialect i2_s`, so that suites and
+    /// lists of models can hold them.
     ///
     /// # Errors
     /// As there; and if `options` contradict the files.
     pub fn open_with(name: &str, options: &OpenOptions) -> Result<Self> {
-        if let Some((model, rule)) = name.split_once(" --ptq ") {
-            let ptq = <Ptq as clap::ValueEnum>::from_str(rule.trim(), false)
-                .map_err(|_| Error::Usage(format!("model '{name}': expected --ptq absmean")))?;
-            let mut checkpoint = Self::open_with(model, &OpenOptions { ptq: Some(ptq), ..options.clone() })?;
+        let last = IN_NAMES.iter().filter_map(|option| Some((name.rfind(option)?, option))).max();
+        if let Some((at, option)) = last {
+            let (model, value) = (&name[..at], name[at + option.len()..].trim());
+            let mut options = options.clone();
+            match option.trim() {
+                "--dialect" => options.dialect = Some(value.into()),
+                "--family" => options.family = Some(value.into()),
+                _ => {
+                    let ptq = <Ptq as clap::ValueEnum>::from_str(value, false);
+                    let expected = |_| Error::Usage(format!("model '{name}': expected --ptq absmean"));
+                    options.ptq = Some(ptq.map_err(expected)?);
+                }
+            }
+            let mut checkpoint = Self::open_with(model, &options)?;
             checkpoint.provenance.name = name.into();
             return Ok(checkpoint);
         }
@@ -252,7 +315,33 @@ impl Checkpoint {
         tokenizer: Option<Vec<u8>>,
         container: Box<dyn Container>,
     ) -> Self {
-        Self { config, provenance, tokenizer, container }
+        Self { config, provenance, tokenizer, kept: Kept::default(), container }
+    }
+
+    /// The form of single floats in which the first source held a tensor, where that is known.
+    pub fn original_form(&self, role: Role) -> Option<Form> {
+        let kept = self.kept.forms.get(&role.to_string()).map(String::as_str);
+        let own = || {
+            let known = ["hf", "tritmark"].iter().any(|start| self.provenance.dialect.starts_with(start));
+            let info = self.tensors().iter().find(|t| t.role == Some(role)).filter(|_| known)?;
+            Some(info.form.as_str())
+        };
+        kept.or_else(own).and_then(Form::float).filter(|form| !matches!(form, Form::Quant(_)))
+    }
+
+    /// What a file must say of this model's first source, if it holds tensors in the forms that
+    /// `stored` tells.
+    pub fn keep(&self, stored: impl Fn(Role) -> Option<Form>) -> Kept {
+        let matrix = |role: &Role| matches!(role, Role::Layer(_, role::LayerRole::Linear(_)));
+        let float = |role: Role| {
+            let original = self.original_form(role)?;
+            (stored(role) != Some(original)).then(|| (role.to_string(), original.name()))
+        };
+        Kept {
+            forms: self.config.roles().into_iter().filter(|role| !matrix(role)).filter_map(float).collect(),
+            rounded: false,
+            ..self.kept.clone()
+        }
     }
 
     /// Every tensor in the files, in file order.
@@ -282,6 +371,11 @@ impl Checkpoint {
     /// As there.
     pub fn scale(&self, role: Role) -> Result<f32> {
         self.container.scale(role)
+    }
+
+    /// See [`Container::scale_rounding`].
+    pub fn scale_rounding(&self, role: Role) -> Option<Form> {
+        self.container.scale_rounding(role)
     }
 
     /// See [`Container::float`].

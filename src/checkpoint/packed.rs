@@ -4,8 +4,10 @@ use super::config::ModelConfig;
 use super::file;
 use super::role::{LayerRole, Role};
 use super::safetensors::{Archive, Dtype, Entry};
-use super::write::packed::{FORMAT, VERSION, name};
-use super::{Checkpoint, Container, FloatTensor, POST_TRAINING_NOTE, Provenance, TensorInfo, Ternary};
+use super::write::packed::{FORMAT, VERSION};
+use super::{
+    Checkpoint, Container, FloatTensor, POST_TRAINING_NOTE, Provenance, TensorInfo, Ternary, number,
+};
 use crate::error::{Error, Result};
 use ::safetensors::SafeTensors;
 use std::collections::HashMap;
@@ -65,9 +67,12 @@ pub fn open(file: &str) -> Result<Checkpoint> {
         dialect: format!("tritmark {layout_name}"),
         scale_rule: "f32 in the tensor X.scale multiplies".into(),
         post_training,
+        choices: vec![],
         notes: if post_training { vec![POST_TRAINING_NOTE.into()] } else { vec![] },
     };
-    Ok(Checkpoint::new(config, provenance, tokenizer, Box::new(packed)))
+    let mut checkpoint = Checkpoint::new(config, provenance, tokenizer, Box::new(packed));
+    checkpoint.kept = metadata.get("kept").and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
+    Ok(checkpoint)
 }
 
 struct Packed {
@@ -106,7 +111,7 @@ impl Packed {
         let at: HashMap<&str, usize> =
             archive.entries().iter().enumerate().map(|(i, e)| (e.name.as_str(), i)).collect();
         let mut take = |role: Role, shape: Vec<usize>, packed: bool| -> Result<()> {
-            let name = name(role);
+            let name = role.to_string();
             let Some(&i) = at.get(name.as_str()) else {
                 return Err(Error::tensor(path, name, format!("is missing; expected shape {shape:?}")));
             };
@@ -141,7 +146,7 @@ impl Packed {
     }
 
     fn entry(&self, role: Role) -> Result<&Entry> {
-        let name = name(role);
+        let name = role.to_string();
         self.archive.get(&name).ok_or_else(|| Error::Bug(format!("no tensor {name}")))
     }
 }
@@ -174,9 +179,9 @@ impl Container for Packed {
         let scale = self.archive.float(entry)?.to_f32()[0];
         match scale.is_finite() && scale > 0.0 {
             true => Ok(scale),
-            false => {
-                Err(self.archive.error(entry, format!("expected a positive finite scale, found {scale}")))
-            }
+            false => Err(self
+                .archive
+                .error(entry, format!("expected a positive finite scale, found {}", number(scale)))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a tensor is in the model, whatever it is called in a file.
 
 use serde::Serialize;
+use std::fmt;
 
 /// The part that a tensor plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -69,4 +70,44 @@ impl Linear {
     /// All seven, in the order of the forward pass.
     pub const ALL: [Linear; 7] =
         [Linear::Q, Linear::K, Linear::V, Linear::O, Linear::Gate, Linear::Up, Linear::Down];
+}
+
+impl fmt::Display for Linear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Linear::Q => "q",
+            Linear::K => "k",
+            Linear::V => "v",
+            Linear::O => "o",
+            Linear::Gate => "gate",
+            Linear::Up => "up",
+            Linear::Down => "down",
+        })
+    }
+}
+
+/// As our own files name tensors: `layers.0.q.scale`.
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (layer, part) = match self {
+            Role::TokenEmbedding => return f.write_str("token_embedding"),
+            Role::OutputNorm => return f.write_str("output_norm"),
+            Role::Head => return f.write_str("head"),
+            Role::Layer(layer, part) => (layer, part),
+        };
+        write!(f, "layers.{layer}.")?;
+        match part {
+            LayerRole::AttnNorm => f.write_str("attn_norm"),
+            LayerRole::AttnSubNorm => f.write_str("attn_sub_norm"),
+            LayerRole::FfnNorm => f.write_str("ffn_norm"),
+            LayerRole::FfnSubNorm => f.write_str("ffn_sub_norm"),
+            LayerRole::QNorm => f.write_str("q_norm"),
+            LayerRole::KNorm => f.write_str("k_norm"),
+            LayerRole::PostAttnNorm => f.write_str("post_attn_norm"),
+            LayerRole::PostFfnNorm => f.write_str("post_ffn_norm"),
+            LayerRole::Linear(linear) => write!(f, "{linear}"),
+            LayerRole::InnerNorm(linear) => write!(f, "{linear}.norm"),
+            LayerRole::Scale(linear) => write!(f, "{linear}.scale"),
+        }
+    }
 }

@@ -45,8 +45,13 @@ impl OpenArgs {
     /// # Errors
     /// As there.
     pub fn open_quietly(&self, model: &str) -> Result<Checkpoint> {
+        Checkpoint::open_with(model, &self.options())
+    }
+
+    /// As options of [`Checkpoint::open_with`].
+    pub fn options(&self) -> OpenOptions {
         let OpenArgs { family, dialect, ptq } = self.clone();
-        Checkpoint::open_with(model, &OpenOptions { family, dialect, ptq })
+        OpenOptions { family, dialect, ptq, assume: false }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `tritmark completions`.
 
+use super::common::print_line;
 use crate::cli::Cli;
 use crate::error::Result;
 use clap::CommandFactory;
@@ -18,9 +19,10 @@ impl Args {
     /// Prints the script.
     ///
     /// # Errors
-    /// Never.
+    /// If standard output is closed.
     pub fn run(self) -> Result<()> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "tritmark", &mut std::io::stdout());
-        Ok(())
+        let mut script = vec![];
+        clap_complete::generate(self.shell, &mut Cli::command(), "tritmark", &mut script);
+        print_line(String::from_utf8_lossy(&script).trim_end())
     }
 }

@@ -3,8 +3,8 @@
 use super::common::{OpenArgs, print_json, print_line, progress};
 use crate::checkpoint::gguf::runtime::Runtime;
 use crate::checkpoint::write::gguf::TL2_IDS;
-use crate::checkpoint::write::{Inexact, Plan};
-use crate::convert;
+use crate::checkpoint::write::{Inexact, Item, Plan, left_behind, start_threads};
+use crate::convert::{self, Container};
 use crate::error::Result;
 use serde_json::json;
 use std::path::PathBuf;
@@ -63,6 +63,7 @@ impl Args {
     /// As the parts say.
     pub fn run(self) -> Result<()> {
         let checkpoint = self.open.open_quietly(&self.input)?;
+        start_threads()?;
         let options = convert::Options {
             to: self.to,
             runtime: self.runtime,
@@ -73,22 +74,27 @@ impl Args {
             force: self.force,
         };
         let plan = convert::plan(&checkpoint, &self.out, &options)?;
+        let gguf = Container::of(&self.out) == Container::Gguf;
+        let notes = checkpoint.provenance.notes.iter().chain(&plan.warnings).cloned();
         if self.dry_run {
-            return dry_run(&plan, self.json);
+            let notes = notes.chain(rounding(&plan.inexact(&checkpoint)?, gguf));
+            return dry_run(&plan, &notes.collect::<Vec<_>>(), self.json);
         }
+        let left_behind = left_behind(&self.out).into_iter().map(|path| {
+            format!(
+                "{} was left by a conversion that was killed, or belongs to one that still runs.",
+                path.display()
+            )
+        });
+        let notes: Vec<String> = notes.chain(left_behind).collect();
         let start = Instant::now();
         let bar = progress(plan.bytes(), "converting");
-        let inexact = plan.write(&checkpoint, &self.out, &|bytes| bar.inc(bytes))?;
+        let written = plan.write(&checkpoint, &self.out, &|bytes| bar.inc(bytes))?;
         bar.finish_and_clear();
         let seconds = start.elapsed().as_secs_f64();
-        let warnings: Vec<String> = checkpoint
-            .provenance
-            .notes
-            .iter()
-            .chain(&plan.warnings)
-            .cloned()
-            .chain(rounding(&inexact))
-            .collect();
+        let inexact = written.inexact;
+        let warnings: Vec<String> =
+            notes.into_iter().chain(written.odd).chain(rounding(&inexact, gguf)).collect();
         if self.json {
             return print_json(&json!({
                 "out": self.out, "target": plan.target, "bytes": plan.bytes(), "seconds": seconds,
@@ -106,18 +112,27 @@ impl Args {
     }
 }
 
-/// What to say of scales that the output rounds.
-fn rounding(inexact: &[Inexact]) -> Option<String> {
+/// What to say of scales that the output rounds; a GGUF keeps the exact ones beside them.
+fn rounding(inexact: &[Inexact], gguf: bool) -> Option<String> {
     let worst = convert::worst(inexact)?;
+    let scales = match inexact.len() {
+        1 => "1 scale is".to_owned(),
+        n => format!("{n} scales are"),
+    };
+    let then = match gguf {
+        true => {
+            "programs that run it compute with these, but the metadata keeps the exact ones, which tritmark reads"
+        }
+        false => "the conversion is not lossless",
+    };
     Some(format!(
-        "{} scales are rounded by this form, by at most {:.1e} (relative, {}): the conversion is not lossless.",
-        inexact.len(),
+        "{scales} rounded by this form, by at most {:.1e} (relative, {}): {then}.",
         worst.relative_error(),
         worst.tensor
     ))
 }
 
-fn dry_run(plan: &Plan, json: bool) -> Result<()> {
+fn dry_run(plan: &Plan, notes: &[String], json: bool) -> Result<()> {
     if json {
         let files: Vec<_> = plan
             .files
@@ -126,19 +141,29 @@ fn dry_run(plan: &Plan, json: bool) -> Result<()> {
             .collect();
         let side: Vec<_> = plan.side.iter().map(|(name, _)| name).collect();
         return print_json(
-            &json!({ "target": plan.target, "files": files, "side": side, "warnings": plan.warnings }),
+            &json!({ "target": plan.target, "files": files, "side": side, "warnings": notes }),
         );
     }
     print_line(&format!("{}, {} bytes", plan.target, plan.bytes()))?;
+    let all = || plan.files.iter().flat_map(|f| &f.tensors);
+    let role = |t: &Item| t.role.map_or_else(|| "-".to_owned(), |role| role.to_string());
+    let names = all().map(|t| t.name.len()).max().unwrap_or(0);
+    let roles = all().map(|t| role(t).len()).max().unwrap_or(0);
     for file in &plan.files {
         print_line(&format!("{} ({} bytes)", file.name, file.len))?;
         for t in &file.tensors {
-            let role = t.role.map_or_else(|| "-".into(), |role| format!("{role:?}"));
-            print_line(&format!("  {:<44} {role:<28} {:?} {} -> {}", t.name, t.shape, t.from, t.to))?;
+            let shape = format!("{:?}", t.shape);
+            print_line(&format!(
+                "  {:<names$} {:<roles$} {shape:>16} {} -> {}",
+                t.name,
+                role(t),
+                t.from,
+                t.to
+            ))?;
         }
     }
     plan.side.iter().try_for_each(|(name, _)| print_line(name))?;
-    plan.warnings.iter().for_each(|warning| eprintln!("note: {warning}"));
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
     Ok(())
 }
 
@@ -146,16 +171,44 @@ fn tl2_id(text: &str) -> Result<u32, String> {
     TL2_IDS.into_iter().find(|id| id.to_string() == text).ok_or_else(|| "expected 39 or 42".into())
 }
 
-/// Bytes from `500MB`, `2GB` or a plain number; decimal units, as transformers has it.
+/// Bytes from `500MB`, `2GB`, `2GiB` or a plain number.
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" | "B" => 1,
-        "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return Err("expected a number with B, KB, MB or GB".into()),
+    let unit = text[digits.len()..].to_ascii_uppercase();
+    let (prefix, base) = match unit.strip_suffix("IB") {
+        Some(prefix) => (prefix, 1024u64),
+        None => (unit.strip_suffix('B').unwrap_or(&unit), 1000),
+    };
+    let power = match prefix {
+        "" if base == 1000 => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        _ => return Err("expected a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB".into()),
     };
     let number: u64 = digits.parse().map_err(|_| "expected a whole number".to_owned())?;
-    number.checked_mul(factor).filter(|&n| n > 0).ok_or_else(|| "out of range".into())
+    number.checked_mul(base.pow(power)).filter(|&n| n > 0).ok_or_else(|| "out of range".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_decimal_or_binary() {
+        for (text, bytes) in [
+            ("7", 7),
+            ("7B", 7),
+            ("500MB", 500_000_000),
+            ("1TB", 1_000_000_000_000),
+            ("2GiB", 2 << 30),
+            ("3kib", 3 << 10),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GB", "0", "-1GB", "1.5GB", "1XB", "1iB", "99999999TB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! `tritmark inspect`.
 
 use super::common::{OpenArgs, print_json, print_line, progress};
+use crate::checkpoint::write::start_threads;
+use crate::checkpoint::{Checkpoint, OpenOptions, number};
 use crate::error::Result;
 use crate::inspect::{Inspection, inspect};
 
@@ -23,7 +25,9 @@ impl Args {
     /// # Errors
     /// If the model cannot be opened.
     pub fn run(self) -> Result<()> {
-        let checkpoint = self.open.open_quietly(&self.model)?;
+        let options = OpenOptions { assume: true, ..self.open.options() };
+        let checkpoint = Checkpoint::open_with(&self.model, &options)?;
+        start_threads()?;
         let bar = progress(checkpoint.tensors().len() as u64, "inspecting");
         let inspection = inspect(&checkpoint, &|| bar.inc(1))?;
         bar.finish_and_clear();
@@ -60,24 +64,28 @@ fn print(i: &Inspection) -> Result<()> {
             format!("{} weights, {bits:.3} bits each, {:.2} % zeros", i.ternary_weights, zero * 100.0),
         )?;
     }
-    row("hash", i.hash.clone().unwrap_or_else(|| "not computed: a weight is damaged".into()))?;
+    let unknown = if p.choices.is_empty() { "a weight is damaged" } else { "the dialect is ambiguous" };
+    row("hash", i.hash.clone().unwrap_or_else(|| format!("not computed: {unknown}")))?;
     for r in &i.runtimes {
-        row("runtime", r.verdict.sentence(&r.runtime))?;
+        let cpu = r.cpu.as_ref().map(|cpu| format!(", on {cpu} only")).unwrap_or_default();
+        row("runtime", r.verdict.sentence(&r.runtime) + &cpu)?;
     }
     for text in p.notes.iter().chain(&i.flags) {
         row("note", text.clone())?;
     }
     print_line("")?;
+    let names = i.tensors.iter().map(|t| t.info.name.len()).max().unwrap_or(0);
+    let forms = i.tensors.iter().map(|t| t.info.form.len()).max().unwrap_or(0);
     print_line(&format!(
-        "{:<48} {:<8} {:>16} {:>7} {:>8} {:>11}",
+        "{:<names$} {:<forms$} {:>16} {:>7} {:>8} {:>13}",
         "tensor", "form", "shape", "bits", "zeros", "scale"
     ))?;
     for t in &i.tensors {
         let zeros = t.zero_fraction.map(|z| format!("{:.2} %", z * 100.0)).unwrap_or_default();
-        let scale = t.scale.map(|s| s.to_string()).unwrap_or_default();
+        let scale = t.scale.map(number).unwrap_or_default();
         let shape = format!("{:?}", t.info.shape);
         print_line(&format!(
-            "{:<48} {:<8} {shape:>16} {:>7.3} {zeros:>8} {scale:>11}  {}",
+            "{:<names$} {:<forms$} {shape:>16} {:>7.3} {zeros:>8} {scale:>13}  {}",
             t.info.name,
             t.info.form,
             t.bits_per_weight,

@@ -1,11 +1,14 @@
 //! `tritmark verify`.
 
 use super::common::{OpenArgs, print_json, print_line, progress};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::LinearKind;
+use crate::checkpoint::write::start_threads;
+use crate::checkpoint::{Checkpoint, OpenOptions, number};
 use crate::error::{Error, Result};
 use crate::inspect::inspect;
-use crate::verify::{Comparison, compare, model_hash, probe};
+use crate::verify::{Comparison, compare, model_hash, probe, told_by};
 use serde_json::json;
+use std::io::Write;
 
 /// Prove that two models are the same, whatever their forms; or that one is sound.
 #[derive(Debug, clap::Args)]
@@ -14,7 +17,12 @@ Examples:
   tritmark verify bitnet-b1.58-2B-4T model.gguf
   tritmark verify model.gguf
 
-Exit code 1 says that the proof failed, and standard error what differs.")]
+Exit code 0: trits are equal, and all else is equal or rounded by a form that one of the files has; the
+first line says which (\"the same model\", or \"the same ternary weights\" and what is rounded). Logits of
+rounded models are called close where they differ by at most 3 % (relative, RMS) and 95 % of the first
+choices are the same. Exit code 1: something else differs, or the file is damaged; standard error says
+what and where. --family and --ptq apply to the model that needs them. Of a file whose arrangement is
+ambiguous, the other model tells which it is.")]
 pub struct Args {
     /// Model
     a: String,
@@ -36,20 +44,89 @@ impl Args {
     /// # Errors
     /// [`Error::Proof`] if the models differ or the one is damaged.
     pub fn run(self) -> Result<()> {
-        let a = self.open.open(&self.a)?;
-        match &self.b {
-            None => one(&a, self.json),
-            Some(b) => two(&a, &self.open.open(b)?, !self.no_probe, self.json),
+        let Some(b) = &self.b else { return one(&self.open.open(&self.a)?, self.json) };
+        let (a, b) = self.sides(b)?;
+        for c in [&a, &b] {
+            for note in &c.provenance.notes {
+                let _ = writeln!(std::io::stderr(), "note: {}: {note}", c.provenance.name);
+            }
+        }
+        two(&a, &b, !self.no_probe, self.json)
+    }
+
+    /// Opens both models, each with those of the options that it takes; one of the two must take each.
+    fn sides(&self, b: &str) -> Result<(Checkpoint, Checkpoint)> {
+        let all = OpenOptions { assume: true, ..self.open.options() };
+        let open = |model: &str| -> Result<(Checkpoint, OpenOptions)> {
+            let mut first = None;
+            for (family, ptq) in [(true, true), (true, false), (false, true), (false, false)] {
+                let options = OpenOptions {
+                    family: all.family.clone().filter(|_| family),
+                    ptq: all.ptq.filter(|_| ptq),
+                    ..all.clone()
+                };
+                match Checkpoint::open_with(model, &options) {
+                    Ok(checkpoint) => return Ok((checkpoint, options)),
+                    Err(e) => first = first.or(Some(e)),
+                }
+            }
+            Err(first.unwrap_or_else(|| Error::Bug("nothing was opened".into())))
+        };
+        let ((a, with_a), (b, with_b)) = (open(&self.a)?, open(b)?);
+        let untaken = [
+            ("--family", all.family.is_some() && with_a.family.is_none() && with_b.family.is_none()),
+            ("--ptq", all.ptq.is_some() && with_a.ptq.is_none() && with_b.ptq.is_none()),
+        ];
+        if let Some((option, _)) = untaken.iter().find(|(_, untaken)| *untaken) {
+            // The model's own words are the better reason.
+            let reason = Checkpoint::open_with(&self.a, &all).err();
+            let reason = reason.map(|e| format!("\n  {e}")).unwrap_or_default();
+            return Err(Error::Usage(format!("{option} fits neither of the two models{reason}")));
+        }
+        match (a.provenance.choices.is_empty(), b.provenance.choices.is_empty()) {
+            (true, true) => Ok((a, b)),
+            (false, true) => Ok((settled(a, &b)?, b)),
+            (true, false) => {
+                let b = settled(b, &a)?;
+                Ok((a, b))
+            }
+            // Nothing tells either: the error says what to do.
+            (false, false) => {
+                Checkpoint::open_with(&self.a, &OpenOptions { assume: false, ..all }).map(|a| (a, b))
+            }
         }
     }
 }
 
+/// A model whose dialect is open, as the one that has the trits of another.
+fn settled(open: Checkpoint, known: &Checkpoint) -> Result<Checkpoint> {
+    match told_by(&open, known)? {
+        Some(mut told) => {
+            let what = told.provenance.dialect.rsplit(' ').next().unwrap_or_default();
+            told.provenance.notes.push(format!(
+                "The file leaves the arrangement of its weights open; as {what} its trits are those of {}.",
+                known.provenance.name
+            ));
+            Ok(told)
+        }
+        None => Err(Error::Proof(format!(
+            "{} and {} are not the same model:\n  in none of the arrangements that the file could have ({}) are the trits equal",
+            open.provenance.name,
+            known.provenance.name,
+            open.provenance.choices.join(", ")
+        ))),
+    }
+}
+
 fn one(a: &Checkpoint, json: bool) -> Result<()> {
+    start_threads()?;
     let bar = progress(a.tensors().len() as u64, "verifying");
     let inspection = inspect(a, &|| bar.inc(1))?;
     bar.finish_and_clear();
     let flagged = inspection.tensors.iter().filter(|t| t.info.role.is_some() && !t.flags.is_empty());
-    let faults: Vec<String> = flagged.map(|t| format!("{}: {}", t.info.name, t.flags.join("; "))).collect();
+    let mut faults: Vec<String> =
+        flagged.map(|t| format!("{}: {}", t.info.name, t.flags.join("; "))).collect();
+    faults.extend(inspection.tokenizer_fault.clone());
     if json {
         print_json(
             &json!({ "hash": inspection.hash, "tensors": inspection.tensors.len(), "faults": faults }),
@@ -65,16 +142,16 @@ fn one(a: &Checkpoint, json: bool) -> Result<()> {
 }
 
 fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
+    start_threads()?;
     let bar = progress(a.config.roles().len() as u64, "verifying");
     let mut comparison = compare(a, b, &|| bar.inc(1))?;
     bar.finish_and_clear();
     if run && comparison.differences.is_empty() {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let probe = probe(a, b, threads)?;
-        let exact = comparison.scale_error == 0.0 && comparison.float_error == 0.0;
-        if exact && !probe.identical {
+        if comparison.exact() && !probe.identical {
             comparison.differences.push(format!(
-                "All tensors are equal, but the logits of {} tokens differ by up to {}.",
+                "All tensors are equal, but the logits of {} tokens differ by up to {:.2e}.",
                 probe.tokens, probe.max_difference
             ));
         }
@@ -82,7 +159,12 @@ fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
     }
     if json {
         print_json(&json!({
-            "equal": comparison.differences.is_empty(),
+            "equal": comparison.exact(),
+            "verdict": match (comparison.exact(), comparison.differences.is_empty()) {
+                (true, _) => "equal",
+                (false, true) => "rounded",
+                (false, false) => "different",
+            },
             "hashes": [model_hash(a)?, model_hash(b)?],
             "comparison": comparison,
         }))?;
@@ -95,27 +177,55 @@ fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
             comparison.differences.join("\n  ")
         )));
     }
-    if json { Ok(()) } else { print(&comparison) }
+    if json { Ok(()) } else { print(&comparison, b) }
 }
 
-fn print(c: &Comparison) -> Result<()> {
-    print_line(&format!("the same model: {} ternary matrices with equal trits", c.equal_trits))?;
-    print_line(&match c.scale_error {
-        0.0 => "scales: equal".into(),
-        error => format!("scales: equal within {error:.1e} (relative)"),
-    })?;
-    print_line(&match c.float_error {
-        0.0 => "embeddings and norms: equal".into(),
-        error => format!("embeddings and norms: off by at most {error:.2} of what their forms allow"),
-    })?;
-    match &c.probe {
-        None => print_line("logits: not compared"),
-        Some(p) if p.identical => print_line(&format!("logits of {} tokens: equal, bit for bit", p.tokens)),
-        Some(p) => print_line(&format!(
-            "logits of {} tokens: differ by up to {:.2e}, same first choice for {:.0} %",
+fn print(c: &Comparison, b: &Checkpoint) -> Result<()> {
+    let (scales, floats) = (c.roundings(true), c.roundings(false));
+    let matrices = match b.config.linear {
+        LinearKind::Ternary => format!("{} ternary matrices with equal trits", c.equal_trits),
+        LinearKind::Float => "full-precision matrices".into(),
+    };
+    let logits = match &c.probe {
+        None => "logits not compared".to_owned(),
+        Some(p) if p.identical => format!("logits of {} tokens equal, bit for bit", p.tokens),
+        Some(p) => format!(
+            "logits of {} tokens {}: they differ by up to {:.2e} ({:.2} % RMS), same first choice for {:.0} %",
             p.tokens,
+            if p.close() { "close" } else { "NOT close" },
             p.max_difference,
+            p.relative_rms * 100.0,
             p.top1_agreement * 100.0
-        )),
+        ),
+    };
+    if c.exact() {
+        print_line(&format!("the same model: {matrices}; {logits}"))?;
+    } else {
+        let scaled = scales.as_ref().map(|(form, _)| format!("scales rounded to {form}"));
+        let others = floats.as_ref().map(|(form, _)| format!("other tensors rounded to {form}"));
+        let what: Vec<_> = scaled.into_iter().chain(others).collect();
+        let weights = if b.config.linear == LinearKind::Ternary { "ternary weights" } else { "shapes" };
+        print_line(&format!("the same {weights}, {}; {logits}", what.join(", ")))?;
     }
+    print_line(&match scales {
+        None => "scales: equal".into(),
+        Some((form, worst)) => format!(
+            "scales: rounded to {form}, most in {}: {} and {}, {:.1e} apart (relative)",
+            worst.tensor,
+            number(worst.a),
+            number(worst.b),
+            worst.difference
+        ),
+    })?;
+    print_line(&match floats {
+        None => "embeddings and norms: equal".into(),
+        Some((form, worst)) => format!(
+            "embeddings and norms: rounded to {form}, most in {}: {} and {}, {:.1e} apart",
+            worst.tensor,
+            number(worst.a),
+            number(worst.b),
+            worst.difference
+        ),
+    })?;
+    c.notes.iter().try_for_each(|note| print_line(&format!("note: {note}")))
 }

@@ -6,7 +6,8 @@
 
 use super::quant::Quant;
 use super::reader::Tensor;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use tritmark_kernels::layout::tile::{self, Tile};
 use tritmark_kernels::layout::{self, Layout};
 
 /// How the values of a tensor are stored.
@@ -38,6 +39,9 @@ pub const TERNARY: &[(u32, &[&str])] = &[
     (134, &["iq1_bn"]),
     (135, &["iq2_bn"]),
 ];
+
+/// Heights of the tiles of `tl1` and `tl2`, published or derived.
+const TILE_ROWS: &[usize] = &[320, 256, 160, 128, 64, 32];
 
 /// Whether `name` is `layout` or that layout with explicit tiles.
 fn is_or_tiles(name: &str, layout: &str) -> bool {
@@ -134,11 +138,19 @@ pub struct Resolved {
 pub struct Resolution {
     /// One for each tensor.
     pub forms: Vec<Resolved>,
-    /// Layouts of equal length that fit the same tensors, where the file leaves that open: the one
-    /// that is taken for want of better knowledge, then the others.
-    pub open: Vec<Vec<&'static dyn Layout>>,
-    /// What had to be assumed beside that, in full sentences.
-    pub notes: Vec<String>,
+    /// What neither ids nor lengths nor the file's metadata tell.
+    pub open: Vec<Open>,
+}
+
+/// Tensors of one type that could have any of several layouts of equal length.
+pub struct Open {
+    /// Their indices.
+    pub tensors: Vec<usize>,
+    /// The layouts. [`Resolution::forms`] has the first.
+    pub candidates: Vec<&'static dyn Layout>,
+    /// Whether the first is what the only known writer makes of this shape, so that nothing else is
+    /// likely although nothing proves it.
+    pub published: bool,
 }
 
 /// Finds out what the type ids of a file stand for. `dialect` is a layout that the user or the file's
@@ -152,31 +164,28 @@ pub fn resolve(
     alignment: u64,
     dialect: Option<&str>,
 ) -> Result<Resolution, (String, String)> {
-    let (mut open, mut notes) = (vec![], vec![]);
+    let mut open = vec![];
     let mut meaning: HashMap<u32, Form> = HashMap::new();
     for (id, names) in TERNARY {
-        let of_id: Vec<&Tensor> = tensors.iter().filter(|t| t.kind == *id).collect();
+        let indices: Vec<usize> = (0..tensors.len()).filter(|&i| tensors[i].kind == *id).collect();
+        let of_id: Vec<&Tensor> = indices.iter().map(|&i| &tensors[i]).collect();
         let Some(first) = of_id.first() else { continue };
         let stated = dialect.filter(|d| names.iter().any(|name| is_or_tiles(d, name)));
         let names = stated.as_ref().map_or(*names, std::slice::from_ref);
         let fits = fitting(&of_id, names, alignment);
         let Some(&taken) = fits.first() else { return Err(misfit(&of_id, names)) };
         let lens = |l: &dyn Layout| of_id.iter().map(|t| layout_len(l, t)).collect::<Vec<_>>();
-        let others: Vec<_> = fits[1..].iter().map(|l| l.name()).collect();
         if fits.iter().any(|l| lens(*l) != lens(taken)) {
+            let others: Vec<_> = fits[1..].iter().map(|l| l.name()).collect();
             let message = format!("type {id} could be {} or {}", taken.name(), others.join(" or "));
             return Err((first.name.clone(), message));
         }
-        let taken_name = taken.name();
-        if !others.is_empty() {
-            open.push(fits);
-        }
-        if stated.is_none() && taken_name.starts_with("tl") {
-            notes.push(format!(
-                "The file does not state the tiles of its {taken_name} tensors: those published for each shape are assumed (--dialect {taken_name}_BM…_BK…_bm…)."
-            ));
-        }
         meaning.insert(*id, Form::Packed(taken));
+        if fits.len() > 1 {
+            open.push(Open { tensors: indices, candidates: fits, published: false });
+        } else if stated.is_none() && matches!(taken.name(), "tl1" | "tl2") {
+            open.extend(tiled(taken, tensors, &indices));
+        }
     }
     let forms = tensors.iter().map(|tensor| {
         let float = FLOATS.iter().find(|(id, _)| *id == tensor.kind).map(|(_, form)| *form);
@@ -195,7 +204,51 @@ pub fn resolve(
         }
         Ok(Resolved { form, len })
     });
-    Ok(Resolution { forms: forms.collect::<Result<_, _>>()?, open, notes })
+    Ok(Resolution { forms: forms.collect::<Result<_, _>>()?, open })
+}
+
+/// What the tensors of each shape in `tl1` or `tl2` could be: no file states its tiles.
+fn tiled(layout: &'static dyn Layout, tensors: &[Tensor], indices: &[usize]) -> Vec<Open> {
+    let mut shapes: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+    for &i in indices {
+        shapes.entry(matrix(&tensors[i])).or_default().push(i);
+    }
+    let open = shapes.into_iter().map(|((rows, cols), of_shape)| {
+        let published = tile::PUBLISHED.iter().any(|p| (p.0, p.1) == (rows, cols));
+        let candidates = std::iter::once(layout).chain(other_tiles(layout, rows, cols)).collect();
+        Open { tensors: of_shape, candidates, published }
+    });
+    open.collect()
+}
+
+/// Layouts that cut a matrix into other tiles than `layout`: those that anyone publishes for any shape
+/// or that this program derives, as far as they fit this one and order its bytes in another way.
+fn other_tiles(layout: &'static dyn Layout, rows: usize, cols: usize) -> Vec<&'static dyn Layout> {
+    let (own, widths, inner): (_, &[usize], &[usize]) = match layout.name() {
+        "tl1" => (layout::TL1.tile(rows, cols), &[128, 64, 32], &[32, 64]),
+        _ => (layout::TL2.tile(rows, cols), &[192, 96], &[32]),
+    };
+    // Where one tile is as wide as what it cuts, its height makes no difference.
+    let order = |t: Tile| {
+        let rest = if layout.name() == "tl1" { 0 } else { cols % t.cols };
+        let one = cols - rest <= t.cols && rest <= 32;
+        (if one { rows } else { t.rows }, t.cols, t.inner_rows)
+    };
+    let (mut seen, mut others) = (vec![order(own)], vec![]);
+    for &tile_rows in TILE_ROWS {
+        for &tile_cols in widths {
+            for &inner_rows in inner {
+                let tile = Tile { rows: tile_rows, cols: tile_cols, inner_rows };
+                let found = layout::by_name(&format!("{}_{tile}", layout.name()));
+                let Some(found) = found.filter(|l| l.packed_len(rows, cols).is_ok()) else { continue };
+                if !seen.contains(&order(tile)) {
+                    seen.push(order(tile));
+                    others.push(found);
+                }
+            }
+        }
+    }
+    others
 }
 
 fn layout_len(layout: &dyn Layout, tensor: &Tensor) -> Option<usize> {

@@ -14,12 +14,12 @@ use super::config::{LinearKind, ModelConfig};
 use super::role::{LayerRole, Linear, Role};
 use super::ternarise::{self, Floats, NotTernary};
 use super::{
-    Checkpoint, Container, FloatData, FloatTensor, OpenOptions, POST_TRAINING_NOTE, Provenance, TensorInfo,
-    Ternary,
+    Checkpoint, Container, FloatData, FloatTensor, Kept, OpenOptions, POST_TRAINING_NOTE, Provenance,
+    TensorInfo, Ternary, number,
 };
 use crate::error::{Error, Result};
 use arrangement::Evidence;
-use form::{Form, Resolved};
+use form::{Form, Open, Resolved};
 use half::{bf16, f16};
 use reader::Reader;
 use std::collections::HashMap;
@@ -33,6 +33,21 @@ pub const LAYOUT_KEY: &str = "tritmark.layout";
 
 /// Key under which we write where the weights come from.
 pub const ORIGIN_KEY: &str = "tritmark.origin";
+
+/// Key under which we write the exact scales of the ternary matrices, f32 each, in the order of
+/// [`ModelConfig::linear_roles`], where the layout rounds them.
+pub const SCALES_KEY: &str = "tritmark.scales";
+
+/// Key under which we write [`Kept`](super::Kept) as JSON.
+pub const KEPT_KEY: &str = "tritmark.kept";
+
+/// The form to which a layout rounds scales, if it does.
+pub fn rounding(layout: &dyn Layout) -> Option<Form> {
+    match layout.scale_form() {
+        ScaleForm::F16PerRow | ScaleForm::F16PerBlock => Some(Form::F16),
+        ScaleForm::Beside | ScaleForm::F32 | ScaleForm::F32PerRow => None,
+    }
+}
 
 /// Opens a GGUF file; `options` state what it leaves open.
 ///
@@ -56,8 +71,10 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     let stated = match &options.dialect {
         Some(name) => {
             if form::ternary_id(name).is_none() {
-                let known: Vec<_> =
+                let mut known: Vec<_> =
                     form::TERNARY.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+                known.sort_unstable();
+                known.dedup();
                 let known = known.join(", ");
                 return Err(Error::Usage(format!(
                     "unknown dialect '{name}': expected one of {known}, or a tiling such as tl2_BM64_BK96_bm32"
@@ -69,10 +86,14 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     };
     let resolution =
         form::resolve(reader.tensors(), reader.alignment(), stated).map_err(|(tensor, message)| {
-            Error::tensor(&path, tensor, message)
-                .hint("If the file is sound, name its layout with --dialect.")
+            let ternary = reader
+                .tensors()
+                .iter()
+                .any(|t| t.name == tensor && form::TERNARY.iter().any(|(id, _)| *id == t.kind));
+            let error = Error::tensor(&path, tensor, message);
+            if ternary { error.hint("If the file is sound, name its layout with --dialect.") } else { error }
         })?;
-    let mut notes = resolution.notes;
+    let mut notes = vec![];
     let mut by_role = HashMap::new();
     for (i, tensor) in reader.tensors().iter().enumerate() {
         if let Some(role) = names::role(&tensor.name) {
@@ -82,12 +103,31 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     let mut config = settings::read(&reader, &by_role, options, &mut notes)?;
     check_shapes(&reader, &config, &by_role)?;
     let permuted = reader.text("general.architecture")? == Some("llama");
-    let mut gguf = Gguf { infos: vec![], reader, by_role, forms: resolution.forms, heads: None };
+    let exact = exact_scales(&reader, &config)?;
+    let mut gguf = Gguf { infos: vec![], reader, by_role, forms: resolution.forms, heads: None, exact };
     if permuted {
         gguf.heads = Some((config.heads, config.kv_heads));
     }
-    for layouts in &resolution.open {
-        notes.push(gguf.arrange(layouts, &config)?);
+    let mut choices = vec![];
+    for open in &resolution.open {
+        match gguf.arrange(open, &config)? {
+            Ok(note) => notes.extend(note),
+            Err(undecided) => choices.push(undecided),
+        }
+    }
+    let choices = common(&choices);
+    let ambiguous = format!(
+        "The arrangement of the ternary tensors is ambiguous: {} are equally long, and nothing in the file tells them apart.",
+        choices.join(", ")
+    );
+    match choices.first() {
+        Some(first) if !options.assume => {
+            return Err(Error::input(&path, ambiguous).hint(format!(
+                "Say how it was written, e.g. --dialect {first}; `tritmark verify SOURCE {}` tells where the source is at hand.", path.display()
+            )));
+        }
+        Some(_) => notes.push(format!("{ambiguous} (--dialect)")),
+        None => {}
     }
     config.linear = gguf.linear_kind(&config)?;
     gguf.infos = gguf.infos();
@@ -102,18 +142,46 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
         name: path.display().to_string(),
         files: vec![path],
         family: settings::family(&config).into(),
-        dialect: gguf.dialect()?,
+        dialect: gguf.dialect(&choices)?,
         scale_rule: gguf.scale_rule(),
         post_training,
+        choices,
         notes,
     };
-    Ok(Checkpoint::new(config, provenance, tokenizer, Box::new(gguf)))
+    let kept = gguf.reader.text(KEPT_KEY)?.and_then(|s| serde_json::from_str(s).ok());
+    let mut kept: Kept = kept.unwrap_or_default();
+    kept.bos = settings::token(&gguf.reader, "bos")?;
+    let mut checkpoint = Checkpoint::new(config, provenance, tokenizer, Box::new(gguf));
+    checkpoint.kept = kept;
+    Ok(checkpoint)
+}
+
+/// The scales that we wrote beside rounded ones.
+fn exact_scales(reader: &Reader, config: &ModelConfig) -> Result<HashMap<Role, f32>> {
+    let scales = reader.floats(SCALES_KEY)?.unwrap_or_default();
+    if !scales.is_empty() && scales.len() != config.layers * Linear::ALL.len() {
+        let message =
+            format!("metadata key {SCALES_KEY}: expected a scale for each matrix, found {}", scales.len());
+        return Err(Error::input(reader.path(), message));
+    }
+    Ok(config.linear_roles().zip(scales.into_iter().map(|scale| scale as f32)).collect())
+}
+
+/// Layouts that are left for all groups of tensors, by their names: a dialect is one for the whole file.
+/// Those of the first group, where no layout is left for all.
+fn common(groups: &[Vec<&'static dyn Layout>]) -> Vec<String> {
+    let Some((first, rest)) = groups.split_first() else { return vec![] };
+    let names = first.iter().map(|l| l.name());
+    let all: Vec<_> =
+        names.clone().filter(|name| rest.iter().all(|g| g.iter().any(|l| l.name() == *name))).collect();
+    let names: Vec<_> = if all.is_empty() { names.collect() } else { all };
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// Proves that every tensor of the model is there with its shape.
 fn check_shapes(reader: &Reader, config: &ModelConfig, by_role: &HashMap<Role, usize>) -> Result<()> {
     for role in config.roles() {
-        let name = names::name(role).ok_or_else(|| Error::Bug(format!("{role:?} has no GGUF name")))?;
+        let name = names::name(role).ok_or_else(|| Error::Bug(format!("{role} has no GGUF name")))?;
         let Some(&i) = by_role.get(&role) else {
             return Err(Error::tensor(
                 reader.path(),
@@ -130,6 +198,9 @@ fn check_shapes(reader: &Reader, config: &ModelConfig, by_role: &HashMap<Role, u
     Ok(())
 }
 
+/// Tensors whose bytes are tried as each layout; a wrong one fails at the first.
+const PROVEN: usize = 2;
+
 /// The container.
 struct Gguf {
     reader: Reader,
@@ -138,6 +209,8 @@ struct Gguf {
     forms: Vec<Resolved>,
     /// Query and key-value heads, where the rows of Q and K are interleaved (architecture `llama`).
     heads: Option<(usize, usize)>,
+    /// Scales before they were rounded, where the file states them.
+    exact: HashMap<Role, f32>,
 }
 
 impl Gguf {
@@ -157,52 +230,96 @@ impl Gguf {
         Error::tensor(self.reader.path(), &tensor.name, message.to_string())
     }
 
-    /// Settles which of several layouts of equal length the tensors of the first one have; says how.
-    fn arrange(&mut self, layouts: &[&'static dyn Layout], config: &ModelConfig) -> Result<String> {
+    /// Settles which of several layouts of equal length some tensors have, and says how where that is
+    /// no matter of course. The inner error holds the layouts that are left where nothing tells.
+    fn arrange(
+        &mut self,
+        open: &Open,
+        config: &ModelConfig,
+    ) -> Result<Result<Option<String>, Vec<&'static dyn Layout>>> {
+        // Bytes that are no trits in a layout prove that it is another one.
+        let possible = |layout: &&'static dyn Layout| {
+            open.tensors.iter().take(PROVEN).all(|&i| {
+                let (rows, cols) = form::matrix(&self.reader.tensors()[i]);
+                layout.check(rows, cols, self.bytes(i)).is_ok()
+            })
+        };
+        let left: Vec<_> = open.candidates.iter().copied().filter(possible).collect();
+        let Some(&first) = left.first() else {
+            // Damaged: the first says how when a tensor is read.
+            return Ok(Ok(None));
+        };
+        let others = |taken: &dyn Layout| {
+            let names = open.candidates.iter().map(|l| l.name()).filter(|name| *name != taken.name());
+            let names: Vec<_> = names.collect();
+            if names.len() > 3 { format!("one of {} others", names.len()) } else { names.join(" or ") }
+        };
+        let (taken, note) = if left.len() == 1 {
+            let note = format!(
+                "The file does not state the arrangement of its ternary tensors; their bytes are trits as {} only, not as {} (--dialect overrides).",
+                first.name(),
+                others(first)
+            );
+            (first, (open.candidates.len() > 1).then_some(note))
+        } else if let Some(told) = arrangement::tell(&left, &self.evidence(open, config)?) {
+            let note = format!(
+                "The file does not state the arrangement of its ternary tensors; the weights themselves tell that it is {}, not {} (--dialect overrides).",
+                told.name(),
+                others(told)
+            );
+            (told, Some(note))
+        } else if open.published && left[0].name() == open.candidates[0].name() {
+            let note = format!(
+                "The file does not state the tiles of its {} tensors: those that bitnet.cpp publishes for each shape are assumed (--dialect {}_BM…_BK…_bm… overrides).",
+                first.name(),
+                first.name()
+            );
+            (first, Some(note))
+        } else {
+            return Ok(Err(left));
+        };
+        for &i in &open.tensors {
+            self.forms[i].form = Form::Packed(taken);
+        }
+        Ok(Ok(note))
+    }
+
+    /// Matrices among some tensors with a norm right before them, from the first blocks.
+    fn evidence(&self, open: &Open, config: &ModelConfig) -> Result<Vec<Evidence<'_>>> {
         let mut evidence = vec![];
-        // Of the matrices with a norm right before them, the widest and the one that leads there.
         for layer in 0..config.layers.min(4) {
             for (linear, norm) in [
                 (Linear::Down, LayerRole::FfnSubNorm),
                 (Linear::Up, LayerRole::FfnNorm),
+                (Linear::Gate, LayerRole::FfnNorm),
                 (Linear::Q, LayerRole::AttnNorm),
+                (Linear::K, LayerRole::AttnNorm),
+                (Linear::O, LayerRole::AttnSubNorm),
             ] {
-                let (tensor, form, bytes) = self.find(Role::Layer(layer, LayerRole::Linear(linear)))?;
-                let norm = Role::Layer(layer, norm);
-                let same = matches!(form, Form::Packed(l) if l.name() == layouts[0].name());
-                if same && self.by_role.contains_key(&norm) {
-                    let (rows, cols) = form::matrix(tensor);
-                    evidence.push(Evidence { rows, cols, bytes, norm: self.float(norm)?.to_f32() });
+                let (role, norm) = (Role::Layer(layer, LayerRole::Linear(linear)), Role::Layer(layer, norm));
+                let Some(&i) = self.by_role.get(&role).filter(|i| open.tensors.contains(i)) else { continue };
+                if self.by_role.contains_key(&norm) {
+                    let (rows, cols) = form::matrix(&self.reader.tensors()[i]);
+                    let norm = self.float(norm)?.to_f32();
+                    evidence.push(Evidence { rows, cols, bytes: self.bytes(i), norm });
                 }
             }
         }
-        let told = arrangement::tell(layouts, &evidence);
-        let (assumed, taken) = (layouts[0].name(), told.unwrap_or(layouts[0]));
-        for resolved in &mut self.forms {
-            if matches!(resolved.form, Form::Packed(l) if l.name() == assumed) {
-                resolved.form = Form::Packed(taken);
-            }
-        }
-        let others: Vec<_> = layouts.iter().map(|l| l.name()).filter(|name| *name != taken.name()).collect();
-        let (taken, others) = (taken.name(), others.join(" or "));
-        Ok(match told {
-            Some(_) => format!(
-                "The file does not state the arrangement of its ternary tensors; the weights themselves tell that it is {taken}, not {others} (--dialect overrides)."
-            ),
-            None => format!(
-                "The arrangement of the ternary tensors is ambiguous: {taken} is assumed, {others} would be equally long and nothing in the file tells them apart (--dialect)."
-            ),
-        })
+        Ok(evidence)
+    }
+
+    /// The bytes of a tensor.
+    fn bytes(&self, i: usize) -> &[u8] {
+        &self.reader.bytes()[self.reader.tensors()[i].start..][..self.forms[i].len]
     }
 
     /// Directory entry, form and bytes of a tensor.
     fn find(&self, role: Role) -> Result<(&reader::Tensor, Form, &[u8])> {
         let Some(&i) = self.by_role.get(&role) else {
-            let name = names::name(role).unwrap_or_else(|| format!("{role:?}"));
+            let name = names::name(role).unwrap_or_else(|| format!("{role}"));
             return Err(Error::tensor(self.reader.path(), name, "the file does not have this tensor"));
         };
-        let (tensor, Resolved { form, len }) = (&self.reader.tensors()[i], self.forms[i]);
-        Ok((tensor, form, &self.reader.bytes()[tensor.start..tensor.start + len]))
+        Ok((&self.reader.tensors()[i], self.forms[i].form, self.bytes(i)))
     }
 
     /// Whether the matrices are ternary, from their forms or, where they are floats, from the values
@@ -243,12 +360,13 @@ impl Gguf {
         self.by_role.iter().filter_map(linear)
     }
 
-    fn dialect(&self) -> Result<String> {
+    fn dialect(&self, choices: &[String]) -> Result<String> {
         let mut forms: Vec<_> = self.linear_forms().map(Form::name).collect();
         forms.sort_unstable();
         forms.dedup();
         let architecture = self.reader.text("general.architecture")?.unwrap_or_default();
-        Ok(format!("gguf {architecture} {}", forms.join("+")))
+        let forms = if choices.is_empty() { forms.join("+") } else { choices.join("|") };
+        Ok(format!("gguf {architecture} {forms}"))
     }
 
     fn scale_rule(&self) -> String {
@@ -283,6 +401,18 @@ impl Gguf {
         }
     }
 
+    /// The scale of a matrix: the exact one that we wrote, if the file's own is that one rounded and so
+    /// was not changed since.
+    fn unrounded(&self, role: Role, stored: f32) -> f32 {
+        let exact = self.exact.get(&role).zip(self.scale_rounding(role));
+        let exact = exact.filter(|(exact, form)| match form {
+            Form::F16 => f16::from_f32(**exact).to_f32() == stored,
+            Form::Bf16 => bf16::from_f32(**exact).to_f32() == stored,
+            _ => false,
+        });
+        exact.map_or(stored, |(exact, _)| *exact)
+    }
+
     /// The matrix, if its scale can be meant; a matrix of zeros needs none.
     fn sound(&self, tensor: &reader::Tensor, trits: Trits, scale: f32) -> Result<Ternary> {
         if scale.is_finite() && scale > 0.0 {
@@ -292,7 +422,7 @@ impl Gguf {
             return Ok(Ternary { trits, scale: 1.0 });
         }
         Err(self
-            .error(tensor, format!("its scale is {scale}, expected a positive number"))
+            .error(tensor, format!("its scale is {}, expected a positive number", number(scale)))
             .hint("The file was damaged when it was made (bitnet.cpp's llama-quantize loses scales with more than one thread); convert again from the source."))
     }
 
@@ -331,7 +461,22 @@ impl Container for Gguf {
             _ => dequantised(&self.float(role)?)
                 .map_err(|found| self.error(tensor, format!("expected ternary weights, found {found}")))?,
         };
-        self.sound(tensor, trits, scale * self.scale_beside(role)?)
+        let scale = self.unrounded(role, scale * self.scale_beside(role)?);
+        self.sound(tensor, trits, scale)
+    }
+
+    fn scale(&self, role: Role) -> Result<f32> {
+        let (tensor, form, bytes) = self.find(role)?;
+        let (rows, cols) = form::matrix(tensor);
+        let stored = match form {
+            // Without unpacking. What is odd about a scale is said with the trits.
+            Form::Packed(layout) => layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?,
+            _ => None,
+        };
+        match stored.map(|scale| scale * self.scale_beside(role).unwrap_or(f32::NAN)) {
+            Some(scale) if scale.is_finite() && scale > 0.0 => Ok(self.unrounded(role, scale)),
+            _ => Ok(self.ternary(role, vec![])?.scale),
+        }
     }
 
     fn float(&self, role: Role) -> Result<FloatTensor> {
@@ -350,6 +495,21 @@ impl Container for Gguf {
         };
         let data = data.map_err(|message| self.error(tensor, message))?;
         Ok(FloatTensor { shape: tensor.shape(), data })
+    }
+
+    fn scale_rounding(&self, role: Role) -> Option<Form> {
+        let form = self.by_role.get(&role).map(|&i| self.forms[i].form)?;
+        let beside = match role {
+            Role::Layer(layer, LayerRole::Linear(linear)) => Role::Layer(layer, LayerRole::Scale(linear)),
+            _ => role,
+        };
+        match form {
+            // A tensor of its own is f32.
+            _ if self.by_role.contains_key(&beside) => None,
+            Form::Packed(layout) => rounding(layout),
+            Form::F16 | Form::Bf16 => Some(form),
+            _ => None,
+        }
     }
 
     fn release(&self) {

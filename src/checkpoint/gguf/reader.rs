@@ -7,6 +7,7 @@
 use crate::checkpoint::file::{self, Bytes};
 use crate::error::{Error, Result};
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,18 @@ pub enum Value {
     Text(String),
     /// An array, checked but not decoded.
     Array(Array),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Int(n) => write!(f, "{n}"),
+            Value::Float(x) => write!(f, "{x}"),
+            Value::Bool(b) => write!(f, "{b}"),
+            Value::Text(text) => write!(f, "the text {text:?}"),
+            Value::Array(array) => write!(f, "an array of {}", array.len),
+        }
+    }
 }
 
 /// A checked array inside the file.
@@ -231,6 +244,7 @@ impl Reader {
     /// # Errors
     /// As there.
     pub fn parse(path: &Path, bytes: Bytes) -> Result<Self> {
+        kind_of_file(&bytes).map_err(|found| Error::input(path, found))?;
         let (metadata, tensors, alignment) = header(&bytes)
             .map_err(|damage| Error::input(path, damage).hint("Download or convert it again."))?;
         Ok(Self { path: path.into(), bytes, metadata, tensors, alignment })
@@ -397,7 +411,11 @@ impl Reader {
     }
 }
 
-fn header(bytes: &[u8]) -> Result<(Vec<Entry>, Vec<Tensor>, u64), Damage> {
+/// Magic number and version.
+const PREAMBLE: usize = 8;
+
+/// Refuses what is no GGUF file that is read, whole or not.
+fn kind_of_file(bytes: &[u8]) -> Result<(), Damage> {
     let mut cursor = Cursor { bytes, at: 0 };
     let magic = cursor.take(4, "the magic number")?;
     if magic != b"GGUF" {
@@ -406,24 +424,25 @@ fn header(bytes: &[u8]) -> Result<(Vec<Entry>, Vec<Tensor>, u64), Damage> {
             magic.escape_ascii().to_string()
         ));
     }
-    let version = cursor.u32("the version")?;
-    match version {
-        2 | 3 => {}
-        v if v != 0 && v & 0xffff == 0 => {
-            return Err(format!(
-                "this GGUF is big-endian (version {}); only little-endian files are read",
-                v.swap_bytes()
-            ));
-        }
-        v => return Err(format!("expected GGUF version 2 or 3, found {v}")),
+    match cursor.u32("the version")? {
+        2 | 3 => Ok(()),
+        v if v != 0 && v & 0xffff == 0 => Err(format!(
+            "this GGUF is big-endian (version {}); only little-endian files are read",
+            v.swap_bytes()
+        )),
+        v => Err(format!("expected GGUF version 2 or 3, found {v}")),
     }
+}
+
+fn header(bytes: &[u8]) -> Result<(Vec<Entry>, Vec<Tensor>, u64), Damage> {
+    let mut cursor = Cursor { bytes, at: PREAMBLE };
     let n_tensors = cursor.count(24, "the number of tensors")?;
     let n_keys = cursor.count(13, "the number of metadata keys")?;
     let metadata = metadata(&mut cursor, n_keys)?;
     let alignment = match metadata.iter().find(|e| e.key == "general.alignment").map(|e| &e.value) {
         None => 32,
         Some(Value::Int(n)) if u32::try_from(*n).is_ok_and(u32::is_power_of_two) => *n as u64,
-        Some(found) => return Err(format!("general.alignment must be a power of two, found {found:?}")),
+        Some(found) => return Err(format!("general.alignment must be a power of two, found {found}")),
     };
     let mut tensors = directory(&mut cursor, n_tensors)?;
     place(&mut tensors, cursor.at as u64, alignment, bytes.len())?;

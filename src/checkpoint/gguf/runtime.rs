@@ -53,6 +53,8 @@ pub enum Verdict {
     Wrong(String),
     /// It refuses the file or crashes.
     Refused(String),
+    /// Whatever it does, the weights in the file are not those of a model.
+    Damaged(String),
     /// Nobody tried.
     Unknown(String),
 }
@@ -64,6 +66,9 @@ impl Verdict {
             Verdict::Right => format!("{runtime} runs it rightly"),
             Verdict::Wrong(reason) => format!("{runtime} loads it but computes something else: it {reason}"),
             Verdict::Refused(reason) => format!("{runtime} does not load it: it {reason}"),
+            Verdict::Damaged(reason) => {
+                format!("{runtime} cannot run it rightly: the file is damaged: {reason}")
+            }
             Verdict::Unknown(reason) => format!("{runtime} is not known to run it: {reason}"),
         }
     }
@@ -132,6 +137,16 @@ const LAYOUTS: &[(&str, Runtime, Result<(), &str>)] = &[
     ("iq2_bn", LlamaCpp, Err("does not know IQ2_BN")),
     ("iq2_bn", IkLlama, Ok(())),
 ];
+
+/// The CPUs for which bitnet.cpp's kernels of a layout are; on others they read it as something else, or
+/// there are none. `None` for layouts that are the same everywhere.
+pub fn cpu(layout: &str) -> Option<&'static str> {
+    match family(layout) {
+        "i2_s" | "tl2" => Some("x86-64"),
+        "i2_s_arm" | "tl1" => Some("ARM"),
+        _ => None,
+    }
+}
 
 /// Whether `runtime` has what it needs for a layout, whatever the model.
 pub fn runs(runtime: Runtime, layout: &str) -> bool {

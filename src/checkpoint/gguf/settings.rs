@@ -232,7 +232,11 @@ fn activation(
     }
 }
 
-fn token(reader: &Reader, which: &str) -> Result<Option<u32>> {
+/// The id of a special token, e.g. `bos`.
+///
+/// # Errors
+/// If it is out of range.
+pub fn token(reader: &Reader, which: &str) -> Result<Option<u32>> {
     let key = format!("tokenizer.ggml.{which}_token_id");
     match reader.uint(&key)? {
         Some(id) => u32::try_from(id)

@@ -4,6 +4,7 @@
 //! with another is an error that names it; a feature that the forward pass does not have is
 //! refused, because a model without it would run and be wrong.
 
+use crate::checkpoint::Kept;
 use crate::checkpoint::config::{Activation, Gemma, LinearKind, ModelConfig};
 use crate::checkpoint::families::Family;
 use crate::error::{Error, Result};
@@ -465,6 +466,23 @@ impl Json {
     /// Whether we wrote the checkpoint from a model that was made ternary after training.
     pub fn was_post_training(&self) -> bool {
         self.get("tritmark").is_some_and(|origin| origin["post_training"] == true)
+    }
+
+    /// What we wrote of the source, if we wrote the checkpoint, and what only this file says.
+    ///
+    /// # Errors
+    /// If a token is outside a vocabulary of that size.
+    pub fn kept(&self, vocab: usize) -> Result<Kept> {
+        let ours = self.get("tritmark").map(|ours| Kept::deserialize(&ours["kept"]));
+        let mut kept = ours.and_then(|kept| kept.ok()).unwrap_or_default();
+        kept.bos = self.bos(vocab)?;
+        let idle = ["pad_token_id", "initializer_range"];
+        kept.config =
+            idle.iter().filter_map(|key| Some(((*key).to_owned(), self.get(key)?.clone()))).collect();
+        let key = "modules_to_not_convert";
+        let modules = self.object("quantization_config")?.map(|q| q.typed(key, "a list of texts"));
+        kept.not_converted = modules.transpose()?.flatten();
+        Ok(kept)
     }
 
     /// The object itself.

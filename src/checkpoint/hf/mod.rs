@@ -78,6 +78,8 @@ impl Parts {
         let catalog = Catalog { root: &self.root, archive: &self.archive, family, inner_norm, model: &model };
         let source = self.source(family, quantization, options, &catalog)?;
         let index = catalog.index(source)?;
+        let untied = model.tied && catalog.head_differs()?;
+        model.tied &= !untied;
         if source != Source::Float {
             model.linear = LinearKind::Ternary;
         }
@@ -88,6 +90,7 @@ impl Parts {
         }
         model.eos.sort_unstable();
         model.eos.dedup();
+        let mut kept = self.config.kept(model.vocab)?;
         let post_training = matches!(source, Source::PostTraining(_)) || self.config.was_post_training();
         let provenance = Provenance {
             name: self.name,
@@ -96,10 +99,17 @@ impl Parts {
             dialect: index.dialect(source).into(),
             scale_rule: source.scale_rule().into(),
             post_training,
-            notes: self.notes.into_iter().chain(note(family, source, post_training)).collect(),
+            choices: vec![],
+            notes: (self.notes.into_iter())
+                .chain(untied.then(|| UNTIED_NOTE.into()))
+                .chain(note(family, source, post_training))
+                .collect(),
         };
         let tensors = Tensors::new(self.archive, index, family, source);
-        Ok(Checkpoint::new(model, provenance, self.tokenizer, Box::new(tensors)))
+        kept.inverse |= source == Source::Offline { inverse_scale: true };
+        let mut checkpoint = Checkpoint::new(model, provenance, self.tokenizer, Box::new(tensors));
+        checkpoint.kept = kept;
+        Ok(checkpoint)
     }
 
     fn family(&self, options: &OpenOptions) -> Result<&'static Family> {
@@ -155,7 +165,7 @@ impl Parts {
                 return Err(self
                     .config
                     .error("\"is_bitnet_config\" is true, but \"quantization_config\" is missing")
-                    .hint("If these are master weights, say by which recipe they become ternary: --family llama-master or --family falcon-e-prequantized."));
+                    .hint("If these are master weights, say by which recipe they become ternary: --family llama-master (absmean in f32, as transformers' \"online\" mode) or --family falcon-e-prequantized (the same rounded to bf16 at every step, as TII packed Falcon-E; about one trit in a thousand differs)."));
             }
             (Weights::Configured, None) => Source::Float,
         };
@@ -183,6 +193,10 @@ impl Parts {
     }
 }
 
+/// transformers (5.24, tried) does so too, and warns.
+const UNTIED_NOTE: &str = "The configuration ties the head to the token embedding (\"tie_word_embeddings\"), but another \
+     head is stored: that one is used, as transformers does.";
+
 /// What a reader of any output must know about how the weights were read.
 fn note(family: &Family, source: Source, post_training: bool) -> Option<String> {
     let note = match source {
@@ -190,7 +204,8 @@ fn note(family: &Family, source: Source, post_training: bool) -> Option<String> 
         Source::Float if family.name == "llama" => {
             "Nothing in the files tells full-precision weights from the master weights of a ternary \
              Llama; they were read as full precision. If they are masters, say --family \
-             llama-master or --family falcon-e-prequantized."
+             llama-master (absmean in f32, as transformers' online mode) or --family falcon-e-prequantized \
+             (the same in bf16, as TII packed Falcon-E; about one trit in a thousand differs)."
         }
         Source::Dequantised => {
             "The configuration does not say so, but every weight is a trit times a common scale: read \

@@ -3,10 +3,11 @@
 use super::Source;
 use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::families::Family;
+use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::role::{LayerRole, Linear, Role};
 use crate::checkpoint::safetensors::{Archive, Dtype, Entry};
 use crate::checkpoint::ternarise::{self, Floats, NotTernary, Recipe};
-use crate::checkpoint::{Container, FloatData, FloatTensor, TensorInfo, Ternary};
+use crate::checkpoint::{Container, FloatData, FloatTensor, TensorInfo, Ternary, number};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -190,6 +191,27 @@ impl Catalog<'_> {
         Ok(form(entry.dtype))
     }
 
+    /// Whether a head is stored that is no copy of the token embedding.
+    ///
+    /// # Errors
+    /// If either is not made of floats.
+    pub fn head_differs(&self) -> Result<bool> {
+        let embedding = self.name(self.prefix(), Role::TokenEmbedding).and_then(|n| self.archive.get(&n));
+        let head = self.name(self.prefix(), Role::Head).and_then(|n| self.archive.get(&n));
+        let (Some(embedding), Some(head)) = (embedding, head) else { return Ok(false) };
+        if embedding.dtype == head.dtype {
+            return Ok(self.archive.data(embedding) != self.archive.data(head));
+        }
+        for start in (0..self.model.vocab).step_by(256) {
+            let rows = start..self.model.vocab.min(start + 256);
+            let of = |entry| self.archive.float_rows(entry, rows.clone());
+            if of(embedding)?.to_f32() != of(head)?.to_f32() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether all matrices look as if they were trits times a scale. Decides nothing for good: each
     /// is proven when it is decoded.
     pub fn looks_dequantised(&self) -> Result<bool> {
@@ -265,7 +287,7 @@ impl Tensors {
     fn entry(&self, role: Role) -> Result<(&Entry, &TensorInfo)> {
         match self.index.by_role.get(&role) {
             Some(&i) => Ok((&self.archive.entries()[i], &self.index.infos[i])),
-            None => Err(Error::Bug(format!("a {} model has no {role:?}", self.family.name))),
+            None => Err(Error::Bug(format!("a {} model has no {role}", self.family.name))),
         }
     }
 
@@ -276,7 +298,7 @@ impl Tensors {
         if !(stored > 0.0 && stored.is_finite() && scale > 0.0 && scale.is_finite()) {
             return Err(self
                 .archive
-                .error(entry, format!("expected a positive finite scale, found {stored}")));
+                .error(entry, format!("expected a positive finite scale, found {}", number(stored))));
         }
         Ok(scale)
     }
@@ -351,6 +373,13 @@ impl Container for Tensors {
             }
             _ => Ok(self.ternary(role, vec![])?.scale),
         }
+    }
+
+    fn scale_rounding(&self, role: Role) -> Option<Form> {
+        let (_, info) = self.entry(role).ok()?;
+        // The magnitude of the values themselves; all else is a scale of its own.
+        let form = Form::float(&info.form).filter(|_| self.source == Source::Dequantised)?;
+        (form != Form::F32).then_some(form)
     }
 
     fn release(&self) {

@@ -3,13 +3,16 @@
 use super::{Action, Inexact, Item, matrix};
 use crate::checkpoint::gguf::RowOrder;
 use crate::checkpoint::gguf::form::Form;
+use crate::checkpoint::gguf::quant::Quant;
 use crate::checkpoint::role::{LayerRole, Role};
-use crate::checkpoint::{Checkpoint, FloatData, FloatTensor};
+use crate::checkpoint::{Checkpoint, FloatData, FloatTensor, number};
 use crate::error::{Error, Result};
+use crate::inspect::PLAUSIBLE_SCALES;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Mutex;
 use tritmark_kernels::Trits;
 use tritmark_kernels::layout::Layout;
 
@@ -22,6 +25,8 @@ const SLICES: usize = 64;
 /// Makes tensors.
 pub struct Encoder<'a> {
     pub checkpoint: &'a Checkpoint,
+    /// What is odd about scales that were written all the same.
+    pub odd: Mutex<Vec<String>>,
 }
 
 /// A part of a tensor that is encoded at once.
@@ -69,11 +74,15 @@ impl Encoder<'_> {
         };
         match &item.action {
             Action::Bytes(bytes) => Ok((bytes.clone(), None)),
-            Action::Float { form, interleave } => {
+            Action::Float { form, interleave, less_one } => {
                 let mut float = match &piece.rows {
                     Some(rows) => self.checkpoint.float_rows(role, rows.clone())?,
                     None => self.checkpoint.float(role)?,
                 };
+                self.sound_floats(item, role, &float, *form, piece.rows.as_ref().map_or(0, |r| r.start))?;
+                if *less_one {
+                    float.data = FloatData::F32(float.to_f32().into_iter().map(|w| w - 1.0).collect());
+                }
                 if let Some(heads) = *interleave {
                     float = interleave_floats(&float, heads);
                 }
@@ -82,6 +91,7 @@ impl Encoder<'_> {
             Action::Spread { form, interleave, scaled } => {
                 let (trits, scale) = self.trits(role, *interleave, spare)?;
                 let factor = if *scaled { scale } else { 1.0 };
+                self.sound_scale(item, role, factor, rounded(factor, *form)?, &trits)?;
                 let values = trits.as_slice().iter().map(|&t| f32::from(t) * factor).collect();
                 let values = FloatTensor { shape: item.shape.clone(), data: FloatData::F32(values) };
                 *spare = trits.into_vec();
@@ -92,6 +102,9 @@ impl Encoder<'_> {
                 let scale = if *unit { 1.0 } else { scale };
                 let (bytes, stored) = pack(*layout, &trits, scale, item.len as usize)
                     .map_err(|what| Error::Bug(format!("{} as {}: {what}", item.name, layout.name())))?;
+                if let Some(stored) = stored {
+                    self.sound_scale(item, role, scale, stored, &trits)?;
+                }
                 *spare = trits.into_vec();
                 Ok((bytes, stored.and_then(|stored| inexact(scale, stored))))
             }
@@ -102,14 +115,91 @@ impl Encoder<'_> {
                 let scale = self.checkpoint.scale(Role::Layer(layer, LayerRole::Linear(linear)))?;
                 let turn = |x: f32| if *inverse { 1.0 / x } else { x };
                 let stored = rounded(turn(scale), *form)?;
+                if !(stored.is_finite() && stored > 0.0) {
+                    return Err(self.unfit(item, role, format!("its scale {}", number(scale)), form.name()));
+                }
                 let stored_tensor = FloatTensor { shape: vec![1], data: FloatData::F32(vec![stored]) };
                 Ok((floats(&stored_tensor, *form)?, inexact(scale, turn(stored))))
             }
         }
     }
 
+    /// Refuses values that are no numbers, and those that would become none in `form`. `first` is the row
+    /// at which `float` starts.
+    fn sound_floats(
+        &self,
+        item: &Item,
+        role: Role,
+        float: &FloatTensor,
+        form: Form,
+        first: usize,
+    ) -> Result<()> {
+        // In most cases there is nothing to look at: the largest magnitude tells.
+        let limit = largest(form);
+        let (mut fine, mut at) = (true, 0);
+        float.each_f32(|piece| fine &= piece.iter().fold(true, |fine, x| fine & (x.abs() <= limit)));
+        if fine {
+            return Ok(());
+        }
+        let mut bad = None;
+        float.each_f32(|piece| {
+            if bad.is_none() {
+                bad = piece.iter().position(|x| x.is_nan() || x.abs() > limit).map(|i| (at + i, piece[i]));
+            }
+            at += piece.len();
+        });
+        let (at, value) = bad.ok_or_else(|| Error::Bug("a bad value was seen".into()))?;
+        let cols = float.shape.last().copied().unwrap_or(1);
+        let place = match float.shape.len() {
+            1 => format!("value {at}"),
+            _ => format!("row {}, column {}", first + at / cols, at % cols),
+        };
+        Err(match value.is_finite() {
+            true => self.unfit(item, role, format!("{place} is {}, which", number(value)), form.name()),
+            false => self
+                .error(role, format!("{place} is {value}; expected a number"))
+                .hint("The checkpoint is damaged: download it again, or train it on."),
+        })
+    }
+
+    /// Refuses a scale that the output would turn into nothing or everything; zeros need none.
+    fn sound_scale(&self, item: &Item, role: Role, scale: f32, stored: f32, trits: &Trits) -> Result<()> {
+        let lost = !(stored.is_finite() && stored > 0.0);
+        match lost && trits.as_slice().iter().any(|&t| t != 0) {
+            true => Err(self.unfit(item, role, format!("its scale {}", number(scale)), item.to.clone())),
+            false => Ok(()),
+        }
+    }
+
+    fn unfit(&self, item: &Item, role: Role, what: String, form: String) -> Error {
+        let hint = match item.action {
+            Action::Pack { .. } | Action::Spread { .. } => {
+                "Choose a layout that keeps f32 scales: i2_s, tl1, tl2, iq2_bn, or one of our own (.safetensors). No trained model has such a scale, though."
+            }
+            _ => "Choose a wider form, e.g. --embedding f32.",
+        };
+        self.error(role, format!("{what} does not fit {form}")).hint(hint)
+    }
+
+    /// An error about a tensor of the source.
+    fn error(&self, role: Role, message: String) -> Error {
+        let of_scale = |role| match role {
+            Role::Layer(layer, LayerRole::Scale(linear)) => Role::Layer(layer, LayerRole::Linear(linear)),
+            other => other,
+        };
+        let find = |role| self.checkpoint.tensors().iter().find(|t| t.role == Some(role));
+        let (files, info) = (&self.checkpoint.provenance.files, find(role).or_else(|| find(of_scale(role))));
+        let path = info.and_then(|info| files.get(info.file));
+        let path = path.map_or_else(|| self.checkpoint.provenance.path(), |path| path.as_path());
+        Error::tensor(path, info.map_or_else(|| role.to_string(), |info| info.name.clone()), message)
+    }
+
     fn trits(&self, role: Role, interleave: Option<usize>, spare: &mut Vec<i8>) -> Result<(Trits, f32)> {
         let ternary = self.checkpoint.ternary_into(role, std::mem::take(spare))?;
+        if !PLAUSIBLE_SCALES.contains(&ternary.scale) && ternary.trits.zero_fraction() < 1.0 {
+            let odd = self.error(role, format!("its scale {} is not plausible", number(ternary.scale)));
+            self.odd.lock().expect("no thread panics with the lock").push(odd.to_string());
+        }
         let Some(heads) = interleave else { return Ok((ternary.trits, ternary.scale)) };
         let (rows, cols) = (ternary.trits.rows(), ternary.trits.cols());
         let data = interleave_rows(ternary.trits.as_slice(), rows, heads);
@@ -167,6 +257,20 @@ pub fn rounded(x: f32, form: Form) -> Result<f32> {
         Form::F16 => Ok(f16::from_f32(x).to_f32()),
         Form::Bf16 => Ok(bf16::from_f32(x).to_f32()),
         _ => Err(Error::Bug(format!("{} holds no single values", form.name()))),
+    }
+}
+
+/// The largest magnitude that a form takes; what is larger becomes infinite, or its block's scale does.
+fn largest(form: Form) -> f32 {
+    // The last f32 that rounds to the largest value of the form, not to infinity.
+    let half = f32::from_bits(65520f32.to_bits() - 1);
+    match form {
+        Form::F16 => half,
+        Form::Bf16 => f32::from_bits(0x7f7f_7fff),
+        Form::Quant(Quant::Q8_0) => 127.0 * 65504.0,
+        Form::Quant(Quant::Q4_0) => 8.0 * 65504.0,
+        Form::Quant(Quant::Q6K) => 32.0 * 65504.0,
+        _ => f32::MAX,
     }
 }
 

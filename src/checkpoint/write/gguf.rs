@@ -1,16 +1,17 @@
 //! The plan of a GGUF file for a named runtime.
 
 use super::{Action, FilePlan, Item, Origin, Plan, encode, matrix, side, source_form};
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::gguf::reader::Reader;
 use crate::checkpoint::gguf::runtime::{self, Runtime, Verdict};
 use crate::checkpoint::gguf::writer::{Header, Listed, Meta};
-use crate::checkpoint::gguf::{LAYOUT_KEY, ORIGIN_KEY, names, tokenizer};
+use crate::checkpoint::gguf::{KEPT_KEY, LAYOUT_KEY, ORIGIN_KEY, SCALES_KEY, names, rounding, tokenizer};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
 use crate::checkpoint::tokenizer::pieces;
+use crate::checkpoint::{Checkpoint, Kept};
 use crate::error::{Error, Result};
+use rayon::prelude::*;
 use std::path::Path;
 use tritmark_kernels::layout::Layout;
 
@@ -105,7 +106,8 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         let kind = kind(item).ok_or_else(|| Error::Usage(format!("no GGUF holds the layout {}", item.to)))?;
         listed.push(Listed { name: item.name.clone(), shape: item.shape.clone(), kind, len: item.len });
     }
-    let metadata = metadata(checkpoint, architecture, options, &mut warnings)?;
+    let mut metadata = metadata(checkpoint, architecture, options, &mut warnings)?;
+    metadata.extend(kept(checkpoint, options, &tensors)?);
     let header = move |origin: &Origin| {
         let mut metadata = metadata.clone();
         metadata.push((ORIGIN_KEY.into(), Meta::Text(origin.json())));
@@ -117,9 +119,38 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         item.start = start;
     }
     let header = Box::new(move |origin: &Origin| header(origin).encode());
-    let target = format!("GGUF {architecture} {} for {runtime}", options.matrices.name());
+    let cpu = runtime::cpu(&options.matrices.name()).map(|cpu| format!(" on {cpu}")).unwrap_or_default();
+    let target = format!("GGUF {architecture} {} for {runtime}{cpu}", options.matrices.name());
     let files = vec![FilePlan { name: "model.gguf".into(), header, len, tensors }];
     Ok(Plan { target, directory: false, files, side: vec![], warnings })
+}
+
+/// What the forms of the file lose of the source: the exact scales where the matrices round them, and
+/// how the source held them and the floats.
+fn kept(checkpoint: &Checkpoint, options: &Options, tensors: &[Item]) -> Result<Vec<(String, Meta)>> {
+    let mut all = vec![];
+    let rounding = match options.matrices {
+        Matrices::Packed(layout) => rounding(layout).filter(|_| !options.scale_tensors),
+        Matrices::Float(form) => Some(form).filter(|form| *form != Form::F32),
+    };
+    if let (Some(form), LinearKind::Ternary) = (rounding, checkpoint.config.linear) {
+        let roles: Vec<Role> = checkpoint.config.linear_roles().collect();
+        let scales: Vec<f32> = roles.par_iter().map(|&role| checkpoint.scale(role)).collect::<Result<_>>()?;
+        let inexact = |&scale: &f32| encode::rounded(scale, form).is_ok_and(|stored| stored != scale);
+        if scales.iter().any(inexact) {
+            all.push((SCALES_KEY.to_owned(), Meta::Floats(scales)));
+        }
+    }
+    let stored = |role: Role| {
+        let item = tensors.iter().find(|item| item.role == Some(role));
+        item.and_then(|item| Form::float(&item.to))
+    };
+    let kept = checkpoint.keep(stored);
+    if kept != Kept::default() {
+        let json = serde_json::to_string(&kept).map_err(|e| Error::Bug(e.to_string()))?;
+        all.push((KEPT_KEY.to_owned(), Meta::Text(json)));
+    }
+    Ok(all)
 }
 
 /// Who shall run the file, and as which architecture.
@@ -173,13 +204,13 @@ fn item(checkpoint: &Checkpoint, role: Role, architecture: &str, options: &Optio
         }
         (Role::Layer(_, LayerRole::Linear(_)), Matrices::Float(form)) => match config.linear {
             LinearKind::Ternary => (form, Action::Spread { form, interleave, scaled: true }),
-            LinearKind::Float => (form, Action::Float { form, interleave }),
+            LinearKind::Float => (form, Action::Float { form, interleave, less_one: false }),
         },
         (Role::TokenEmbedding | Role::Head, _) => {
             let form = embedding_form(checkpoint, role, options.embedding)?;
-            (form, Action::Float { form, interleave: None })
+            (form, Action::Float { form, interleave: None, less_one: false })
         }
-        _ => (Form::F32, Action::Float { form: Form::F32, interleave: None }),
+        _ => (Form::F32, Action::Float { form: Form::F32, interleave: None, less_one: false }),
     };
     let len = form.len(rows, cols).map_err(|message| {
         let name = names::name(role).unwrap_or_default();
@@ -196,7 +227,7 @@ fn named(
     len: u64,
     action: Action,
 ) -> Result<Item> {
-    let name = names::name(role).ok_or_else(|| Error::Usage(format!("GGUF has no name for {role:?}")))?;
+    let name = names::name(role).ok_or_else(|| Error::Usage(format!("GGUF has no name for {role}")))?;
     let from = source_form(checkpoint, role);
     Ok(Item { name, role: Some(role), shape, from, to: form.name(), start: 0, len, action })
 }
@@ -244,7 +275,7 @@ fn metadata(
         u32::try_from(n).map(Meta::Uint).map_err(|_| Error::Usage(format!("{n} is out of GGUF's range")))
     };
     let text = |s: &str| Meta::Text(s.into());
-    let source = Path::new(&checkpoint.provenance.name);
+    let source = checkpoint.provenance.path();
     let name = source.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy());
     let mut all = vec![
         ("general.architecture".to_owned(), text(architecture)),
@@ -324,12 +355,18 @@ fn tokenizer_metadata(
         }
     };
     let mut all: Vec<_> = made.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    // Having a BOS token is one thing, beginning with it another.
+    for (key, value) in &mut all {
+        if key.ends_with("add_bos_token") {
+            *value = Meta::Flag(config.bos.is_some());
+        }
+    }
     let mut token = |which: &str, id: Option<u32>| {
         if let Some(id) = id {
             all.push((format!("tokenizer.ggml.{which}_token_id"), Meta::Uint(id)));
         }
     };
-    token("bos", config.bos);
+    token("bos", checkpoint.kept.bos.or(config.bos));
     token("eos", config.eos.first().copied());
     token("eot", config.eos.get(1).copied());
     if let Some(template) = side::chat_template_of(&side) {

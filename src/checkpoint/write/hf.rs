@@ -10,6 +10,7 @@ use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use tritmark_kernels::layout;
 
 /// What to write.
@@ -43,16 +44,25 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         )));
     }
     let scale = match config.linear {
-        LinearKind::Ternary => Some(scale_form(checkpoint, options.packed)?),
+        LinearKind::Ternary => Some(scale_form(checkpoint, options)?),
         LinearKind::Float => None,
     };
+    let exact_scales = scale.is_none_or(|s| {
+        let turn = |x: f32| if s.inverse { 1.0 / x } else { x };
+        let exact = |x: f32| rounded(turn(x), s.form).is_ok_and(|stored| turn(stored) == x);
+        config.linear_roles().all(|role| checkpoint.scale(role).is_ok_and(exact))
+    });
     let floats = match scale {
+        // Norms less one are not checked for narrower forms.
+        _ if config.gemma.is_some() => Some(Form::F32),
         Some(scale) if !scale.inverse => Some(one_form(checkpoint, scale, options.embedding)?),
         _ => None,
     };
-    let mut stored = vec![];
+    let (mut stored, mut forms) = (vec![], HashMap::new());
     for role in config.roles() {
-        stored.push(tensor(checkpoint, family, role, options, floats)?);
+        let found = tensor(checkpoint, family, role, options, floats)?;
+        forms.extend(Form::float(&found.item.to).map(|form| (role, form)));
+        stored.push(found);
         if let (Role::Layer(layer, LayerRole::Linear(linear)), Some(ScaleForm { form, inverse })) =
             (role, scale)
         {
@@ -65,10 +75,13 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     }
     let unhashed = Origin::unhashed(checkpoint);
     let (files, index) = shards(stored, options.shard_size, &unhashed);
-    let json = config_json(config, family, architecture, scale, floats.unwrap_or(Form::Bf16));
+    let json = config_json(checkpoint, family, architecture, scale, floats.unwrap_or(Form::Bf16));
+    let mut kept = checkpoint.keep(|role| forms.get(&role).copied());
+    kept.rounded = checkpoint.kept.rounded || scale.is_some_and(|s| s.form == Form::Bf16 && !exact_scales);
     let config_file = move |origin: &Origin| {
         let mut json = json.clone();
         json["tritmark"] = serde_json::to_value(origin).expect("strings have a JSON form");
+        json["tritmark"]["kept"] = serde_json::to_value(&kept).expect("strings have a JSON form");
         format!("{json:#}\n").into_bytes()
     };
     let mut side: Vec<(String, super::Stating)> = vec![("config.json".into(), Box::new(config_file))];
@@ -81,7 +94,7 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     }
     let mut warnings = vec![];
     if scale.is_some_and(|s| s.form == Form::F32) {
-        warnings.push("The scales are not exact in bf16, so they and all floats are f32, and transformers computes in f32.".into());
+        warnings.push("The scales are not exact in bf16, so they and all floats are f32, and transformers computes in f32. --embedding bf16 rounds them to bf16 instead, as published checkpoints are.".into());
     }
     if !side.iter().any(|(name, _)| name.starts_with("tokenizer.")) {
         warnings.push("The source has no tokenizer, so the output has none.".into());
@@ -95,7 +108,10 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
 }
 
 /// The class of transformers and the family that names its tensors.
-fn class(config: &ModelConfig) -> Result<(&'static Family, &'static str)> {
+///
+/// # Errors
+/// If there is no such class.
+pub fn class(config: &ModelConfig) -> Result<(&'static Family, &'static str)> {
     let (family, class) = match (config.gemma.is_some(), config.sub_norms, config.qk_norm) {
         (false, true, false) if config.heads * config.head_dim != config.hidden => {
             return Err(Error::Usage(format!(
@@ -105,6 +121,7 @@ fn class(config: &ModelConfig) -> Result<(&'static Family, &'static str)> {
         }
         (false, true, false) => ("bitnet", "BitNetForCausalLM"),
         (false, false, true) => ("qwen3", "Qwen3ForCausalLM"),
+        (true, false, true) => ("gemma3", "Gemma3ForCausalLM"),
         (false, false, false) => ("llama", "LlamaForCausalLM"),
         _ => {
             return Err(Error::Usage(
@@ -118,17 +135,24 @@ fn class(config: &ModelConfig) -> Result<(&'static Family, &'static str)> {
 
 /// The form that holds every scale exactly, bf16 first; f32 always does. Only packed matrices may have
 /// the inverse one: transformers' class for it unpacks whatever it finds.
-fn scale_form(checkpoint: &Checkpoint, packed: bool) -> Result<ScaleForm> {
+fn scale_form(checkpoint: &Checkpoint, options: &Options) -> Result<ScaleForm> {
+    if checkpoint.config.gemma.is_some() {
+        return Ok(ScaleForm { form: Form::F32, inverse: false });
+    }
     let scales: Vec<f32> =
         checkpoint.config.linear_roles().map(|role| checkpoint.scale(role)).collect::<Result<_>>()?;
-    for inverse in [false, true].into_iter().filter(|inverse| packed || !inverse) {
+    // Where both forms hold all, the source's own comes first.
+    let first = checkpoint.kept.inverse;
+    for inverse in [first, !first].into_iter().filter(|inverse| options.packed || !inverse) {
         let turn = |x: f32| if inverse { 1.0 / x } else { x };
         let exact = |&s: &f32| rounded(turn(s), Form::Bf16).is_ok_and(|stored| turn(stored) == s);
         if scales.iter().all(exact) {
             return Ok(ScaleForm { form: Form::Bf16, inverse });
         }
     }
-    Ok(ScaleForm { form: Form::F32, inverse: false })
+    // Asked for bf16, the scales are rounded, as those of the published packed checkpoints are.
+    let form = if options.embedding == Some(Form::Bf16) { Form::Bf16 } else { Form::F32 };
+    Ok(ScaleForm { form, inverse: false })
 }
 
 /// The one form of all floats beside scales that multiply. transformers (5.23, 5.24) leaves them as
@@ -140,11 +164,11 @@ fn one_form(checkpoint: &Checkpoint, scale: ScaleForm, asked: Option<Form>) -> R
     let matrices: Vec<Role> = config.linear_roles().collect();
     let mut floats = config.roles();
     floats.retain(|role| !matrices.contains(role));
-    // A Hugging Face source's own form comes first, where it has only one.
-    let mut own: Vec<String> = floats.iter().map(|&role| source_form(checkpoint, role)).collect();
+    // The first source's own form comes first, where it had only one.
+    let mut own: Vec<Option<Form>> = floats.iter().map(|&role| checkpoint.original_form(role)).collect();
     own.dedup();
     let own = match own.as_slice() {
-        [one] if checkpoint.provenance.dialect.starts_with("hf") => Form::float(one),
+        [one] => *one,
         _ => None,
     };
     // What is asked for may round the embedding and the head, but nothing else.
@@ -155,7 +179,7 @@ fn one_form(checkpoint: &Checkpoint, scale: ScaleForm, asked: Option<Form>) -> R
         {
             return Ok(false);
         }
-        for &role in &matrices {
+        for &role in matrices.iter().filter(|_| asked != Some(form)) {
             let scale = checkpoint.scale(role)?;
             if rounded(scale, form)? != scale {
                 return Ok(false);
@@ -174,7 +198,7 @@ fn one_form(checkpoint: &Checkpoint, scale: ScaleForm, asked: Option<Form>) -> R
         }
     }
     Err(Error::Usage(format!(
-        "transformers needs all floats of this model in one form, and {} does not hold its scales and norms exactly: choose f32",
+        "transformers needs all floats of this model in one form, and {} does not hold its norms exactly: choose f32",
         asked.unwrap_or(Form::F32).name()
     )))
 }
@@ -203,20 +227,19 @@ fn tensor(
             Some(form) => form,
             None => float_form(checkpoint, role)?,
         };
-        (form, Action::Float { form, interleave: None }, shape.clone())
+        let less_one = family.norm_lacks_one(role);
+        (form, Action::Float { form, interleave: None, less_one }, shape.clone())
     };
     let (rows, cols) = super::matrix(&shape);
-    let len = form.len(rows, cols).map_err(|message| Error::Usage(format!("{role:?}: {message}")))?;
+    let len = form.len(rows, cols).map_err(|message| Error::Usage(format!("{role}: {message}")))?;
     let item = named(checkpoint, family, role, shape, len as u64, form.name(), action)?;
     Ok(Stored { item, dtype: archive::dtype(form), shape: in_file })
 }
 
-/// The form in which a Hugging Face source holds a tensor; from other containers, which widen, bf16
-/// where that is exact.
+/// The form in which the first source held a tensor, where that is known; else bf16 where that is
+/// exact.
 fn float_form(checkpoint: &Checkpoint, role: Role) -> Result<Form> {
-    let from = source_form(checkpoint, role);
-    if checkpoint.provenance.dialect.starts_with("hf")
-        && let Some(form @ (Form::F32 | Form::F16 | Form::Bf16)) = Form::float(&from)
+    if let Some(form) = checkpoint.original_form(role)
         && exact(checkpoint, role, form)?
     {
         return Ok(form);
@@ -240,23 +263,31 @@ fn named(
 ) -> Result<Item> {
     let name = family
         .tensor_name(role, Some("rms_norm"))
-        .ok_or_else(|| Error::Bug(format!("{} has no name for {role:?}", family.name)))?;
+        .ok_or_else(|| Error::Bug(format!("{} has no name for {role}", family.name)))?;
     let name = if role == Role::Head { name } else { format!("model.{name}") };
     let from = source_form(checkpoint, role);
     Ok(Item { name, role: Some(role), shape, from, to, start: 0, len, action })
 }
 
-/// Deals tensors out to files, in order; with more than one, also the index.
+/// Deals tensors out to files of at most `size` bytes each, in order; with more than one file, also
+/// the index.
 fn shards(stored: Vec<Stored>, size: u64, unhashed: &Origin) -> (Vec<super::FilePlan>, Option<Value>) {
     let total: u64 = stored.iter().map(|s| s.item.len).sum();
+    // What a tensor adds to the header, with offsets as long as the longest.
+    let entry = |s: &Stored| {
+        let entry = json!({ "dtype": s.dtype, "shape": s.shape, "data_offsets": [total, total] });
+        (s.item.name.len() + entry.to_string().len()) as u64 + 4
+    };
+    let empty = archive::plan(String::new(), vec![], |_| json!({ "format": "pt" }), unhashed).len + 8;
     let mut groups: Vec<Vec<Stored>> = vec![vec![]];
-    let mut filled = 0;
+    let mut filled = empty;
     for tensor in stored {
-        if filled > 0 && filled + tensor.item.len > size {
+        let len = tensor.item.len + entry(&tensor);
+        if filled > empty && filled + len > size {
             groups.push(vec![]);
-            filled = 0;
+            filled = empty;
         }
-        filled += tensor.item.len;
+        filled += len;
         groups.last_mut().expect("there is one").push(tensor);
     }
     let count = groups.len();
@@ -280,12 +311,13 @@ fn shards(stored: Vec<Stored>, size: u64, unhashed: &Origin) -> (Vec<super::File
 }
 
 fn config_json(
-    c: &ModelConfig,
+    checkpoint: &Checkpoint,
     family: &Family,
     architecture: &str,
     scale: Option<ScaleForm>,
     floats: Form,
 ) -> Value {
+    let (c, kept) = (&checkpoint.config, &checkpoint.kept);
     let dtype = match floats {
         Form::F32 => "float32",
         Form::F16 => "float16",
@@ -315,8 +347,21 @@ fn config_json(
         "torch_dtype": dtype,
         "use_cache": true,
     });
-    if let Some(bos) = c.bos {
+    kept.config.iter().for_each(|(key, value)| json[key] = value.clone());
+    if let Some(bos) = kept.bos.or(c.bos) {
         json["bos_token_id"] = bos.into();
+    }
+    if let Some(gemma) = &c.gemma {
+        let rope = |theta: f64| json!({ "rope_type": "default", "rope_theta": theta });
+        let kind = |&windowed: &bool| if windowed { "sliding_attention" } else { "full_attention" };
+        json["hidden_activation"] = json["hidden_act"].clone();
+        json["query_pre_attn_scalar"] = gemma.query_pre_attn_scalar.into();
+        json["sliding_window"] = gemma.window.into();
+        json["layer_types"] = gemma.windowed.iter().map(kind).collect::<Vec<_>>().into();
+        json["rope_parameters"] = json!({
+            "full_attention": rope(c.rope_theta), "sliding_attention": rope(gemma.local_rope_theta),
+        });
+        json["rope_local_base_freq"] = gemma.local_rope_theta.into();
     }
     match c.eos.as_slice() {
         [] => {}
@@ -329,6 +374,9 @@ fn config_json(
             "linear_class": if scale.inverse { "bitlinear" } else { "autobitlinear" },
             "quantization_mode": "offline",
         });
+        if let Some(modules) = &kept.not_converted {
+            json["quantization_config"]["modules_to_not_convert"] = modules.clone().into();
+        }
         if let Some(eps) = c.inner_norm_eps {
             json["quantization_config"]["use_rms_norm"] = true.into();
             json["quantization_config"]["rms_norm_eps"] = decimal(eps);

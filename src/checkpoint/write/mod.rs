@@ -8,16 +8,20 @@ mod archive;
 mod encode;
 pub mod gguf;
 pub mod hf;
+mod interrupt;
+mod memory;
 mod output;
 pub mod packed;
 mod side;
 
 use super::Checkpoint;
 use super::gguf::form::Form;
+use super::gguf::rounding;
 use super::role::Role;
 use crate::error::{Error, Result};
 use encode::Encoder;
-pub use output::Output;
+use memory::System;
+pub use output::{Output, left_behind};
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -106,6 +110,8 @@ pub enum Action {
         form: Form,
         /// As in [`Action::Pack`].
         interleave: Option<usize>,
+        /// Whether the reader adds one to each (norms of Gemma).
+        less_one: bool,
     },
     /// The scale of a ternary matrix, as one float of this form; its reciprocal where `inverse`.
     Scale {
@@ -180,6 +186,15 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
+/// What there is to say of an output.
+#[derive(Debug)]
+pub struct Written {
+    /// The scales that had to be rounded.
+    pub inexact: Vec<Inexact>,
+    /// What is odd about the weights; full sentences.
+    pub odd: Vec<String>,
+}
+
 /// A scale that the output cannot hold exactly.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inexact {
@@ -204,6 +219,28 @@ const MEMORY: usize = 512 << 20;
 /// Bytes that are written between two calls of [`Checkpoint::release`].
 const RELEASE: u64 = 64 << 20;
 
+/// Starts the threads on which tensors are looked at and planned, fewer where memory is limited; to be
+/// called when the source is open, before anything is done with its tensors.
+///
+/// # Errors
+/// If there is no room for one thread.
+pub fn start_threads() -> Result<()> {
+    let system = System::now();
+    if !system.limited() {
+        return Ok(());
+    }
+    let most = std::thread::available_parallelism().map_or(1, usize::from);
+    // [`Plan::write`] has threads of its own.
+    let threads = system.threads(2 * most, 0)?.div_ceil(2);
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        Err(e) if std::error::Error::source(&e).is_some() => {
+            Err(System::refused(format!("the system gives no {threads} threads: {e}")))
+        }
+        // Where they run already, that is as good.
+        _ => Ok(()),
+    }
+}
+
 impl Plan {
     /// Bytes of all files with tensors.
     pub fn bytes(&self) -> u64 {
@@ -211,37 +248,47 @@ impl Plan {
     }
 
     /// As many threads as the machine has and [`MEMORY`] allows.
-    fn pool(&self) -> Result<rayon::ThreadPool> {
+    fn pool(&self, system: &System) -> Result<rayon::ThreadPool> {
         // Embeddings are cut into slices; the other matrices are not.
         let items = self.files.iter().flat_map(|f| &f.tensors);
         let whole = items.filter(|item| matches!(item.role, Some(Role::Layer(..))));
         // Trits or values, packed bytes, and what is read back of them.
         let largest = whole.map(|item| item.shape.iter().product::<usize>() * 4).max().unwrap_or(1);
-        let threads = (MEMORY / largest.max(1)).clamp(1, rayon::current_num_threads());
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let wanted = (MEMORY / largest.max(1)).clamp(1, most);
+        let threads = system.threads(wanted, largest as u64)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.map_err(|e| Error::Bug(format!("no threads: {e}")))
+        pool.map_err(|e| System::refused(format!("it gives no {threads} threads: {e}")))
+    }
+
+    /// Refuses to replace what is read.
+    fn spare_sources(&self, checkpoint: &Checkpoint, out: &Path) -> Result<()> {
+        match source_files(checkpoint).find(|source| same_file(source, out)) {
+            Some(source) => Err(Error::Usage(format!(
+                "{} is {} itself: the output would replace what it is made from; choose another name",
+                out.display(),
+                source.display()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Writes everything to `out`. Each packed tensor is unpacked again and compared before it is
-    /// written. `done` hears of the bytes of each piece written. Returns the scales that had to be
-    /// rounded.
+    /// written. `done` hears of the bytes of each piece written.
     ///
     /// # Errors
     /// If the source is damaged, a tensor does not come back equal, or the system refuses to write;
     /// then `out` is as it was before.
-    pub fn write(
-        &self,
-        checkpoint: &Checkpoint,
-        out: &Path,
-        done: &(dyn Fn(u64) + Sync),
-    ) -> Result<Vec<Inexact>> {
+    pub fn write(&self, checkpoint: &Checkpoint, out: &Path, done: &(dyn Fn(u64) + Sync)) -> Result<Written> {
+        self.spare_sources(checkpoint, out)?;
+        let pool = self.pool(&System::now())?;
         let output = Output::create(out, self.directory)?;
         let unhashed = Origin::unhashed(checkpoint);
         let mut files = vec![];
         for plan in &self.files {
             files.push((plan, output.file(&plan.name, plan.len)?, (plan.header)(&unhashed).len()));
         }
-        let encoder = Encoder { checkpoint };
+        let encoder = Encoder { checkpoint, odd: Mutex::default() };
         let mut pieces = vec![];
         for (plan, file, _) in &files {
             for item in &plan.tensors {
@@ -265,8 +312,7 @@ impl Plan {
                 Ok(())
             })
         };
-        let (converted, origin) =
-            self.pool()?.install(|| rayon::join(convert, || Origin::hashed(checkpoint)));
+        let (converted, origin) = pool.install(|| rayon::join(convert, || Origin::hashed(checkpoint)));
         converted?;
         let origin = origin?;
         for (plan, file, header_len) in &files {
@@ -283,7 +329,45 @@ impl Plan {
         output.finish()?;
         let mut inexact = inexact.into_inner().expect("no thread panics with the lock");
         inexact.sort_by(|a: &Inexact, b| a.tensor.cmp(&b.tensor));
-        Ok(inexact)
+        let mut odd = encoder.odd.into_inner().expect("no thread panics with the lock");
+        odd.sort_unstable();
+        Ok(Written { inexact, odd })
+    }
+
+    /// The scales that [`write`](Self::write) will have to round.
+    ///
+    /// # Errors
+    /// If a scale of the source is damaged.
+    pub fn inexact(&self, checkpoint: &Checkpoint) -> Result<Vec<Inexact>> {
+        let mut all = vec![];
+        for item in self.files.iter().flat_map(|f| &f.tensors) {
+            let form = match &item.action {
+                Action::Pack { layout, unit: false, .. } => rounding(*layout),
+                Action::Spread { form, scaled: true, .. } => Some(*form),
+                _ => None,
+            };
+            let Some((form, role)) = form.zip(item.role) else { continue };
+            let scale = checkpoint.scale(role)?;
+            let stored = encode::rounded(scale, form)?;
+            if stored != scale {
+                all.push(Inexact { tensor: item.name.clone(), scale, stored });
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Whether two paths lead to one file, by whatever names.
+fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
+        id(a).is_some() && id(a) == id(b)
+    }
+    #[cfg(not(unix))]
+    {
+        a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
     }
 }
 

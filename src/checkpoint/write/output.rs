@@ -1,6 +1,8 @@
 //! Files and directories that appear under their name only when they are complete.
 
+use super::interrupt::{self, Guard};
 use crate::error::{Error, Result};
+use crate::files;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempDir};
@@ -9,6 +11,23 @@ use tempfile::{NamedTempFile, TempDir};
 pub struct Output {
     target: PathBuf,
     made: Made,
+    _temporary: Guard,
+}
+
+/// How temporary names begin and end.
+const PREFIX: &str = ".tritmark-";
+const SUFFIX: &str = ".tmp";
+
+/// Temporary files and directories beside `target` that a killed process left behind, or another one
+/// still writes.
+pub fn left_behind(target: &Path) -> Vec<PathBuf> {
+    let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    let ours = entries.map(|e| e.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+    });
+    ours.collect()
 }
 
 enum Made {
@@ -37,8 +56,9 @@ impl Output {
             return Err(Error::Usage(format!("{} exists already; choose another name", target.display())));
         }
         let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        files::folder(target)?;
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".tritmark-").suffix(".tmp");
+        builder.prefix(PREFIX).suffix(SUFFIX);
         // The modes that any new file or directory has; the process' mask still applies.
         #[cfg(unix)]
         {
@@ -50,7 +70,12 @@ impl Output {
             true => builder.tempdir_in(parent).map(Made::Dir),
             false => builder.tempfile_in(parent).map(Made::File),
         };
-        Ok(Self { target: target.into(), made: made.map_err(|e| Error::io(parent, e))? })
+        let made = made.map_err(|e| Error::io(parent, e))?;
+        let temporary = interrupt::guard(match &made {
+            Made::File(file) => file.path(),
+            Made::Dir(dir) => dir.path(),
+        })?;
+        Ok(Self { target: target.into(), made, _temporary: temporary })
     }
 
     /// Opens a file of `len` bytes; in a single-file output it is the one.
@@ -91,9 +116,16 @@ impl Output {
     pub fn finish(self) -> Result<()> {
         match self.made {
             Made::File(temp) => {
+                // On the disk before the name says that it is whole.
+                temp.as_file().sync_all().map_err(|e| Error::io(&self.target, e))?;
                 temp.persist(&self.target).map(drop).map_err(|e| Error::io(&self.target, e.error))
             }
             Made::Dir(dir) => {
+                for entry in std::fs::read_dir(dir.path()).map_err(|e| Error::io(dir.path(), e))?.flatten() {
+                    let path = entry.path();
+                    let synced = File::open(&path).and_then(|file| file.sync_all());
+                    synced.map_err(|e| Error::io(&path, e))?;
+                }
                 std::fs::rename(dir.path(), &self.target).map_err(|e| Error::io(&self.target, e))?;
                 // Nothing stands under the temporary name any more, so there is nothing to remove.
                 let _ = dir.keep();

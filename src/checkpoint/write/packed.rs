@@ -2,52 +2,20 @@
 //! needed to run it: configuration, scales in f32, floats as they were, tokenizer.
 //!
 //! The metadata (all strings): `format` is `tritmark`; `version` is `1`; `layout` names the layout;
-//! `config` is the configuration as JSON; `origin` tells where the weights come from. Tensors have
-//! the names of [`name`]; a packed matrix is `U8 [bytes]`, its scale `F32 [1]` under the same name
+//! `config` is the configuration as JSON; `origin` tells where the weights come from; `kept` is a [`Kept`](crate::checkpoint::Kept) as JSON. Tensors have
+//! the names of their [`Role`]; a packed matrix is `U8 [bytes]`, its scale `F32 [1]` under the same name
 //! with `.scale`. `tokenizer.json` and `tokenizer_config.json` are `U8` tensors.
 
 use super::archive::{self, Stored};
-use super::{Action, Item, Origin, Plan, matrix, side, source_form};
+use super::{Action, Item, Origin, Plan, encode, matrix, side, source_form};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::gguf::form::Form;
-use crate::checkpoint::role::{LayerRole, Linear, Role};
+use crate::checkpoint::role::{LayerRole, Role};
 use crate::error::{Error, Result};
 use serde_json::json;
+use std::collections::HashMap;
 use tritmark_kernels::layout::Layout;
-
-/// The name of a tensor.
-pub fn name(role: Role) -> String {
-    let linear = |l: Linear| match l {
-        Linear::Q => "q",
-        Linear::K => "k",
-        Linear::V => "v",
-        Linear::O => "o",
-        Linear::Gate => "gate",
-        Linear::Up => "up",
-        Linear::Down => "down",
-    };
-    let (layer, part) = match role {
-        Role::TokenEmbedding => return "token_embedding".into(),
-        Role::OutputNorm => return "output_norm".into(),
-        Role::Head => return "head".into(),
-        Role::Layer(layer, part) => (layer, part),
-    };
-    let part = match part {
-        LayerRole::AttnNorm => "attn_norm".into(),
-        LayerRole::AttnSubNorm => "attn_sub_norm".into(),
-        LayerRole::FfnNorm => "ffn_norm".into(),
-        LayerRole::FfnSubNorm => "ffn_sub_norm".into(),
-        LayerRole::QNorm => "q_norm".into(),
-        LayerRole::KNorm => "k_norm".into(),
-        LayerRole::PostAttnNorm => "post_attn_norm".into(),
-        LayerRole::PostFfnNorm => "post_ffn_norm".into(),
-        LayerRole::Linear(l) => linear(l).into(),
-        LayerRole::InnerNorm(l) => format!("{}.norm", linear(l)),
-        LayerRole::Scale(l) => format!("{}.scale", linear(l)),
-    };
-    format!("layers.{layer}.{part}")
-}
 
 /// Plans a file.
 ///
@@ -62,14 +30,13 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
             layout.name()
         )));
     }
-    let mut stored = vec![];
+    let (mut stored, mut forms) = (vec![], HashMap::new());
     let mut push = |role: Role, shape: Vec<usize>, form: Form, action: Action| -> Result<()> {
         let (rows, cols) = matrix(&shape);
-        let len = form
-            .len(rows, cols)
-            .map_err(|message| Error::Usage(format!("tensor {}: {message}", name(role))))?;
+        let len =
+            form.len(rows, cols).map_err(|message| Error::Usage(format!("tensor {role}: {message}")))?;
         let item = Item {
-            name: name(role),
+            name: role.to_string(),
             role: Some(role),
             from: source_form(checkpoint, role),
             to: form.name(),
@@ -91,7 +58,11 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
             continue;
         }
         let asked = embedding.filter(|_| matches!(role, Role::TokenEmbedding | Role::Head));
-        let own = Form::float(&source_form(checkpoint, role)).filter(|f| !matches!(f, Form::Quant(_)));
+        let source = Form::float(&source_form(checkpoint, role)).filter(|f| !matches!(f, Form::Quant(_)));
+        let own = match checkpoint.original_form(role) {
+            Some(form) if encode::exact(checkpoint, role, form)? => Some(form),
+            _ => source,
+        };
         // Norms may be stored less one in the source; f32 holds them as they are used.
         let own = if config.gemma.is_some() && role != Role::TokenEmbedding {
             Form::F32
@@ -99,7 +70,8 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
             own.unwrap_or(Form::F32)
         };
         let form = asked.unwrap_or(own);
-        push(role, shape, form, Action::Float { form, interleave: None })?;
+        forms.insert(role, form);
+        push(role, shape, form, Action::Float { form, interleave: None, less_one: false })?;
     }
     for (name, content) in side::files(checkpoint)? {
         if matches!(name.as_str(), "tokenizer.json" | "tokenizer_config.json") {
@@ -117,12 +89,14 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
             stored.push(Stored { item, dtype: "U8", shape: vec![len] });
         }
     }
+    let kept = checkpoint.keep(|role| forms.get(&role).copied());
+    let kept = serde_json::to_string(&kept).map_err(|e| Error::Bug(e.to_string()))?;
     let config = serde_json::to_string(config).map_err(|e| Error::Bug(e.to_string()))?;
     let layout_name = layout.name();
     let metadata = move |origin: &Origin| {
         json!({
             "format": FORMAT, "version": VERSION, "layout": layout_name,
-            "config": config, "origin": origin.json(),
+            "config": config, "origin": origin.json(), "kept": kept,
         })
     };
     let file = archive::plan("model.safetensors".into(), stored, metadata, &Origin::unhashed(checkpoint));

@@ -26,7 +26,7 @@ const LIMIT: u64 = 256 << 20;
 
 /// Name and content of each: copied from a directory, or made from what the checkpoint knows.
 pub fn files(checkpoint: &Checkpoint) -> Result<Vec<(String, Vec<u8>)>> {
-    let path = Path::new(&checkpoint.provenance.name);
+    let path = checkpoint.provenance.path();
     let dir = if path.is_dir() { Some(path) } else { path.parent().filter(|_| is(path, "safetensors")) };
     if let Some(dir) = dir {
         let mut files = vec![];
@@ -80,7 +80,7 @@ fn tokenizer_config(checkpoint: &Checkpoint, tokenizer: &[u8], template: Option<
         "model_max_length": checkpoint.config.context,
         "add_bos_token": checkpoint.config.bos.is_some(),
     });
-    if let Some(bos) = checkpoint.config.bos.and_then(content) {
+    if let Some(bos) = checkpoint.kept.bos.or(checkpoint.config.bos).and_then(content) {
         config["bos_token"] = bos;
     }
     if let Some(eos) = checkpoint.config.eos.first().and_then(|&id| content(id)) {
