@@ -34,7 +34,7 @@ const FEWEST_UPDATES: f64 = 10.0;
 /// Fewest updates of a counter within a time at rest that give its power.
 const IDLE_UPDATES: u32 = 3;
 
-/// How many of its periods a counter may show nothing new before it has stopped.
+/// How many of its periods, and a second at least, a counter may show nothing new before it has stopped.
 const STOPPED: f64 = 5.0;
 
 /// How to measure energy.
@@ -445,7 +445,7 @@ fn watch(
         });
         if let (Some(period), Some((_, last, _)), false) = (period, seen.changes, sensor.shows_power()) {
             let silent = (end - last).as_secs_f64();
-            if silent > STOPPED * period.max(POLL.as_secs_f64()) {
+            if silent > (STOPPED * period).max(1.0) {
                 return Err(format!(
                     "{} stopped: it showed nothing new for the last {silent:.1} s, after a change every {period:.2} s",
                     sensor.source

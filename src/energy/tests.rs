@@ -96,7 +96,7 @@ fn a_package_that_cannot_be_read_makes_the_others_no_figure() {
 #[test]
 fn a_counter_that_stops_in_the_middle_is_no_measurement() {
     let tree = package("100\n");
-    let windows = Windows { load: POLL * 24, ..SHORT };
+    let windows = Windows { load: POLL * 40, ..SHORT };
     let outcome = tree.meter().measure(windows, 1, &mut showing(&tree, ENERGY, &[200, 300, 400])).unwrap();
     assert!(reason(outcome).contains("stopped"));
 }

@@ -538,7 +538,9 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     let of_program = |ratio: f64| if ratio < 1.0 { Verdict::Slower } else { Verdict::Faster };
 
     let few = a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES;
-    let shift = sides.shift(threads, have_fastest, options.seed);
+    // Only what is certain needs an explanation.
+    let asked = !few && !main.too_wide() && main.certain();
+    let shift = if asked { sides.shift(threads, have_fastest, options.seed) } else { [1.0; 2] };
     row.doubt = if few {
         Some(format!("fewer than {ENOUGH_SAMPLES} samples"))
     } else if main.too_wide() {

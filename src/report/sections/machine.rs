@@ -84,7 +84,7 @@ fn properties(record: &Record) -> Vec<(&'static str, Option<String>)> {
         ("Throttling events", e.throttle_events.map(|n| n.to_string())),
         ("Load at the start", e.load.map(|l| significant(l, 3))),
         ("Time stolen by the hypervisor", e.steal.map(percent)),
-        ("CPU quota", e.cgroup_cpus.map(|c| format!("{} CPUs", significant(c, 3)))),
+        ("CPU quota", e.quota().map(|q| q.map_or("none".into(), |c| format!("{} CPUs", significant(c, 3))))),
         ("Container or hypervisor", e.virtualisation.clone()),
         ("System", text(&e.os)),
         ("Tuning of kernels", e.tuning.clone()),
