@@ -600,7 +600,8 @@ fn figures_without_a_model_are_shown() {
     let dir = tempfile::tempdir().unwrap();
     let page = |record: &Record| {
         tritmark::record::check(record).unwrap();
-        report::write(&[record.clone()], dir.path(), &[report::Format::Html, report::Format::Md]).unwrap();
+        report::write(std::slice::from_ref(record), dir.path(), &[report::Format::Html, report::Format::Md])
+            .unwrap();
         read(dir.path(), "report.html")
     };
     let foreign = page(&record);
