@@ -281,12 +281,8 @@ mod tests {
     fn what_choices_share_is_read_once_and_changes_nothing() {
         let checkpoint = Checkpoint::open("demo").unwrap();
         let encoder = Encoder::new(&checkpoint).unwrap();
-        let options = crate::model::LoadOptions {
-            layout: None,
-            tier: None,
-            threads: 1,
-            head: crate::model::Head::AsIs,
-        };
+        let options =
+            crate::model::LoadOptions { layout: None, tier: None, threads: 1, head: Default::default() };
         let mut model = crate::model::Model::load(&checkpoint, &options).unwrap();
         let context = "The state of the Union is ".repeat(60);
         let choice = |c: &str| Choice { context: context.clone(), continuation: c.into() };
