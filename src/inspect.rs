@@ -296,7 +296,7 @@ fn runtimes(checkpoint: &Checkpoint, tensors: &[Tensor]) -> Vec<RuntimeVerdict> 
         (true, "bitnet") if c.heads * c.head_dim != c.hidden => {
             Verdict::Refused("expects heads as wide together as the model".into())
         }
-        (true, "bitnet" | "llama" | "qwen3") if !p.post_training => Verdict::Right,
+        (true, "bitnet" | "llama" | "qwen3" | "gemma3") if !p.post_training => Verdict::Right,
         (true, "bitnet-embedding-qwen3" | "bitnet-embedding-gemma3") => Verdict::Wrong(
             "takes the model for a plain one, without ternary weights and the norms before them".into(),
         ),

@@ -125,7 +125,7 @@ impl Args {
             ))?;
         }
         print_line(
-            "\nA model in full precision becomes bf16 in a directory, or bf16, f16, f32 in a .gguf; with --ptq absmean\nit becomes a ternary one. Layouts need shapes that are multiples of their blocks: `convert --dry-run` says.\n",
+            "\nA model in full precision becomes bf16 in a directory, or bf16, f16, f32 in a .gguf; with --ptq absmean\nit becomes a ternary one. A llama with norms inside its linear layers has no .gguf.\nLayouts need shapes that are multiples of their blocks: `convert --dry-run` says.\n",
         )?;
         print_line(&format!("{:<10} {a:<13} {b:<6} {c:<13} GGUF runs in", "--to"))?;
         for (form, held, runners) in outputs {

@@ -355,7 +355,10 @@ fn config_json(
         let rope = |theta: f64| json!({ "rope_type": "default", "rope_theta": theta });
         let kind = |&windowed: &bool| if windowed { "sliding_attention" } else { "full_attention" };
         json["hidden_activation"] = json["hidden_act"].clone();
-        json["query_pre_attn_scalar"] = gemma.query_pre_attn_scalar.into();
+        let scalar = gemma.query_pre_attn_scalar;
+        // transformers takes a whole number only.
+        json["query_pre_attn_scalar"] =
+            if scalar.fract() == 0.0 { Value::from(scalar as u64) } else { scalar.into() };
         json["sliding_window"] = gemma.window.into();
         json["layer_types"] = gemma.windowed.iter().map(kind).collect::<Vec<_>>().into();
         json["rope_parameters"] = json!({
