@@ -41,6 +41,10 @@ fn bad_files_are_5() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
     fails(&["inspect", &path("missing")], 5, &["missing"]);
+    fails(&["compare", &path("missing"), &path("missing")], 5, &["missing", "no such file"]);
+    fs::create_dir(path("folder")).expect("made");
+    fs::write(path("folder/one.gguf"), "x").expect("written");
+    fails(&["inspect", &path("folder")], 5, &["one.gguf"]);
 
     let truncated = path("truncated.safetensors");
     fs::write(&truncated, [0xff; 6]).expect("written");

@@ -8,7 +8,7 @@ use crate::checkpoint::tokenizer::{self, Added};
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Largest configuration file that is read.
 const CONFIG_LIMIT: u64 = 16 << 20;
@@ -27,11 +27,28 @@ pub fn open_dir(name: &str, options: &OpenOptions) -> Result<Checkpoint> {
         (Some(path), None) => archive.add(&path, file::map(&path)?)?,
         (single, Some(index)) => add_shards(&mut archive, dir, &index, single.is_some())?,
         (None, None) => {
-            return Err(Error::input(dir, format!("has neither {single} nor {index}"))
-                .hint("Only safetensors and GGUF files are read; convert pytorch_model.bin with transformers' save_pretrained."));
+            let hint = match models_below(dir).as_slice() {
+                [] => "Only safetensors and GGUF files are read; convert pytorch_model.bin with transformers' save_pretrained.".into(),
+                found => format!("These in it are models: {}", found.join(", ")),
+            };
+            return Err(Error::input(dir, format!("has neither {single} nor {index}")).hint(hint));
         }
     }
     assemble(name, dir, archive, options)
+}
+
+/// The first few entries of a folder that are models by their names or what they hold.
+fn models_below(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_model = |path: &PathBuf| {
+        let holds = |name: &str| path.join(name).is_file();
+        let extension = path.extension().unwrap_or_default();
+        holds("model.safetensors") || holds("model.safetensors.index.json") || extension == "gguf"
+    };
+    let mut found: Vec<String> = entries.filter(is_model).map(|path| path.display().to_string()).collect();
+    found.sort();
+    found.truncate(5);
+    found
 }
 
 /// Opens a single safetensors file that holds a whole model, with the configuration beside it.
