@@ -303,7 +303,9 @@ impl Suite {
     fn killed_at(&self, what: &str) {
         let quiet = std::process::Stdio::null;
         let mut child = self.command(&[]).stdout(quiet()).stderr(quiet()).spawn().unwrap();
-        while !fs::read_to_string(self.journal()).is_ok_and(|text| text.contains(what)) {
+        // A line that is seen in part may be cut by the kill.
+        let seen = |text: String| text.lines().any(|l| l.contains(what)) && text.ends_with('\n');
+        while !fs::read_to_string(self.journal()).is_ok_and(seen) {
             assert!(child.try_wait().unwrap().is_none(), "the run ended before {what}");
             std::thread::sleep(std::time::Duration::from_millis(2));
         }

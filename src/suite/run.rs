@@ -420,9 +420,11 @@ impl Job<'_> {
                     )?;
                     let Bench { arms, controls, mut notes, .. } = bench;
                     if before > 0 {
+                        let others =
+                            if arms.is_empty() { "perhaps not all at once" } else { "the others after it" };
                         notes.push(format!(
-                            "{model}: {test}: {before} of {} arms were measured before the run was interrupted, the \
-                             others after it; drift between the two does not cancel.",
+                            "{model}: {test}: {before} of {} arms were measured before the run was interrupted, \
+                             {others}; drift between such parts does not cancel.",
                             before + arms.len()
                         ));
                     }
