@@ -149,10 +149,12 @@ impl<'a> Bench<'a> {
         }
         took.sort_by(|a, b| a.0.total_cmp(&b.0));
         if let (Some((least, shortest)), Some((most, longest))) = (took.first(), took.last()) {
+            let time = |s: f64| if s < 1.0 { format!("{:.1} ms", s * 1e3) } else { format!("{s:.2} s") };
             let range =
-                if took.len() > 1 { format!(", and {most:.2} s for {longest}") } else { String::new() };
+                if took.len() > 1 { format!(", and {} for {longest}", time(*most)) } else { String::new() };
             self.notes.push(format!(
-                "Loading {id} (reading, checking and repacking) took {least:.2} s for {shortest}{range}."
+                "Loading {id} (reading, checking and repacking) took {} for {shortest}{range}.",
+                time(*least)
             ));
         }
         Ok(())

@@ -73,19 +73,23 @@ pub(super) fn largest(sizes: &[usize], n: usize) -> usize {
 pub(super) struct Made<L: 'static>(pub(super) Mutex<Vec<(Tile, &'static L)>>);
 
 impl<L> Made<L> {
-    /// The layout of a name like `prefix` + `BM64_BK64_bm32`, if `make` accepts the tile.
+    /// The layout of a name like `prefix` + `BM64_BK64_bm32`, if its tile fits.
     pub(super) fn by_name(
         &self,
         name: &str,
         prefix: &str,
-        make: impl FnOnce(&'static str, Tile) -> Option<L>,
+        fits: impl FnOnce(Tile) -> bool,
+        make: impl FnOnce(&'static str, Tile) -> L,
     ) -> Option<&'static L> {
         let tile = Tile::parse(name.strip_prefix(prefix)?)?;
         let mut made = self.0.lock().expect("no panic while it is held");
         if let Some((_, layout)) = made.iter().find(|(t, _)| *t == tile) {
             return Some(layout);
         }
-        let layout: &'static L = Box::leak(Box::new(make(name.to_owned().leak(), tile)?));
+        if !fits(tile) {
+            return None;
+        }
+        let layout: &'static L = Box::leak(Box::new(make(name.to_owned().leak(), tile)));
         made.push((tile, layout));
         Some(layout)
     }

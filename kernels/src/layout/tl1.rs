@@ -33,14 +33,13 @@ pub struct Tl1 {
 /// The layout called `tl1_BM…_BK…_bm…`.
 pub(super) fn by_name(name: &str) -> Option<&'static dyn Layout> {
     static MADE: Made<Tl1> = Made(Mutex::new(Vec::new()));
-    let make = |name, tile: Tile| {
+    let fits = |tile: Tile| {
         let inner_cols = 256 / tile.inner_rows.min(256);
-        let fits = matches!(tile.inner_rows, 16 | 32 | 64)
+        matches!(tile.inner_rows, 16 | 32 | 64)
             && tile.rows.is_multiple_of(tile.inner_rows)
-            && tile.cols.is_multiple_of(inner_cols);
-        fits.then_some(Tl1 { name, tile: Some(tile) })
+            && tile.cols.is_multiple_of(inner_cols)
     };
-    Some(MADE.by_name(name, "tl1_", make)?)
+    Some(MADE.by_name(name, "tl1_", fits, |name, tile| Tl1 { name, tile: Some(tile) })?)
 }
 
 impl Tl1 {

@@ -40,11 +40,9 @@ pub struct Tl2 {
 /// The layout called `tl2_BM…_BK…_bm32`.
 pub(super) fn by_name(name: &str) -> Option<&'static dyn Layout> {
     static MADE: Made<Tl2> = Made(Mutex::new(Vec::new()));
-    let make = |name, tile: Tile| {
-        let fits = tile.inner_rows == 32 && tile.rows.is_multiple_of(32) && tile.cols.is_multiple_of(24);
-        fits.then_some(Tl2 { name, tile: Some(tile) })
-    };
-    Some(MADE.by_name(name, "tl2_", make)?)
+    let fits =
+        |tile: Tile| tile.inner_rows == 32 && tile.rows.is_multiple_of(32) && tile.cols.is_multiple_of(24);
+    Some(MADE.by_name(name, "tl2_", fits, |name, tile| Tl2 { name, tile: Some(tile) })?)
 }
 
 impl Tl2 {
