@@ -25,5 +25,6 @@ for target in gguf hf; do
   corpus=$PWD/target/fuzz/corpus/$target
   mkdir -p "$corpus"
   cargo +nightly fuzz run --fuzz-dir tests/fuzz "$target" "$corpus" "$PWD/tests/fuzz/seeds/$target" -- \
-    -seed="$seed" -artifact_prefix="$PWD/target/fuzz/" -max_total_time="$seconds" -max_len=65536 -malloc_limit_mb=64 -timeout=10 -print_final_stats=1
+    -seed="$seed" -max_total_time="$seconds" -artifact_prefix="$PWD/target/fuzz/" \
+    -max_len=65536 -malloc_limit_mb=64 -timeout=10 -print_final_stats=1
 done
