@@ -38,7 +38,7 @@ pub const ORIGIN_KEY: &str = "tritmark.origin";
 /// [`ModelConfig::linear_roles`], where the layout rounds them.
 pub const SCALES_KEY: &str = "tritmark.scales";
 
-/// Key under which we write [`Kept`](super::Kept) as JSON.
+/// Key under which we write [`Kept`] as JSON.
 pub const KEPT_KEY: &str = "tritmark.kept";
 
 /// The form to which a layout rounds scales, if it does.
