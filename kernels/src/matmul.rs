@@ -65,7 +65,7 @@ pub fn matmul(pool: &Pool, matrices: &[&Matrix], x: &Activations, outs: &mut [&m
     }
     let split = Split::new(matrices, x.tokens(), pool.threads());
     let outs = Outputs(outs.as_mut_ptr());
-    pool.tasks(split.tasks, |_, task| {
+    pool.tasks(split.tasks, move |_, task| {
         let (tokens, mut steps) = split.task(task);
         for (at, m) in matrices.iter().enumerate() {
             let step = m.kernel.row_step();

@@ -6,14 +6,18 @@
 //! are more threads than CPUs nobody spins, because whoever spins then keeps the one that is waited for
 //! from running.
 //!
+//! Most of what a region costs is cache lines that go from core to core, which takes several times as long
+//! where the cores do not share a cache. Each worker therefore has a [`Seat`], one line with all that it and
+//! the caller tell each other, and a region's closure holds what it needs itself, not behind references.
+//!
 //! Other programs may keep a worker from running too, for milliseconds at a time. Tasks therefore do not
 //! wait for workers: a region ends when its tasks are done and whoever took part has left, and a worker
-//! that comes later finds it closed.
+//! that comes later finds its seat closed.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -36,81 +40,65 @@ pub struct Pool {
 }
 
 struct Shared {
-    /// The current [`Region`] as a number; [`STOP`] ends the workers.
-    region: AtomicU64,
-    /// What to run. Written by the holder of `turn` while nobody is inside a region or can join one, read
-    /// by workers inside a region.
-    job: UnsafeCell<Option<Job>>,
+    /// One for each worker; nobody waits at the first, the caller's.
+    seats: Box<[Seat]>,
+    /// Whom a worker wakes that leaves an [`AWAITED`] seat.
+    caller: Mutex<Option<Thread>>,
     /// The first panic of a region.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     spin: Duration,
 }
 
-struct Job {
-    body: Body,
-    caller: Thread,
+/// Where the caller gives a worker its part. Two lines, since some CPUs fetch them in pairs.
+#[repr(align(128))]
+struct Seat {
+    /// [`IDLE`], [`ASLEEP`], [`OPEN`], [`INSIDE`] or [`STOP`], perhaps with [`AWAITED`].
+    state: AtomicU32,
+    /// Tasks of the worker's share that are taken.
+    taken: AtomicUsize,
+    /// What to run. Written by the holder of `turn` while the seat is idle or asleep, read by the worker
+    /// while it is inside.
+    job: UnsafeCell<Option<Body>>,
 }
 
-/// The state of a region: 16 bits of workers (without the caller) that are inside, 16 bits of those that
-/// have joined, one bit that it is closed, and its number.
-#[derive(Clone, Copy)]
-struct Region(u64);
+/// Nothing to do: the worker spins.
+const IDLE: u32 = 0;
+/// Nothing to do: the worker is parked, or about to, and must be woken.
+const ASLEEP: u32 = 1;
+/// A region runs that the worker has not joined.
+const OPEN: u32 = 2;
+/// The worker runs the job.
+const INSIDE: u32 = 3;
+/// The worker is to end.
+const STOP: u32 = 4;
+/// Flag of an open seat or one with somebody inside: the caller is parked until the worker has left.
+const AWAITED: u32 = 8;
 
-/// One worker more inside.
-const INSIDE_ONE: u64 = 1;
-/// One worker more that has joined.
-const JOINED_ONE: u64 = 1 << 16;
-/// Nobody may join any more.
-const CLOSED: u64 = 1 << 32;
-/// One region more.
-const NEXT: u64 = 1 << 33;
-
-impl Region {
-    fn number(self) -> u64 {
-        self.0 / NEXT
-    }
-
-    fn is_closed(self) -> bool {
-        self.0 & CLOSED != 0
-    }
-
-    fn joined(self) -> usize {
-        ((self.0 / JOINED_ONE) & 0xffff) as usize
-    }
-
-    fn inside(self) -> usize {
-        (self.0 & 0xffff) as usize
-    }
-}
-
-/// Ends the workers; no region looks like it, because a closed one has fewer joined.
-const STOP: u64 = u64::MAX;
-
-// SAFETY: `job` is the only field that is not `Sync` by itself. It is written only between regions: when
-// the last one is closed, or joined by all workers, and nobody is inside it any more, so that nobody can
-// come to read before the store to `region` that starts the next. It is read only inside a region, so
-// writes and reads never overlap; the body is `Sync` and `Thread` is `Send` and `Sync`.
-unsafe impl Sync for Shared {}
+// SAFETY: `job` is the only field that is not `Sync` by itself. It is written only by the holder of `turn`,
+// after it saw, with acquire, the seat left by its worker, or closed it before the worker joined; the worker
+// reads it only after it joined, with acquire, a seat that was opened, with release, after the write. So
+// writes and reads never overlap; the body is `Sync`.
+unsafe impl Sync for Seat {}
 // SAFETY: as above; the raw pointer inside is to a `Sync` closure.
-unsafe impl Send for Shared {}
+unsafe impl Send for Seat {}
 
 thread_local! {
     /// Whether this thread is inside a region.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    static INSIDE_REGION: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Pool {
     /// Starts `threads - 1` threads beside the caller's.
     ///
     /// # Panics
-    /// If `threads` is 0 or above 65534, or the operating system refuses another thread.
+    /// If `threads` is 0, or the operating system refuses another thread.
     pub fn new(threads: usize) -> Self {
         assert!(threads > 0, "a pool needs at least one thread");
-        assert!(threads < 0xffff, "{threads} threads are too many");
         let cpus = thread::available_parallelism().map_or(1, usize::from);
+        let seat = || Seat { state: IDLE.into(), taken: 0.into(), job: None.into() };
         let shared = Arc::new(Shared {
-            region: AtomicU64::new(0),
-            job: UnsafeCell::new(None),
+            seats: (0..threads).map(|_| seat()).collect(),
+            caller: Mutex::new(None),
             panic: Mutex::new(None),
             spin: if threads <= cpus { SPIN } else { Duration::ZERO },
         });
@@ -138,36 +126,37 @@ impl Pool {
     /// With the first panic of `f`, after all workers have finished; or if called from inside a
     /// region.
     pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
-        self.region(f, self.workers.len());
+        self.region(f, true);
     }
 
-    /// Runs `f(worker)` on the caller and on as many workers as come in time, `least` of them at any rate.
-    fn region(&self, f: &(dyn Fn(usize) + Sync), least: usize) {
-        assert!(!INSIDE.get(), "a region of the pool cannot start another");
-        if self.workers.is_empty() {
-            return f(0);
-        }
+    /// Runs `f(worker)` on the caller and on all workers, or else on as many as come in time.
+    fn region(&self, f: &(dyn Fn(usize) + Sync), all: bool) {
+        assert!(!INSIDE_REGION.get(), "a region of the pool cannot start another");
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         let body: *const (dyn Fn(usize) + Sync + '_) = f;
-        // SAFETY: only the lifetime changes. The pointer is used by workers inside the region, and this
+        // SAFETY: only the lifetime changes. The pointer is used by workers that are inside, and this
         // function does not return, or unwind, before all have left and no other can join.
         let body: Body = unsafe { std::mem::transmute(body) };
-        // SAFETY: no region is running (`turn` is held, and its last holder waited as below), so no
-        // worker reads `job`.
-        unsafe { *shared.job.get() = Some(Job { body, caller: thread::current() }) };
-        let number = Region(shared.region.load(Ordering::Relaxed)).number();
-        // Release: a worker that sees the new number sees the job too.
-        shared.region.store((number + 1).wrapping_mul(NEXT), Ordering::Release);
-        for worker in &self.workers {
-            worker.thread().unpark();
+        let (own, seats) = shared.seats.split_first().expect("a pool has a caller");
+        own.taken.store(0, Ordering::Relaxed);
+        for (seat, worker) in seats.iter().zip(&self.workers) {
+            // SAFETY: `turn` is held, and its last holder left every seat idle or asleep, as below.
+            unsafe { *seat.job.get() = Some(body) };
+            seat.taken.store(0, Ordering::Relaxed);
+            // Release: a worker that joins sees the job.
+            if seat.state.swap(OPEN, Ordering::Release) == ASLEEP {
+                worker.thread().unpark();
+            }
         }
         shared.call(0, f);
-        // Acquire, here and below: what the workers wrote is visible once they have left.
-        let state = || Region(shared.region.load(Ordering::Acquire));
-        wait(shared.spin, || state().joined() >= least);
-        shared.region.fetch_or(CLOSED, Ordering::AcqRel);
-        wait(shared.spin, || state().inside() == 0);
+        for seat in seats {
+            let closed =
+                !all && seat.state.compare_exchange(OPEN, IDLE, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            if !closed {
+                shared.wait_until_left(seat);
+            }
+        }
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(turn);
         if let Some(payload) = panic {
@@ -182,29 +171,29 @@ impl Pool {
     /// # Panics
     /// As [`run`](Self::run).
     pub fn tasks(&self, tasks: usize, f: impl Fn(usize, usize) + Sync) {
-        /// The most shares; more workers begin as helpers.
-        const SHARES: usize = 64;
-        /// Tasks of a share that are taken, on a cache line of its own.
-        #[repr(align(64))]
-        struct Taken(AtomicUsize);
         if tasks == 1 {
             return f(0, 0);
         }
-        let shares = self.threads().min(SHARES);
-        let taken = [const { Taken(AtomicUsize::new(0)) }; SHARES];
-        let body = |worker: usize| {
-            for share in (0..shares).map(|i| (worker + i) % shares) {
-                let part = share * tasks / shares..(share + 1) * tasks / shares;
-                loop {
-                    let task = part.start + taken[share].0.fetch_add(1, Ordering::Relaxed);
-                    if task >= part.end {
+        let seats = &*self.shared.seats;
+        let shares = seats.len();
+        if shares == 1 {
+            return (0..tasks).for_each(|task| f(0, task));
+        }
+        let body = move |worker: usize| {
+            for share in (worker..shares).chain(0..worker) {
+                let (start, end) = (share * tasks / shares, (share + 1) * tasks / shares);
+                let taken = &seats[share].taken;
+                // A look first, which leaves the line of a share that is done where it is.
+                while taken.load(Ordering::Relaxed) < end - start {
+                    let task = start + taken.fetch_add(1, Ordering::Relaxed);
+                    if task >= end {
                         break;
                     }
                     f(worker, task);
                 }
             }
         };
-        self.region(&body, 0);
+        self.region(&body, false);
     }
 
     /// Runs `f(index, chunk)` for each chunk of `chunk` elements of `data` (the last may be
@@ -214,7 +203,7 @@ impl Pool {
     /// If `chunk` is 0, or as [`run`](Self::run).
     pub fn chunks_mut<T: Send>(&self, data: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Sync) {
         let parts = Parts::new(data, chunk);
-        self.tasks(parts.count(), |_, i| {
+        self.tasks(parts.count(), move |_, i| {
             // SAFETY: `tasks` hands out each index once.
             f(i, unsafe { parts.get(i) });
         });
@@ -233,7 +222,7 @@ impl Pool {
     ) {
         let (a, b) = (Parts::new(a, a_chunk), Parts::new(b, b_chunk));
         assert_eq!(a.count(), b.count(), "both slices have as many chunks");
-        self.tasks(a.count(), |_, i| {
+        self.tasks(a.count(), move |_, i| {
             // SAFETY: `tasks` hands out each index once.
             let (a, b) = unsafe { (a.get(i), b.get(i)) };
             f(i, a, b);
@@ -247,7 +236,7 @@ impl Pool {
     pub fn tasks_with<S: Send>(&self, states: &mut [S], tasks: usize, f: impl Fn(&mut S, usize) + Sync) {
         assert_eq!(states.len(), self.threads(), "one state for each thread");
         let states = Parts::new(states, 1);
-        self.tasks(tasks, |worker, task| {
+        self.tasks(tasks, move |worker, task| {
             // SAFETY: a worker runs one task at a time.
             f(unsafe { &mut states.get(worker)[0] }, task);
         });
@@ -265,7 +254,7 @@ impl Pool {
         f: impl Fn(&mut S, usize, &mut [T]) + Sync,
     ) {
         let parts = Parts::new(data, chunk);
-        self.tasks_with(states, parts.count(), |state, i| {
+        self.tasks_with(states, parts.count(), move |state, i| {
             // SAFETY: `tasks_with` hands out each index once.
             f(state, i, unsafe { parts.get(i) });
         });
@@ -284,7 +273,7 @@ impl Pool {
     ) {
         let (a, b) = (Parts::new(a, a_chunk), Parts::new(b, b_chunk));
         assert_eq!(a.count(), b.count(), "both slices have as many chunks");
-        self.tasks_with(states, a.count(), |state, i| {
+        self.tasks_with(states, a.count(), move |state, i| {
             // SAFETY: `tasks_with` hands out each index once.
             let (a, b) = unsafe { (a.get(i), b.get(i)) };
             f(state, i, a, b);
@@ -308,8 +297,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.region.store(STOP, Ordering::Release);
-        for worker in self.workers.drain(..) {
+        for (seat, worker) in self.shared.seats[1..].iter().zip(self.workers.drain(..)) {
+            seat.state.store(STOP, Ordering::Relaxed);
             worker.thread().unpark();
             // A worker catches every panic of a region, so it cannot have died of one.
             let _ = worker.join();
@@ -326,59 +315,76 @@ impl std::fmt::Debug for Pool {
 impl Shared {
     /// Runs a worker's part and keeps the first panic.
     fn call(&self, id: usize, f: &(dyn Fn(usize) + Sync)) {
-        INSIDE.set(true);
+        INSIDE_REGION.set(true);
         let result = catch_unwind(AssertUnwindSafe(|| f(id)));
-        INSIDE.set(false);
+        INSIDE_REGION.set(false);
         if let Err(payload) = result {
             self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+        }
+    }
+
+    /// Returns when the worker of an opened seat has run its part and left.
+    fn wait_until_left(&self, seat: &Seat) {
+        // Acquire, here and below: what the worker wrote is visible.
+        let left = || seat.state.load(Ordering::Acquire) <= ASLEEP;
+        if spin(self.spin, left) {
+            return;
+        }
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
+        let awaited = |state| (state > ASLEEP).then_some(state | AWAITED);
+        // Release: the worker that sees the flag sees whom to wake.
+        while seat.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, awaited).is_ok() {
+            thread::park();
         }
     }
 }
 
 /// The life of worker `id`.
 fn work(shared: &Shared, id: usize) {
-    let mut seen = 0;
+    let seat = &shared.seats[id];
     loop {
-        // Acquire, here and below: pairs with the release that started the region.
-        wait(shared.spin, || Region(shared.region.load(Ordering::Acquire)).number() != seen);
-        let joined = shared.region.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            (!Region(state).is_closed()).then(|| state + JOINED_ONE + INSIDE_ONE)
-        });
-        let (Ok(state) | Err(state)) = joined;
-        if state == STOP {
-            return;
+        let idle = |state| seat.state.load(Ordering::Relaxed) == state;
+        let sleep = || seat.state.compare_exchange(IDLE, ASLEEP, Ordering::Relaxed, Ordering::Relaxed);
+        if !spin(shared.spin, || !idle(IDLE)) && sleep().is_ok() {
+            while idle(ASLEEP) {
+                thread::park();
+            }
         }
-        seen = Region(state).number();
-        if joined.is_err() {
-            continue;
+        let join = |state| (state & !AWAITED == OPEN).then_some(state + (INSIDE - OPEN));
+        // Acquire: pairs with the release that opened the seat.
+        match seat.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, join) {
+            Ok(_) => {}
+            Err(STOP) => return,
+            // The region was over before this worker came.
+            Err(_) => continue,
         }
-        // SAFETY: this worker is inside the region, so the job is set and nobody writes it.
-        let job = unsafe { (*shared.job.get()).as_ref() }.expect("a region has a job");
+        // SAFETY: this worker is inside, so its job is set and nobody writes it.
+        let body = unsafe { *seat.job.get() }.expect("an opened seat has a job");
         // SAFETY: the caller keeps the closure alive while somebody is inside.
-        shared.call(id, unsafe { &*job.body });
-        // Cloned first: after it has left the caller may go on and replace the job.
-        let caller = job.caller.clone();
-        shared.region.fetch_sub(INSIDE_ONE, Ordering::AcqRel);
-        caller.unpark();
+        shared.call(id, unsafe { &*body });
+        // Release: the caller sees what this worker wrote; acquire: this worker sees whom to wake.
+        if seat.state.swap(IDLE, Ordering::AcqRel) & AWAITED != 0
+            && let Some(caller) = &*shared.caller.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            caller.unpark();
+        }
     }
 }
 
-/// Returns when `done` says so: spins for a while, then parks between looks.
-fn wait(spin: Duration, done: impl Fn() -> bool) {
-    if !spin.is_zero() {
+/// Looks for a while whether `done` says so; gives what it said last.
+fn spin(time: Duration, done: impl Fn() -> bool) -> bool {
+    if !time.is_zero() {
         let start = Instant::now();
-        while start.elapsed() < spin {
+        while start.elapsed() < time {
             for _ in 0..32 {
                 if done() {
-                    return;
+                    return true;
                 }
                 std::hint::spin_loop();
             }
         }
     }
-    while !done() {
-        thread::park();
-    }
+    done()
 }
 
 /// A mutable slice cut into chunks that several threads may hold at the same time.
