@@ -10,12 +10,12 @@ arch=$1 objdump=$2 program=$3
 # Function (extended regular expression), instruction, register (or none).
 case $arch in
 x86_64) table='
-AVX2::(gemv|tile|chunks)        vpmaddubsw  ymm
-AVXVNNI::(gemv|tile|chunks)     vpdpbusd    ymm
+AVX2::(gemv|tile|chunks|digits) vpmaddubsw  ymm
+AVXVNNI::(gemv|tile|chunks|digits) vpdpbusd    ymm
 AVX512::(gemv|tile)             vpmaddubsw  zmm
-AVX512::chunks                  vpmaddubsw  ymm
+AVX512::(chunks|digits)         vpmaddubsw  ymm
 AVX512VNNI::(gemv|tile)         vpdpbusd    zmm
-AVX512VNNI::chunks              vpdpbusd    ymm
+AVX512VNNI::(chunks|digits)     vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm
 lookup512::Words.*add_with_dots vpermw      zmm

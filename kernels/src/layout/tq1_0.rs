@@ -24,12 +24,13 @@ pub static TQ1_0: Tq1_0 = Tq1_0;
 pub struct Tq1_0;
 
 /// Weights in a block.
-const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 /// Bytes in a block.
-const BYTES: usize = 54;
+pub(crate) const BYTES: usize = 54;
 /// The groups of a block: first code, first byte, bytes (which is also the step between the codes
 /// of a byte), codes a byte.
-const GROUPS: [(usize, usize, usize, usize); 3] = [(0, 0, 32, 5), (160, 32, 16, 5), (240, 48, 4, 4)];
+pub(crate) const GROUPS: [(usize, usize, usize, usize); 3] =
+    [(0, 0, 32, 5), (160, 32, 16, 5), (240, 48, 4, 4)];
 
 /// The byte that holds the five-digit number `value`.
 pub(super) const fn encode(value: u16) -> u8 {

@@ -1,6 +1,7 @@
 //! One call of a kernel, by one of its ways.
 
 use super::chunk;
+use super::digits;
 use super::fives;
 use super::lookup::Lookup;
 use super::nibbles;
@@ -47,30 +48,58 @@ impl<'a> Call<'a> {
 
     /// Token after token, straight from the chunks of a layout that has them.
     pub(super) fn by_chunks(&self, chunks: Chunks, sink: Sink) {
+        let row = |row| chunks.row(self.weights, row);
+        self.by_runs(row, chunks.row_bytes(self.groups), sink, |rows, stride, t| {
+            // SAFETY: the tier is there (`new`); the slices of the rows hold the chunks of all groups, and
+            // the token as many columns (`new`).
+            unsafe { (self.ops.chunks)(rows, stride, chunks, self.groups, self.x.row(t).as_ptr()) }
+        });
+    }
+
+    /// Token after token, straight from the bytes of `tq1_0`.
+    pub(super) fn by_digits(&self, arranged: &mut Vec<i8>, sink: Sink) {
+        let cols = self.weights.cols();
+        arranged.clear();
+        for t in self.tokens.clone() {
+            digits::arrange(&self.x.row(t)[..cols], arranged);
+        }
+        let (bytes, width) = (digits::row_bytes(cols), digits::arranged(cols));
+        let row = |row| &self.weights.bytes()[row * bytes..][..bytes];
+        self.by_runs(row, bytes, sink, |rows, stride, t| {
+            let x = &arranged[(t - self.tokens.start) * width..][..width];
+            // SAFETY: the tier is there (`new`); the slices of the rows hold all blocks, and so does the
+            // token, as it is arranged.
+            unsafe { (self.ops.digits)(rows, stride, digits::blocks(cols), x.as_ptr()) }
+        });
+    }
+
+    /// Token after token, a few neighbouring rows at a time: `run` gives the sums of a token over the
+    /// [`chunk::RUN`] rows that begin at a pointer, so many bytes apart.
+    fn by_runs<'r>(
+        &self,
+        row: impl Fn(usize) -> &'r [u8],
+        row_bytes: usize,
+        sink: Sink,
+        run: impl Fn(*const u8, usize, usize) -> [i32; chunk::RUN],
+    ) {
         let mut sums = [[0; ROWS]; most::CHUNKS];
         let sums = &mut sums[..self.tokens.len()];
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
             for first in rows.clone().step_by(chunk::RUN) {
-                let row = |i: usize| chunks.row(self.weights, first + i).as_ptr();
+                let row = |i: usize| row(first + i).as_ptr();
                 let whole = first + chunk::RUN <= rows.end;
-                let stride = chunks.row_bytes(self.groups);
                 // Rows follow each other, and the last of them is there.
                 row(if whole { chunk::RUN - 1 } else { 0 });
                 for (sums, t) in sums.iter_mut().zip(self.tokens.clone()) {
-                    let run = |row, stride| {
-                        // SAFETY: the tier is there (`new`); the slices of the rows hold the chunks of
-                        // all groups, and the token as many columns (`new`).
-                        unsafe { (self.ops.chunks)(row, stride, chunks, self.groups, self.x.row(t).as_ptr()) }
-                    };
                     let sums = &mut sums[first - start..rows.len().min(first - start + chunk::RUN)];
                     if whole {
-                        sums.copy_from_slice(&run(row(0), stride));
+                        sums.copy_from_slice(&run(row(0), row_bytes, t));
                         continue;
                     }
                     // The last rows: each by itself, as often as there are rows in a run.
                     for (i, sum) in sums.iter_mut().enumerate() {
-                        *sum = run(row(i), 0)[0];
+                        *sum = run(row(i), 0, t)[0];
                     }
                 }
             }

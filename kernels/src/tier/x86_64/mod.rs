@@ -8,6 +8,7 @@
 
 mod call;
 mod chunk;
+mod digits;
 mod fives;
 mod lookup;
 mod lookup256;
@@ -47,6 +48,8 @@ struct Ops {
     tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile),
     /// [`chunk::gemv`].
     chunks: unsafe fn(*const u8, usize, Chunks, usize, *const i8) -> [i32; chunk::RUN],
+    /// [`digits::gemv`].
+    digits: unsafe fn(*const u8, usize, usize, *const i8) -> [i32; chunk::RUN],
     /// [`row::few`].
     row: unsafe fn(*const i8, usize, &[*const i8], &mut [i32; row::TOKENS]),
     /// [`unpack_row`].
@@ -113,6 +116,11 @@ macro_rules! ops {
                 unsafe { chunk::gemv::<vector::$chunk>(row, stride, chunks, groups, x) }
             }
             #[target_feature(enable = $features)]
+            unsafe fn digits(row: *const u8, stride: usize, blocks: usize, x: *const i8) -> [i32; chunk::RUN] {
+                // SAFETY: passed on; the function is compiled for the tier.
+                unsafe { digits::gemv::<vector::$chunk>(row, stride, blocks, x) }
+            }
+            #[target_feature(enable = $features)]
             unsafe fn row(trits: *const i8, groups: usize, x: &[*const i8], out: &mut [i32; row::TOKENS]) {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe { row::few::<vector::$strip>(trits, groups, x, out) }
@@ -140,6 +148,7 @@ macro_rules! ops {
                 gemv,
                 tile,
                 chunks,
+                digits,
                 row,
                 unpack_row,
                 strip,
@@ -233,8 +242,8 @@ impl Kernel for X86 {
         let own = self.ops.tier;
         match self.choose(GROUP, 1, ROWS) {
             // On AVX-512 without VNNI as on AVX2: rows end too soon for wider vectors to pay.
-            Way::Chunks(_) if own == Tier::Avx512 => (kernel::Way::Direct, Tier::Avx2),
-            Way::Chunks(_) | Way::Fives => (kernel::Way::Direct, own),
+            Way::Chunks(_) | Way::Digits if own == Tier::Avx512 => (kernel::Way::Direct, Tier::Avx2),
+            Way::Chunks(_) | Way::Digits | Way::Fives => (kernel::Way::Direct, own),
             Way::Strips if self.layout.name() == TM2.name() => (kernel::Way::Direct, own),
             Way::Strips => (kernel::Way::Strips, own),
             Way::Rows => (kernel::Way::Rows, own),
@@ -264,6 +273,7 @@ impl Kernel for X86 {
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
         SCRATCH.with_borrow_mut(|Scratch { space, padded, nibbles, quads, words, mixed }| match way {
             Way::Chunks(chunks) => call.by_chunks(chunks, sink),
+            Way::Digits => call.by_digits(padded, sink),
             // SAFETY: `boxed` has seen the tier; only that of AVX-512 VNNI goes this way.
             Way::Fives => unsafe { call.by_fives(padded, sink) },
             // SAFETY: `boxed` has seen the tier, which includes AVX2.
@@ -290,6 +300,7 @@ mod most {
 /// An algorithm.
 enum Way {
     Chunks(Chunks),
+    Digits,
     Fives,
     Nibbles,
     Rows,
@@ -309,6 +320,9 @@ impl X86 {
     fn choose(&self, cols: usize, tokens: usize, rows: usize) -> Way {
         if nibbles::suit(self.layout, tokens) {
             return Way::Nibbles;
+        }
+        if digits::suit(self.layout, self.ops.tier, tokens) {
+            return Way::Digits;
         }
         let least = self.lookup_from();
         if tokens >= least.tokens && rows >= least.rows {
@@ -331,7 +345,7 @@ impl X86 {
 #[derive(Default)]
 struct Scratch {
     space: Space,
-    /// Tokens, or a row of weights, with more columns behind the last.
+    /// Tokens in another order, or tokens or a row of weights with more columns behind the last.
     padded: Vec<i8>,
     nibbles: nibbles::Scratch,
     quads: lookup256::Quads,

@@ -1,5 +1,6 @@
 //! The few vector operations that the multiply kernels are made of, once per tier.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// A register of 32-bit lanes with four bytes each.
@@ -55,6 +56,24 @@ pub(super) trait Vector: Copy {
 
     /// Sum of all `i32` lanes, wrapping.
     unsafe fn sum(self) -> i32;
+}
+
+/// Operations on base-3 digits, each byte a fraction of 256 whose triple has the next digit above the point.
+///
+/// # Safety
+/// As for [`Vector`].
+pub(super) trait Digits: Vector {
+    /// Flips the highest bit of each fraction, as [`digit`](Self::digit) wants them.
+    unsafe fn biased(self) -> Self;
+
+    /// Three times each fraction, without what is above the point; a bias stays.
+    unsafe fn triple(self) -> Self;
+
+    /// What is above the point of three times each biased fraction: 0..=2.
+    unsafe fn digit(self) -> Self;
+
+    /// `(3 sums - next) / 256` of `i32` lanes; what is divided is a multiple that may have wrapped on the way.
+    unsafe fn carried(sums: Self, next: Self) -> Self;
 }
 
 /// AVX2: `vpmaddubsw`.
@@ -169,6 +188,36 @@ macro_rules! vector256 {
             shr: _mm256_srli_epi16, add: _mm256_add_epi32, sra: _mm256_srai_epi32,
             store: _mm256_storeu_si256, sum: sum256, dot: |$s, $c, $x| $dot, widen: |$w| $widen
         );
+
+        // All intrinsics here belong to AVX2, which each type's tier includes.
+        impl Digits for $name {
+            #[inline(always)]
+            unsafe fn biased(self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { _mm256_xor_si256(self.0, _mm256_set1_epi8(i8::MIN)) })
+            }
+            #[inline(always)]
+            unsafe fn triple(self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { opaque256(_mm256_add_epi8(_mm256_add_epi8(self.0, self.0), self.0)) })
+            }
+            #[inline(always)]
+            unsafe fn digit(self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe {
+                    let above = |n: u8| _mm256_cmpgt_epi8(self.0, _mm256_set1_epi8((n ^ 0x80) as i8));
+                    _mm256_abs_epi8(_mm256_add_epi8(above(85), above(170)))
+                })
+            }
+            #[inline(always)]
+            unsafe fn carried(sums: Self, next: Self) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe {
+                    let triple = _mm256_add_epi32(_mm256_add_epi32(sums.0, sums.0), sums.0);
+                    _mm256_srai_epi32::<8>(_mm256_sub_epi32(triple, next.0))
+                })
+            }
+        }
     };
 }
 
@@ -196,6 +245,19 @@ vector512!(
     widen: |sums| _mm512_madd_epi16(sums, _mm512_set1_epi16(1))
 );
 vector512!(Vnni512, false, dot: |s, c, x| _mm512_dpbusd_epi32(s, c, x), widen: |s| s);
+
+/// The same, of which the compiler knows nothing: of threefold bytes in a row it would make products by 9, 27
+/// and 81, which no CPU has for bytes.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn opaque256(mut v: __m256i) -> __m256i {
+    // SAFETY: the assembly is empty.
+    unsafe { asm!("/* {} */", inout(ymm_reg) v, options(pure, nomem, nostack, preserves_flags)) };
+    v
+}
 
 /// Sum of eight `i32` lanes, wrapping.
 ///
