@@ -34,7 +34,7 @@ pub struct Tuning {
 }
 
 /// What holds until [`Tuning::apply`] says otherwise; for tables see the tiers themselves.
-const PREFETCH: usize = 6144;
+const PREFETCH: usize = 3072;
 const TASKS: usize = 2;
 
 impl Default for Tuning {

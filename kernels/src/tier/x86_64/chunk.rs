@@ -37,7 +37,8 @@ pub(super) unsafe fn gemv<V: Vector>(
     // SAFETY: tier and pointers are the caller's promise; a prefetch may point anywhere.
     unsafe {
         let mut totals = [V::zero(); RUN];
-        let mut ahead = row.wrapping_add(tuning::prefetch());
+        // The next run at least: all of this one is about to be read.
+        let mut ahead = row.wrapping_add(tuning::prefetch().max(RUN * stride));
         for first in (0..groups).step_by(fold) {
             let last = groups.min(first + fold);
             let (mut low, mut high) = ([V::zero(); RUN], [V::zero(); RUN]);

@@ -87,7 +87,8 @@ pub(super) unsafe fn gemv<V: Digits>(
     // SAFETY: tier and pointers are the caller's promise; a prefetch may point anywhere.
     unsafe {
         let mut totals = [V::zero(); RUN];
-        let mut ahead = row.wrapping_add(tuning::prefetch());
+        // The next run at least: all of this one is about to be read.
+        let mut ahead = row.wrapping_add(tuning::prefetch().max(RUN * stride));
         for first in (0..blocks).step_by(fold) {
             let (mut sums, mut next) = ([V::zero(); RUN], [V::zero(); RUN]);
             for block in first..blocks.min(first + fold) {
