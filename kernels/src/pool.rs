@@ -138,13 +138,15 @@ impl Pool {
         // SAFETY: only the lifetime changes. The pointer is used by workers that are inside, and this
         // function does not return, or unwind, before all have left and no other can join.
         let body: Body = unsafe { std::mem::transmute(body) };
-        let (own, seats) = shared.seats.split_first().expect("a pool has a caller");
-        own.taken.store(0, Ordering::Relaxed);
+        // All before the first is opened: whoever joins may help with any share.
+        for seat in &shared.seats {
+            seat.taken.store(0, Ordering::Relaxed);
+        }
+        let seats = &shared.seats[1..];
         for (seat, worker) in seats.iter().zip(&self.workers) {
             // SAFETY: `turn` is held, and its last holder left every seat idle or asleep, as below.
             unsafe { *seat.job.get() = Some(body) };
-            seat.taken.store(0, Ordering::Relaxed);
-            // Release: a worker that joins sees the job.
+            // Release: a worker that joins sees the job, and that no task is taken.
             if seat.state.swap(OPEN, Ordering::Release) == ASLEEP {
                 worker.thread().unpark();
             }
@@ -472,6 +474,27 @@ mod tests {
             states.fill(0);
             pool.each(&mut states, |w, s| *s += w + 1);
             assert!(states.iter().enumerate().all(|(w, s)| *s == w + 1));
+        }
+    }
+
+    #[test]
+    fn each_task_runs_once_whoever_comes_when() {
+        for threads in [2, 3, 5] {
+            let pool = Pool::new(threads);
+            for tasks in (0..3000).map(|i| i % 17) {
+                let counts = [const { AtomicUsize::new(0) }; 17];
+                pool.tasks(tasks, |_, task| {
+                    counts[task].fetch_add(1, Ordering::Relaxed);
+                });
+                for (task, count) in counts.iter().enumerate() {
+                    let count = count.load(Ordering::Relaxed);
+                    assert_eq!(
+                        count,
+                        usize::from(task < tasks),
+                        "task {task} of {tasks} on {threads} threads"
+                    );
+                }
+            }
         }
     }
 
