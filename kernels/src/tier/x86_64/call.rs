@@ -239,8 +239,9 @@ impl<'a> Call<'a> {
     fn hand_over(&self, start: usize, sums: &mut [[i32; ROWS]], tokens: Range<usize>, sink: Sink) {
         let rows = ROWS.min(self.rows.end - start);
         for (sums, t) in sums.iter_mut().zip(tokens) {
+            let of_token = self.x.sum(t);
             for sum in sums.iter_mut() {
-                *sum = sum.wrapping_sub(self.x.sum(t));
+                *sum = sum.wrapping_sub(of_token);
             }
             sink(t, start, &sums[..rows]);
         }

@@ -163,7 +163,7 @@ macro_rules! ops {
 
 ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (32, 512), tm1_6::to_tm2);
 ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, (32, 512), tm1_6::to_tm2);
-ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (16, 256), tm1_6::to_tm2);
+ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6], 6, 3, (16, 256), tm1_6::to_tm2);
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi", Vnni512, 2, Vnni256, 2,
     [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (64, 1024), fives::to_tm2
@@ -293,8 +293,15 @@ impl Kernel for X86 {
 /// The most tokens that are faster one after the other (by rows, a few at a time) than with strips, which
 /// have to be made first.
 mod most {
-    pub(super) const CHUNKS: usize = 5;
+    use crate::tier::Tier;
+
+    pub(super) const CHUNKS: usize = 8;
     pub(super) const ROWS: usize = 12;
+
+    /// Chunks on a tier, at most [`CHUNKS`]: without `vpdpbusd` each token costs more.
+    pub(super) fn chunks(tier: Tier) -> usize {
+        if matches!(tier, Tier::AvxVnni | Tier::Avx512Vnni) { CHUNKS } else { 5 }
+    }
 }
 
 /// An algorithm.
@@ -333,7 +340,7 @@ impl X86 {
             };
         }
         match Source::of(self.layout, cols) {
-            Source::Chunks(chunks) if tokens <= most::CHUNKS => Way::Chunks(chunks),
+            Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Way::Chunks(chunks),
             Source::Rows if tokens <= most::ROWS => Way::Rows,
             Source::Fives if self.ops.tier == Tier::Avx512Vnni => Way::Fives,
             _ => Way::Strips,
