@@ -41,6 +41,7 @@ count() {
     count tm1_6/avx2 576x640 $tokens
     count i2_s/avx2 576x640 $tokens
   done
+  count tq1_0/avx2 576x768 1
   count tq2_0/avx2 576x768 1
   count tl1/avx2 576x640 1
   count tl2/avx2 576x640 1

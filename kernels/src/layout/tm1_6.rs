@@ -27,7 +27,7 @@ pub struct Tm1_6;
 /// Columns in a group.
 pub(crate) const GROUP: usize = 160;
 /// Columns from one digit to the next.
-const PLANE: usize = 32;
+pub(crate) const PLANE: usize = 32;
 /// What the digits count.
 const DIGITS: [u8; 5] = [1, 3, 9, 27, 81];
 /// A byte of five zero weights.

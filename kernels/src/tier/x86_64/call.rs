@@ -2,7 +2,6 @@
 
 use super::chunk;
 use super::digits;
-use super::fives;
 use super::lookup::Lookup;
 use super::nibbles;
 use super::row;
@@ -137,11 +136,9 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Straight from strips of five weights a byte, in tiles of tokens.
-    ///
-    /// # Safety
-    /// The CPU must have AVX-512 with VNNI and VBMI.
-    pub(super) unsafe fn by_fives(&self, padded: &mut Vec<i8>, sink: Sink) {
+    /// Straight from strips of five weights a byte, in tiles of at most `most` tokens, with the tier's
+    /// [`fives`](Ops::fives).
+    pub(super) fn by_fives(&self, most: usize, padded: &mut Vec<i8>, sink: Sink) {
         let groups = self.weights.cols().div_ceil(tm1_6::GROUP);
         // Groups are wider than those of strides, so tokens may have to be made longer.
         let width = groups * tm1_6::GROUP;
@@ -157,17 +154,17 @@ impl<'a> Call<'a> {
                 if padded.is_empty() { self.x.row(t) } else { &padded[(t - self.tokens.start) * width..] };
             row[..width].as_ptr()
         };
-        let mut sums = [[0; ROWS]; fives::TILE];
+        let mut sums = [[0; ROWS]; MAX_TILE];
         for start in self.rows.clone().step_by(ROWS) {
             let strip = five_strip(self.weights, start);
             assert_eq!(strip.len(), groups * GROUP_BYTES);
-            self.in_tiles(fives::TILE, start, &mut sums, sink, |tile, sums| {
-                let mut pointers = [std::ptr::null(); fives::TILE];
+            self.in_tiles(most, start, &mut sums, sink, |tile, sums| {
+                let mut pointers = [std::ptr::null(); MAX_TILE];
                 for (pointer, t) in pointers.iter_mut().zip(tile.clone()) {
                     *pointer = x(t);
                 }
-                // SAFETY: the tier is the caller's promise; strip and tokens hold all groups.
-                unsafe { fives::multiply(strip.as_ptr(), groups, &pointers[..tile.len()], sums) };
+                // SAFETY: the tier is there (`new`); strip and tokens hold all groups.
+                unsafe { (self.ops.fives)(strip.as_ptr(), groups, &pointers[..tile.len()], sums) };
             });
         }
     }

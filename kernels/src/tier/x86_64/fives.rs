@@ -13,6 +13,7 @@
 // Indices name registers.
 #![allow(clippy::needless_range_loop)]
 
+use super::Tile;
 use super::strip::prefetch;
 use crate::layout::tm1_6::GROUP;
 use crate::layout::tm2::{GROUP_BYTES, ROWS};
@@ -30,20 +31,12 @@ static TABLE: [u8; 128] = {
     table
 };
 
-/// The most tokens of a tile.
-pub(super) const TILE: usize = 12;
-
-/// `out[t][r] = Σ_k code(r, k) · x[t][k]` over a strip of `groups` groups, for one to [`TILE`] tokens.
+/// `out[t][r] = Σ_k code(r, k) · x[t][k]` over a strip of `groups` groups, for one to [`MAX_TILE`](super::MAX_TILE) tokens.
 ///
 /// # Safety
 /// The CPU must have the features that [`gemv`] is compiled for; `strip` must be valid for `groups`
 /// groups and each of `x` for as many columns of 160.
-pub(super) unsafe fn multiply(
-    strip: *const u8,
-    groups: usize,
-    x: &[*const i8],
-    out: &mut [[i32; ROWS]; TILE],
-) {
+pub(super) unsafe fn multiply(strip: *const u8, groups: usize, x: &[*const i8], out: &mut Tile) {
     macro_rules! tile {
         ($($nt:literal)+) => {
             match x.len() {

@@ -4,7 +4,7 @@
 //! [`tm2`](crate::layout::TM2) form ([`strip`]), over the few operations of [`vector::Vector`]; a
 //! tier is a choice of vector type and tile size. A layout other than `tm2` is turned into that form,
 //! a strip at a time in cache, which many tokens share; where its bytes allow it, one token is
-//! multiplied directly ([`chunk`]).
+//! multiplied directly ([`chunk`], [`digits`], [`fives`], [`remainder`]).
 
 mod call;
 mod chunk;
@@ -15,6 +15,7 @@ mod lookup256;
 mod lookup512;
 mod nibbles;
 mod peak;
+mod remainder;
 mod row;
 mod strip;
 mod vector;
@@ -50,6 +51,8 @@ struct Ops {
     chunks: unsafe fn(*const u8, usize, Chunks, usize, *const i8) -> [i32; chunk::RUN],
     /// [`digits::gemv`].
     digits: unsafe fn(*const u8, usize, usize, *const i8) -> [i32; chunk::RUN],
+    /// [`fives::multiply`], or [`remainder::gemv`] for one token.
+    fives: unsafe fn(*const u8, usize, &[*const i8], &mut Tile),
     /// [`row::few`].
     row: unsafe fn(*const i8, usize, &[*const i8], &mut [i32; row::TOKENS]),
     /// [`unpack_row`].
@@ -121,6 +124,11 @@ macro_rules! ops {
                 unsafe { digits::gemv::<vector::$chunk>(row, stride, blocks, x) }
             }
             #[target_feature(enable = $features)]
+            unsafe fn remainders(strip: *const u8, groups: usize, x: &[*const i8], out: &mut Tile) {
+                // SAFETY: passed on; the function is compiled for the tier.
+                unsafe { remainder::gemv::<vector::$strip, $registers>(strip, groups, x[0], &mut out[0]) }
+            }
+            #[target_feature(enable = $features)]
             unsafe fn row(trits: *const i8, groups: usize, x: &[*const i8], out: &mut [i32; row::TOKENS]) {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe { row::few::<vector::$strip>(trits, groups, x, out) }
@@ -149,6 +157,7 @@ macro_rules! ops {
                 tile,
                 chunks,
                 digits,
+                fives: if matches!($tier, Tier::Avx512Vnni) { fives::multiply } else { remainders },
                 row,
                 unpack_row,
                 strip,
@@ -274,8 +283,7 @@ impl Kernel for X86 {
         SCRATCH.with_borrow_mut(|Scratch { space, padded, nibbles, quads, words, mixed }| match way {
             Way::Chunks(chunks) => call.by_chunks(chunks, sink),
             Way::Digits => call.by_digits(padded, sink),
-            // SAFETY: `boxed` has seen the tier; only that of AVX-512 VNNI goes this way.
-            Way::Fives => unsafe { call.by_fives(padded, sink) },
+            Way::Fives => call.by_fives(most::fives(self.ops.tier).1, padded, sink),
             // SAFETY: `boxed` has seen the tier, which includes AVX2.
             Way::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
             Way::Rows => call.by_rows(padded, sink),
@@ -301,6 +309,11 @@ mod most {
     /// Chunks on a tier, at most [`CHUNKS`]: without `vpdpbusd` each token costs more.
     pub(super) fn chunks(tier: Tier) -> usize {
         if matches!(tier, Tier::AvxVnni | Tier::Avx512Vnni) { CHUNKS } else { 5 }
+    }
+
+    /// Fives on a tier, and how many of them at once.
+    pub(super) fn fives(tier: Tier) -> (usize, usize) {
+        if tier == Tier::Avx512Vnni { (usize::MAX, super::MAX_TILE) } else { (2, 1) }
     }
 }
 
@@ -342,7 +355,7 @@ impl X86 {
         match Source::of(self.layout, cols) {
             Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Way::Chunks(chunks),
             Source::Rows if tokens <= most::ROWS => Way::Rows,
-            Source::Fives if self.ops.tier == Tier::Avx512Vnni => Way::Fives,
+            Source::Fives if tokens <= most::fives(self.ops.tier).0 => Way::Fives,
             _ => Way::Strips,
         }
     }
