@@ -7,7 +7,7 @@ use crate::machine::{Limits, Watch};
 use crate::model::Head;
 use crate::record::rows::{self, Format};
 use crate::record::{self, Arm, Model, Outcome, Record, SCHEMA, Test, Tool};
-use crate::speed::bench::{Bench, Choice};
+use crate::speed::bench::{Bench, Candidate, Choice};
 use crate::speed::lists::{List, numbers};
 use crate::speed::{Observer, Options};
 use crate::verify;
@@ -78,7 +78,7 @@ pub struct Args {
     /// Shortest time of a sample in seconds [default: 0.2, with --quick 0.05]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     min_time: Option<f64>,
-    /// Seconds for the rounds of each test, all its arms together
+    /// Seconds for the rounds of all arms together: fewer rounds are made, but at least one
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     budget: Option<f64>,
     /// Seed of the order of arms, of tokens and of the bootstrap
@@ -132,7 +132,9 @@ impl Observer for Bar {
 
     fn arm(&mut self, arm: &Arm) -> Result<()> {
         if let Some(speed) = &arm.speed {
-            self.0.println(format!("{:>12.2} {:9} {}: {}", speed.median, speed.unit, arm.subject, arm.test));
+            let (model, subject) = (&arm.subject.model, &arm.subject);
+            self.0
+                .println(format!("{:>12.2} {:9} {model}: {subject}: {}", speed.median, speed.unit, arm.test));
         }
         Ok(())
     }
@@ -173,13 +175,20 @@ impl Args {
         let mut models: Vec<Model> = Vec::new();
         match self.level {
             Level::Model => {
+                let mut checkpoints = Vec::new();
                 for name in &names {
                     let checkpoint = self.open.open(name)?;
                     let mut model = Model::describe(&checkpoint, verify::model_hash(&checkpoint)?);
                     unique_id(&mut model, &models);
-                    bench.model(&model.id, &checkpoint, &choices, &threads, &tests, self.reference)?;
                     models.push(model);
+                    checkpoints.push(checkpoint);
                 }
+                let candidates: Vec<Candidate> = models
+                    .iter()
+                    .zip(&checkpoints)
+                    .map(|(model, checkpoint)| Candidate { model, checkpoint, choices: &choices })
+                    .collect();
+                bench.models(&candidates, &threads, &tests, self.reference)?;
             }
             Level::Kernel => {
                 let shapes = if self.shape.is_empty() { vec![(6912, 2560)] } else { self.shape.clone() };

@@ -176,6 +176,12 @@ impl Model {
         KvCache { layers, len: 0, capacity: positions }
     }
 
+    /// Bytes of a full cache of that many positions.
+    pub fn cache_bytes(&self, positions: usize) -> u64 {
+        let ModelConfig { layers, kv_heads, head_dim, .. } = self.config;
+        (2 * layers * kv_heads * head_dim * positions * size_of::<f32>()) as u64
+    }
+
     /// Runs `ids` after what `cache` holds and appends them to it. Returns f32 logits
     /// `[positions asked for, vocab]`.
     ///

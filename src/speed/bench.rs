@@ -1,8 +1,8 @@
-//! Arms from models, kernels, threads and tests, measured test by test.
+//! Arms from models, kernels, threads and tests, measured together.
 
 use super::bound::{self, Cost};
 use super::control::controls;
-use super::protocol::{ArmSpec, ControlSpec, Observer, Options, Run, measure};
+use super::protocol::{ArmSpec, Observer, Options, Run, measure};
 use super::stats;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
@@ -10,11 +10,13 @@ use crate::checkpoint::role::Linear;
 use crate::energy::{self, Meter};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits, linux};
-use crate::model::{Head, LoadOptions, Logits, Model};
-use crate::record::{Arm, Control, Subject, Test};
+use crate::model::{Head, KvCache, LoadOptions, Logits, Model};
+use crate::record::{self, Arm, Control, Subject, Test};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::path::Path;
 use std::rc::Rc;
@@ -38,6 +40,29 @@ pub enum Choice {
         /// Tier.
         tier: Option<Tier>,
     },
+}
+
+/// A model to measure.
+pub struct Candidate<'a> {
+    /// What the record says of it.
+    pub model: &'a record::Model,
+    /// Its weights.
+    pub checkpoint: &'a Checkpoint,
+    /// Kernels to run it with.
+    pub choices: &'a [Choice],
+}
+
+/// Models that are measured in the same rounds.
+#[derive(Default)]
+struct Group<'a> {
+    sessions: Vec<(&'a Candidate<'a>, Rc<RefCell<Session>>)>,
+    oracles: Vec<(&'a Candidate<'a>, Oracle)>,
+}
+
+/// A loaded model and its caches, one for each depth: all tests of a depth share what is before them.
+struct Session {
+    model: Model,
+    caches: BTreeMap<usize, KvCache>,
 }
 
 /// What all measurements of a run share.
@@ -87,63 +112,71 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Measures a model: all kernels and thread counts of one test against each other, test by test.
+    /// Measures models: all of them, their kernels, thread counts and tests in the same rounds, as far
+    /// as they fit into memory together.
     ///
-    /// `id` is [`crate::record::Model::id`]. With `reference`, the full-precision reference takes part
-    /// in tests of prompts alone (it has no cache to generate with).
+    /// With `reference`, the full-precision reference of each takes part in tests of prompts alone (it
+    /// has no cache to generate with).
     ///
     /// # Errors
-    /// If a kernel cannot run the model, or the model holds fewer positions than a test has.
-    pub fn model(
+    /// If a kernel cannot run a model, or a model holds fewer positions than a test has.
+    pub fn models(
         &mut self,
-        id: &str,
-        checkpoint: &Checkpoint,
-        choices: &[Choice],
+        candidates: &[Candidate<'_>],
         threads: &[u32],
         tests: &[Test],
         reference: bool,
     ) -> Result<()> {
-        let config = &checkpoint.config;
-        for test in tests {
-            let Test::Model { prompt, generate, depth } = test else { continue };
-            let positions = *prompt as usize + *generate as usize + *depth as usize;
-            if positions > config.context {
+        let mut loads = Vec::new();
+        for candidate in candidates {
+            let config = &candidate.checkpoint.config;
+            for test in tests {
+                let Some(positions) = positions(test).filter(|p| *p > config.context) else { continue };
                 return Err(Error::Usage(format!(
-                    "{test} has {positions} positions, but {id} was made for {}; lower -p, -n or -d",
-                    config.context
+                    "{test} has {positions} positions, but {} was made for {}; lower -p, -n or -d",
+                    candidate.model.id, config.context
                 )));
             }
+            let options = self.loads(config, candidate.choices, threads)?;
+            let last = options.len();
+            loads.extend(options.into_iter().enumerate().map(|(i, o)| (candidate, o, i + 1 == last)));
         }
-        let loads = self.loads(config, choices, threads)?;
-        let free = linux::available_memory(Path::new("/"));
-        let mut held = 0;
-        let mut models = Vec::new();
+        let free = linux::available_memory(Path::new("/")).map(|free| MEMORY_SHARE * free as f64);
+        let reference = reference && tests.iter().any(for_reference);
+        let (mut held, mut group) = (0, Group::default());
         let mut took: Vec<(f64, String)> = Vec::new();
-        let last = loads.len().saturating_sub(1);
-        for (i, load) in loads.into_iter().enumerate() {
-            let what = format!("loading {} {}T", load.layout.as_deref().unwrap_or("model"), load.threads);
-            self.observer.step(i as u64, last as u64 + 1, &what);
-            let model = Model::load(checkpoint, &load)?;
-            took.push((model.load_seconds(), Subject::of(id, &model).to_string()));
-            let bytes = model.bytes().1;
+        let total = loads.len();
+        for (i, (candidate, load, last_of_model)) in loads.iter().enumerate() {
+            let id = &candidate.model.id;
+            let what =
+                format!("loading {id}: {} {}T", load.layout.as_deref().unwrap_or("model"), load.threads);
+            self.observer.step(i as u64, total as u64, &what);
+            let model = Model::load(candidate.checkpoint, load)?;
+            took.push((model.load_seconds(), format!("{id}: {}", Subject::of(id, &model))));
+            let caches = capacities(tests).into_values().map(|positions| model.cache_bytes(positions));
+            let bytes = model.bytes().1 + caches.sum::<u64>();
             held += bytes;
-            models.push(Rc::new(RefCell::new(model)));
-            let full = free.is_some_and(|free| (held + bytes) as f64 > MEMORY_SHARE * free as f64);
-            if full && i < last {
-                self.notes.push(format!(
-                    "The arms of {id} do not fit into memory together, so they were measured in several \
-                     groups one after the other; drift between the groups does not cancel."
-                ));
+            group
+                .sessions
+                .push((candidate, Rc::new(RefCell::new(Session { model, caches: BTreeMap::new() }))));
+            if reference && *last_of_model {
+                held += size_of::<f32>() as u64 * candidate.model.params;
+                group.oracles.push((candidate, load_oracle(candidate.checkpoint)?));
             }
-            if full || i == last {
-                self.tests(
-                    id,
-                    config,
-                    std::mem::take(&mut models),
-                    tests,
-                    checkpoint,
-                    reference && i == last,
-                )?;
+            let next = loads.get(i + 1).map(|(next, ..)| {
+                let alike = std::ptr::eq(*next, *candidate);
+                if alike { bytes } else { bytes.max(next.model.file_bytes) }
+            });
+            let full = free.zip(next).is_some_and(|(free, next)| (held + next) as f64 > free);
+            if full {
+                let note = "The models and kernels do not fit into memory together, so they were measured in \
+                            several groups one after the other; drift between the groups does not cancel.";
+                if !self.notes.iter().any(|n| n == note) {
+                    self.notes.push(note.into());
+                }
+            }
+            if full || i + 1 == total {
+                self.tests(std::mem::take(&mut group), tests)?;
                 held = 0;
             }
         }
@@ -153,7 +186,7 @@ impl<'a> Bench<'a> {
             let range =
                 if took.len() > 1 { format!(", and {} for {longest}", time(*most)) } else { String::new() };
             self.notes.push(format!(
-                "Loading {id} (reading, checking and repacking) took {} for {shortest}{range}.",
+                "Loading (reading, checking and repacking) took {} for {shortest}{range}.",
                 time(*least)
             ));
         }
@@ -218,58 +251,63 @@ impl<'a> Bench<'a> {
         Ok(found)
     }
 
-    fn tests(
-        &mut self,
-        id: &str,
-        config: &ModelConfig,
-        models: Vec<Rc<RefCell<Model>>>,
-        tests: &[Test],
-        checkpoint: &Checkpoint,
-        reference: bool,
-    ) -> Result<()> {
-        let mut threads: Vec<u32> = models.iter().map(|m| m.borrow().threads() as u32).collect();
-        threads.sort();
-        threads.dedup();
-        let mut controls = self.control_specs(&threads);
-        let modelled = energy::model::arithmetic(config);
-        let wanted = reference && tests.iter().any(for_reference);
-        let oracle = wanted.then(|| load_oracle(checkpoint)).transpose()?;
-        for test in tests {
-            let &Test::Model { prompt, generate, depth } = test else { continue };
-            let ids = tokens(self.options.seed, config.vocab, (prompt + generate + depth) as usize);
-            let mut specs = Vec::new();
-            for model in &models {
-                let (kernel, variant, threads, bytes) = {
-                    let model = model.borrow();
-                    (model.kernel(), model.variant(), model.threads() as u32, model.bytes().1)
-                };
-                let (layout, tier) =
-                    kernel.split_once('/').map_or((None, None), |(l, t)| (Some(l.into()), Some(t.into())));
-                let float = layout.is_none();
-                let cost = Cost::new(config, bytes, float);
-                specs.push(ArmSpec {
-                    subject: Subject {
-                        model: id.into(),
-                        engine: "tritmark".into(),
-                        layout,
-                        tier,
-                        variant,
-                        threads,
-                    },
-                    test: test.clone(),
-                    unit: "tokens/s",
-                    work: f64::from(prompt + generate),
-                    bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
-                    energy_modelled: Some(modelled.clone()),
-                    run: model_run(model.clone(), &ids, prompt as usize, generate as usize),
-                });
+    /// Measures a group of loaded models in the same rounds.
+    fn tests(&mut self, group: Group<'_>, tests: &[Test]) -> Result<()> {
+        let counts = |sessions: &[(&Candidate<'_>, Rc<RefCell<Session>>)]| {
+            let counts: BTreeSet<u32> =
+                sessions.iter().map(|(_, s)| s.borrow().model.threads() as u32).collect();
+            counts.into_iter().collect::<Vec<_>>()
+        };
+        let capacities = capacities(tests);
+        let longest = capacities.values().copied().max().unwrap_or(0);
+        let mut specs = Vec::new();
+        for sessions in group.sessions.chunk_by(|a, b| std::ptr::eq(a.0, b.0)) {
+            let candidate = sessions[0].0;
+            let (id, config) = (&candidate.model.id, &candidate.checkpoint.config);
+            let modelled = energy::model::arithmetic(config);
+            let ids: Rc<[u32]> = tokens(self.options.seed, config.vocab, longest).into();
+            for test in tests {
+                let &Test::Model { prompt, generate, depth } = test else { continue };
+                for (_, session) in sessions {
+                    let (kernel, variant, threads, bytes) = {
+                        let model = &session.borrow().model;
+                        (model.kernel(), model.variant(), model.threads() as u32, model.bytes().1)
+                    };
+                    let (layout, tier) = kernel
+                        .split_once('/')
+                        .map_or((None, None), |(l, t)| (Some(l.into()), Some(t.into())));
+                    let float = layout.is_none();
+                    let cost = Cost::new(config, bytes, float);
+                    specs.push(ArmSpec {
+                        subject: Subject {
+                            model: id.clone(),
+                            engine: "tritmark".into(),
+                            layout,
+                            tier,
+                            variant,
+                            threads,
+                        },
+                        test: test.clone(),
+                        unit: "tokens/s",
+                        work: f64::from(prompt + generate),
+                        bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
+                        energy_modelled: Some(modelled.clone()),
+                        run: model_run(
+                            session.clone(),
+                            ids.clone(),
+                            [depth, prompt, generate].map(|n| n as usize),
+                            capacities[&depth],
+                        ),
+                    });
+                }
+                let oracle = group.oracles.iter().find(|o| std::ptr::eq(o.0, candidate));
+                if let Some((_, oracle)) = oracle.filter(|_| for_reference(test)) {
+                    let ids = &ids[..prompt as usize];
+                    specs.extend(self.reference_arms(id, config, oracle, test, ids, &counts(sessions))?);
+                }
             }
-            if let Some(oracle) = oracle.as_ref().filter(|_| for_reference(test)) {
-                specs.extend(self.reference_arms(id, config, oracle, test, &ids, &threads)?);
-            }
-            self.measure(specs, &mut controls)?;
         }
-        Ok(())
+        self.measure(specs, &counts(&group.sessions))
     }
 
     #[cfg(feature = "reference")]
@@ -360,14 +398,13 @@ impl<'a> Bench<'a> {
             packed.push(Rc::new(all));
         }
         let pools: Vec<Rc<Pool>> = threads.iter().map(|&n| Rc::new(Pool::new(n as usize))).collect();
-        let mut controls = self.control_specs(threads);
+        let mut specs = Vec::new();
         for &batch in batches {
             let values: Vec<i8> =
                 (0..batch as usize * cols as usize).map(|_| rng.random_range(-127..=127)).collect();
             let mut acts = Activations::new();
             acts.set_i8(batch as usize, cols as usize, &values);
             let acts = Rc::new(acts);
-            let mut specs = Vec::new();
             for kernel in &kernels {
                 let copies = packed.iter().find(|p| p[0].layout().name() == kernel.layout().name());
                 let copies = copies.expect("every layout was packed").clone();
@@ -394,22 +431,18 @@ impl<'a> Bench<'a> {
                     });
                 }
             }
-            self.measure(specs, &mut controls)?;
         }
-        Ok(())
+        self.measure(specs, threads)
     }
 
-    fn control_specs(&self, threads: &[u32]) -> Vec<ControlSpec<'static>> {
-        let bytes = self.environment.beyond_caches() / 2;
-        threads.iter().flat_map(|&n| controls(n, bytes)).collect()
-    }
-
-    fn measure(&mut self, mut specs: Vec<ArmSpec<'_>>, controls: &mut [ControlSpec<'_>]) -> Result<()> {
+    fn measure(&mut self, mut specs: Vec<ArmSpec<'_>>, threads: &[u32]) -> Result<()> {
         specs.retain(|s| !self.known.iter().any(|a| a.subject == s.subject && a.test == s.test));
         if specs.is_empty() {
             return Ok(());
         }
-        let (arms, controls) = measure(specs, controls, self.options, self.meter, self.observer)?;
+        let bytes = self.environment.beyond_caches() / 2;
+        let mut controls: Vec<_> = threads.iter().flat_map(|&n| controls(n, bytes)).collect();
+        let (arms, controls) = measure(specs, &mut controls, self.options, self.meter, self.observer)?;
         self.arms.extend(arms);
         Control::gather(&mut self.controls, controls);
         Ok(())
@@ -480,22 +513,42 @@ fn tokens(seed: u64, vocab: usize, count: usize) -> Vec<u32> {
     (0..count).map(|_| rng.random_range(0..vocab as u32)).collect()
 }
 
-/// A run of `prompt` tokens in batches and then `generate` one by one, after the rest of `ids`, which
-/// goes into the cache once and is not timed.
-fn model_run<'a>(model: Rc<RefCell<Model>>, ids: &[u32], prompt: usize, generate: usize) -> Run<'a> {
-    let ids = ids.to_vec();
-    let depth = ids.len() - prompt - generate;
-    let mut cache = None;
+/// Positions that a test of a model takes.
+fn positions(test: &Test) -> Option<usize> {
+    let &Test::Model { prompt, generate, depth } = test else { return None };
+    Some(prompt as usize + generate as usize + depth as usize)
+}
+
+/// Positions that the cache of each depth needs.
+fn capacities(tests: &[Test]) -> BTreeMap<u32, usize> {
+    let mut capacities = BTreeMap::new();
+    for test in tests {
+        if let (Test::Model { depth, .. }, Some(positions)) = (test, positions(test)) {
+            let capacity = capacities.entry(*depth).or_insert(0);
+            *capacity = positions.max(*capacity);
+        }
+    }
+    capacities
+}
+
+/// A run of `prompt` tokens of `ids` in batches and then `generate` one by one, after `depth` of them,
+/// which go into the cache once and are not timed.
+fn model_run<'a>(
+    session: Rc<RefCell<Session>>,
+    ids: Rc<[u32]>,
+    [depth, prompt, generate]: [usize; 3],
+    capacity: usize,
+) -> Run<'a> {
     Box::new(move |clock| {
-        let model = &mut *model.borrow_mut();
-        let cache = match &mut cache {
-            Some(cache) => cache,
-            None => {
-                let mut new = model.new_cache(ids.len());
+        let Session { model, caches } = &mut *session.borrow_mut();
+        let cache = match caches.entry(depth) {
+            Entry::Occupied(cache) => cache.into_mut(),
+            Entry::Vacant(place) => {
+                let mut cache = model.new_cache(capacity);
                 if depth > 0 {
-                    model.forward(&mut new, &ids[..depth], Logits::None)?;
+                    model.forward(&mut cache, &ids[..depth], Logits::None)?;
                 }
-                cache.insert(new)
+                place.insert(cache)
             }
         };
         cache.truncate(depth);
@@ -504,7 +557,7 @@ fn model_run<'a>(model: Rc<RefCell<Model>>, ids: &[u32], prompt: usize, generate
                 model.forward(cache, &ids[depth..depth + prompt], Logits::Last).map(|l| black_box(l[0]))
             })?;
         }
-        for id in &ids[depth + prompt..] {
+        for id in &ids[depth + prompt..depth + prompt + generate] {
             clock.token(|| model.forward(cache, &[*id], Logits::Last).map(|l| black_box(l[0])))?;
         }
         Ok(())
@@ -535,4 +588,63 @@ fn kernel_run<'a>(
         });
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Watch;
+    use crate::record::Model as Described;
+    use std::time::Duration;
+
+    /// Keeps the names of the arms in the order in which their samples are taken.
+    #[derive(Default)]
+    struct Order(Vec<String>);
+
+    impl Observer for Order {
+        fn step(&mut self, _: u64, _: u64, what: &str) {
+            let other = ["loading", "warm-up", "energy"].iter().any(|w| what.starts_with(w));
+            self.0.extend((!other).then(|| what.to_owned()));
+        }
+    }
+
+    #[test]
+    fn models_and_tests_take_turns_in_every_round() {
+        let checkpoint = Checkpoint::open("demo").unwrap();
+        let models = ["one", "two"]
+            .map(|id| Described { id: id.into(), ..Described::describe(&checkpoint, "00".into()) });
+        let choices = [Choice::One { layout: Some("i2_s".into()), tier: Some(Tier::Scalar) }];
+        let candidates =
+            models.each_ref().map(|model| Candidate { model, checkpoint: &checkpoint, choices: &choices });
+        let test = |prompt, generate, depth| Test::Model { prompt, generate, depth };
+        let tests = [test(4, 0, 0), test(0, 2, 0), test(2, 1, 8)];
+        let options = Options {
+            rounds: 5,
+            min_time: Duration::ZERO,
+            warmup: Duration::ZERO,
+            seed: 3,
+            ..Options::quick()
+        };
+        let environment = Watch::start().environment();
+        let mut meter = Meter::open(tempfile::tempdir().unwrap().path(), None).unwrap();
+        let mut order = Order::default();
+        let mut bench = Bench::new(&options, &environment, None, &mut meter, &mut order);
+        bench.models(&candidates, &[1], &tests, false).unwrap();
+        assert_eq!(bench.arms.len(), 6);
+        assert!(bench.arms.iter().all(|a| a.speed.as_ref().is_some_and(|s| s.samples.len() == 5)));
+        let rounds: Vec<&[String]> = order.0.chunks(6).collect();
+        assert_eq!(rounds.len(), 5);
+        for round in &rounds {
+            let distinct: BTreeSet<&String> = round.iter().collect();
+            assert_eq!(distinct.len(), 6, "{round:?}");
+        }
+        assert!(rounds.windows(2).any(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn tests_of_one_depth_share_a_cache_that_holds_the_longest() {
+        let test = |prompt, generate, depth| Test::Model { prompt, generate, depth };
+        let capacities = capacities(&[test(512, 0, 0), test(0, 128, 0), test(16, 8, 100)]);
+        assert_eq!(capacities, BTreeMap::from([(0, 512), (100, 124)]));
+    }
 }

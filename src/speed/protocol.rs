@@ -83,8 +83,8 @@ impl Options {
                 self.warmup.as_secs_f64()
             ),
             format!(
-                "Then all arms of a test ran once a round in an order drawn anew for each round (seed {}), {} \
-                 rounds{}; a sample repeats its run until {:.0} ms have passed.",
+                "Then all arms (of every model, kernel, number of threads and test) ran once a round in an order \
+                 drawn anew for each round (seed {}), {} rounds{}; a sample repeats its run until {:.0} ms have passed.",
                 self.seed,
                 self.rounds,
                 self.budget.map_or_else(String::new, |b| format!(" or as many as fit into {:.0} s", b.as_secs_f64())),
@@ -231,8 +231,9 @@ pub fn measure(
 ) -> Result<(Vec<Arm>, Vec<Control>)> {
     let root = Path::new("/");
     let mut samples: Vec<Samples> = Vec::new();
+    let arms = specs.len() as u64;
     for (i, spec) in specs.iter_mut().enumerate() {
-        observer.step(0, 1, &format!("warm-up {}/{}", i + 1, spec.test));
+        observer.step(i as u64, arms, &format!("warm-up {}", name(spec)));
         samples.push(warm_up(spec, options)?);
     }
 
@@ -242,7 +243,7 @@ pub fn measure(
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(options.seed);
     // Controls stand in the order behind the arms.
     let mut order: Vec<usize> = (0..specs.len() + controls.len()).collect();
-    let (start, total) = (Instant::now(), u64::from(options.rounds) * specs.len() as u64);
+    let (start, total) = (Instant::now(), u64::from(options.rounds) * arms);
     for round in 0..options.rounds {
         // The time of a further round is the mean of those so far.
         let used = start.elapsed();
@@ -309,7 +310,7 @@ pub fn measure(
 }
 
 fn name(spec: &ArmSpec<'_>) -> String {
-    format!("{}: {}", spec.subject, spec.test)
+    format!("{}: {}: {}", spec.subject.model, spec.subject, spec.test)
 }
 
 /// Seconds of one run.

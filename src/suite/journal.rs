@@ -4,7 +4,7 @@
 //! journal of another suite, model, text, machine or build is refused, since it may be hours of work.
 
 use crate::error::{Error, Result};
-use crate::record::{Arm, Control, Proof, Test};
+use crate::record::{Arm, Control, Proof};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -56,19 +56,8 @@ pub enum Entry {
     Arm(Box<Arm>),
     /// The fixed loads timed with arms that follow.
     Controls(Vec<Control>),
-    /// A test of speed whose arms all stand above.
-    Finished(Finished),
-}
-
-/// A test of speed of which nothing is left to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Finished {
-    /// Model.
-    pub model: String,
-    /// The test.
-    pub test: Test,
-    /// What was remarked on the way, full sentences.
-    pub notes: Vec<String>,
+    /// All arms of speed stand above; what was remarked on the way, full sentences.
+    Speed(Vec<String>),
 }
 
 /// The journal of a run.
@@ -83,8 +72,8 @@ pub struct Journal {
     pub arms: Vec<Arm>,
     /// The fixed loads that were timed before this process.
     pub controls: Vec<Control>,
-    /// The tests of speed that were finished before this process.
-    pub finished: Vec<Finished>,
+    /// What was remarked on tests of speed, if they were finished before this process.
+    pub speed_notes: Option<Vec<String>>,
     /// Whether it continues an interrupted run.
     pub resumed: bool,
 }
@@ -125,7 +114,7 @@ impl Journal {
             proofs: Vec::new(),
             arms: Vec::new(),
             controls: Vec::new(),
-            finished: Vec::new(),
+            speed_notes: None,
             resumed: !entries.is_empty(),
         };
         if !journal.resumed {
@@ -137,7 +126,7 @@ impl Journal {
                 Entry::Proof(proof) => journal.proofs.push(proof),
                 Entry::Arm(arm) => journal.arms.push(*arm),
                 Entry::Controls(controls) => Control::gather(&mut journal.controls, controls),
-                Entry::Finished(finished) => journal.finished.push(finished),
+                Entry::Speed(notes) => journal.speed_notes = Some(notes),
             }
         }
         Ok(journal)

@@ -1,6 +1,6 @@
 //! The main job: checkpoint → layouts proven → accuracy → speed and energy → record.
 
-use super::journal::{Entry, Fingerprint, Finished, Journal};
+use super::journal::{Entry, Fingerprint, Journal};
 use super::prove::prove;
 use super::{Accuracy, Speed, Suite};
 use crate::accuracy::tasks::{Encoder, Task, evaluate};
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits, Watch};
 use crate::model::{Head, LoadOptions, Model};
 use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, Tool};
-use crate::speed::bench::{Bench, Choice};
+use crate::speed::bench::{Bench, Candidate, Choice};
 use crate::speed::{self, Observer};
 use crate::verify;
 use crate::words::counted;
@@ -111,9 +111,8 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let limits = match &suite.speed {
         Some(plan) => {
             let limits = job.limits(plan, &machine.environment())?;
-            for (checkpoint, model) in checkpoints.iter().zip(&models) {
-                job.speed(plan, checkpoint, &model.id, &machine.environment(), &limits)?;
-            }
+            let models: Vec<_> = models.iter().zip(&checkpoints).collect();
+            job.speed(plan, &models, &machine.environment(), &limits)?;
             Outcome::Measured(limits)
         }
         None => Outcome::NotMeasured("this suite has no tests of speed".into()),
@@ -381,63 +380,58 @@ impl Job<'_> {
         }))
     }
 
-    /// Speed and energy of every kernel, test by test; what the journal has is taken from it.
+    /// Speed and energy of every model and kernel; what the journal has is taken from it.
     fn speed(
         &mut self,
         plan: &Speed,
-        checkpoint: &Checkpoint,
-        model: &str,
+        models: &[(&record::Model, &Checkpoint)],
         environment: &Environment,
         limits: &Limits,
     ) -> Result<()> {
-        let counts: Vec<u32> = threads(&plan.threads)?.into_iter().map(|n| n as u32).collect();
-        let choices: Vec<Choice> = self
-            .kernels(model)
-            .iter()
-            .map(|k| Choice::One { layout: Some(k.layout().name().to_owned()), tier: Some(k.tier()) })
-            .collect();
-        let tests: Vec<Test> = plan.tests().collect();
-        for test in tests {
-            let known = self.journal.arms.iter().filter(|a| a.subject.model == model && a.test == test);
-            let known: Vec<Arm> = known.cloned().collect();
-            let before = known.len();
-            self.arms.extend(known.iter().cloned());
-            let finished = |f: &&Finished| f.model == model && f.test == test;
-            let mut notes = match self.journal.finished.iter().find(finished) {
-                Some(finished) => finished.notes.clone(),
-                None => {
-                    let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
-                    let mut bench =
-                        Bench::new(&self.protocol, environment, Some(limits), &mut self.meter, &mut observer);
-                    bench.known = known;
-                    bench.model(
-                        model,
-                        checkpoint,
-                        &choices,
-                        &counts,
-                        std::slice::from_ref(&test),
-                        plan.reference,
-                    )?;
-                    let Bench { arms, controls, mut notes, .. } = bench;
-                    if before > 0 {
-                        let others =
-                            if arms.is_empty() { "perhaps not all at once" } else { "the others after it" };
-                        notes.push(format!(
-                            "{model}: {test}: {before} of {} arms were measured before the run was interrupted, \
-                             {others}; drift between such parts does not cancel.",
-                            before + arms.len()
-                        ));
-                    }
-                    let finished = Finished { model: model.into(), test, notes: notes.clone() };
-                    self.journal.append(&Entry::Finished(finished))?;
-                    self.arms.extend(arms);
-                    Control::gather(&mut self.controls, controls);
-                    notes
+        let known: Vec<Arm> = self.journal.arms.iter().filter(|a| a.speed.is_some()).cloned().collect();
+        let before = known.len();
+        self.arms.extend(known.iter().cloned());
+        let mut notes = match &self.journal.speed_notes {
+            Some(notes) => notes.clone(),
+            None => {
+                let counts: Vec<u32> = threads(&plan.threads)?.into_iter().map(|n| n as u32).collect();
+                let choice = |k: &&dyn Kernel| Choice::One {
+                    layout: Some(k.layout().name().to_owned()),
+                    tier: Some(k.tier()),
+                };
+                let choices: Vec<Vec<Choice>> = models
+                    .iter()
+                    .map(|(model, _)| self.kernels(&model.id).iter().map(choice).collect())
+                    .collect();
+                let candidates: Vec<Candidate> = models
+                    .iter()
+                    .zip(&choices)
+                    .map(|((model, checkpoint), choices)| Candidate { model, checkpoint, choices })
+                    .collect();
+                let tests: Vec<Test> = plan.tests().collect();
+                let mut observer = Watcher { journal: &mut self.journal, progress: self.progress };
+                let mut bench =
+                    Bench::new(&self.protocol, environment, Some(limits), &mut self.meter, &mut observer);
+                bench.known = known;
+                bench.models(&candidates, &counts, &tests, plan.reference)?;
+                let Bench { arms, controls, mut notes, .. } = bench;
+                if before > 0 {
+                    let others =
+                        if arms.is_empty() { "perhaps not all at once" } else { "the others after it" };
+                    notes.push(format!(
+                        "{before} of {} arms of speed were measured before the run was interrupted, {others}; \
+                         drift between such parts does not cancel.",
+                        before + arms.len()
+                    ));
                 }
-            };
-            notes.retain(|n| !self.notes.contains(n));
-            self.notes.append(&mut notes);
-        }
+                self.journal.append(&Entry::Speed(notes.clone()))?;
+                self.arms.extend(arms);
+                Control::gather(&mut self.controls, controls);
+                notes
+            }
+        };
+        notes.retain(|n| !self.notes.contains(n));
+        self.notes.append(&mut notes);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{bytes, percent, significant};
-use super::{dedup, record_heading, several_timed};
+use super::{dedup, record_heading};
 use crate::accuracy::Convention;
 use crate::machine::Environment;
 use crate::record::{Outcome, Record, Test};
@@ -201,9 +201,6 @@ pub fn method(records: &[Record]) -> Section {
                 p.seed
             ));
             items.extend(p.method.iter().cloned());
-            if record.suite.is_some() && several_timed(record) {
-                items.push("Arms of one model and test were interleaved. Models and tests ran one after the other: between them, what the machine did meanwhile is part of the difference; see the fixed load.".into());
-            }
         }
         if record.arms.iter().any(|a| a.choices.is_some()) {
             items.push("Multiple choice: zero-shot, prompts and scoring of lm-evaluation-harness; the likeliest choice counts, by length the likeliest for its number of characters.".into());
