@@ -5,6 +5,11 @@
 //! (after Chen & Revels, "Robust benchmarking in noisy environments", 2016). A slower program is
 //! slower at its fastest too. What this cannot see, a program whose typical run got slower while its
 //! fastest did not, shows in the medians, and is told where nothing else explains it.
+//!
+//! A virtual machine moves between cores that share a cache and cores that do not. How fast threads
+//! hand each other a cache line tells which, and is kept beside each sample. Where both records hold
+//! enough rounds of one such state, only these are held against each other, and the others are named.
+//! They are chosen by that speed alone, never by the figures that are compared.
 
 use super::{Arm, Control, Model, Outcome, Record, Speed, Subject, Test};
 use crate::error::{Error, Result};
@@ -18,6 +23,9 @@ const SIGNIFICANT: f64 = 0.01;
 const ENOUGH_SAMPLES: usize = 5;
 /// Greatest upper over lower end of a ratio's interval that still tells something.
 const WIDEST: f64 = 1.25;
+/// Greatest over least speed of hand-overs between threads in rounds that count as of one state. It is
+/// four times the scatter within a state, and a fraction of the way between two.
+const ONE_STATE: f64 = 1.3;
 /// The quantile over the rounds at which their fastest runs are compared.
 const FASTEST: f64 = 0.75;
 /// Share of the CPUs' time that others may take from arms whose threads need a CPU each.
@@ -112,6 +120,8 @@ pub struct Row {
     pub p: Option<f64>,
     /// What a difference had to exceed to be seen, as a share, where chance explains the one found.
     pub seen_above: Option<f64>,
+    /// Which rounds were compared and why the others were not, where not all were.
+    pub rounds: Option<String>,
     /// Why the interval does not speak of the program alone, where it does not.
     pub doubt: Option<String>,
     /// Seconds that B was measured for.
@@ -374,7 +384,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
         {
             let mut row = row(after, Metric::Speed, &y.unit, x.median, y.median, machine.clone());
             row.seconds = y.seconds.iter().sum();
-            judge_speed(&mut row, &Sides { records: [a, b], speeds: [x, y] }, options);
+            judge_speed(&mut row, &Sides::new([a, b], [x, y]), options);
             result.rows.push(row);
         }
         if let (Some(x), Some(y)) = (&before.accuracy, &after.accuracy) {
@@ -422,6 +432,7 @@ fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<St
         interval: None,
         p: None,
         seen_above: None,
+        rounds: None,
         doubt: None,
         seconds: 0.0,
         verdict: Verdict::CannotTell,
@@ -433,6 +444,31 @@ fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<St
 struct Sides<'a> {
     records: [&'a Record; 2],
     speeds: [&'a Speed; 2],
+    /// The rounds to compare, where it is not all of them.
+    rounds: Option<[Vec<usize>; 2]>,
+}
+
+/// The least and the greatest of some values.
+fn range(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
+    values
+        .fold(None, |range, v| Some(range.map_or([v; 2], |[low, high]: [f64; 2]| [low.min(v), high.max(v)])))
+}
+
+/// The rounds of both sides in that state of the machine of which both have the most, if these are
+/// enough: those before and after which threads handed each other data at a speed within one stretch
+/// of [`ONE_STATE`].
+fn of_one_state(a: &[[f64; 2]], b: &[[f64; 2]]) -> Option<[Vec<usize>; 2]> {
+    let within = |values: &[[f64; 2]], low: f64| -> Vec<usize> {
+        let inside = |v: &f64| (low..=low * ONE_STATE).contains(v);
+        (0..values.len()).filter(|&i| values[i].iter().all(inside)).collect()
+    };
+    let states = a.iter().chain(b).flatten().map(|&low| (low, [within(a, low), within(b, low)]));
+    let size = |rounds: &[Vec<usize>; 2]| {
+        let [a, b] = rounds.each_ref().map(Vec::len);
+        (a.min(b), a + b)
+    };
+    let most = states.max_by(|x, y| size(&x.1).cmp(&size(&y.1)).then(x.0.total_cmp(&y.0)))?.1;
+    (size(&most).0 >= ENOUGH_SAMPLES).then_some(most)
 }
 
 /// Two sets of samples held against each other at one quantile.
@@ -473,7 +509,44 @@ impl Contrast {
     }
 }
 
-impl Sides<'_> {
+impl<'a> Sides<'a> {
+    fn new(records: [&'a Record; 2], speeds: [&'a Speed; 2]) -> Self {
+        let [a, b] = speeds.map(|s| &s.handoff[..]);
+        let all = |rounds: &[Vec<usize>; 2]| rounds[0].len() == a.len() && rounds[1].len() == b.len();
+        Self { records, speeds, rounds: of_one_state(a, b).filter(|rounds| !all(rounds)) }
+    }
+
+    /// Of values of both sides, one for each of their rounds, those of the rounds to compare; all of a
+    /// side that has other than one for each.
+    fn of(&self, values: [&[f64]; 2]) -> [Vec<f64>; 2] {
+        [0, 1].map(|side| match &self.rounds {
+            Some(rounds) if values[side].len() == self.speeds[side].samples.len() => {
+                rounds[side].iter().map(|&i| values[side][i]).collect()
+            }
+            _ => values[side].to_vec(),
+        })
+    }
+
+    /// Which rounds are compared and why the others are not.
+    fn words(&self) -> Option<String> {
+        let rounds = self.rounds.as_ref()?;
+        let of = |compared: bool| {
+            let rates = [0, 1].into_iter().flat_map(move |side| {
+                let rates = self.speeds[side].handoff.iter().enumerate();
+                rates.filter(move |(i, _)| rounds[side].contains(i) == compared).flat_map(|(_, pair)| *pair)
+            });
+            range(rates).map(|[low, high]| format!("{low:.1} to {high:.1}")).unwrap_or_default()
+        };
+        let [a, b] = [0, 1]
+            .map(|side| format!("{} of {} rounds", rounds[side].len(), self.speeds[side].samples.len()));
+        Some(format!(
+            "compared over {a} before and {b} after, in which threads handed each other {} million cache lines \
+             a second; in those left out it was {}, so the machine was in another state",
+            of(true),
+            of(false)
+        ))
+    }
+
     /// Whether both hold the fastest run of each round.
     fn have_fastest(&self) -> bool {
         self.speeds.iter().all(|s| !s.best.is_empty())
@@ -486,22 +559,31 @@ impl Sides<'_> {
     }
 
     /// How much faster or slower the machine itself may have become, by the controls of that many
-    /// threads: the range from the lowest to the highest end of their ratios' intervals and 1.
+    /// threads and the hand-overs between them: the range from the lowest to the highest end of their
+    /// ratios' intervals and 1.
     fn shift(&self, threads: u32, fastest: bool, seed: u64) -> [f64; 2] {
         let [a, b] = self.records;
         let mut range = [1.0f64, 1.0];
+        let mut widen = |values: [&[f64]; 2], q: f64| {
+            let [before, after] = self.of(values);
+            if !before.is_empty() && !after.is_empty() {
+                let [low, high] = stats::quantile_ratio_interval(&before, &after, q, seed);
+                range = [range[0].min(low), range[1].max(high)];
+            }
+        };
+        let handoff = self.speeds.map(|s| s.handoff.iter().map(|[x, y]| x.min(*y)).collect::<Vec<_>>());
+        widen(handoff.each_ref().map(Vec::as_slice), if fastest { FASTEST } else { 0.5 });
         for after in b.controls.iter().filter(self.threads(threads)) {
             let Some(before) = a.controls.iter().filter(self.threads(threads)).find(|c| c.name == after.name)
             else {
                 continue;
             };
             let fastest = fastest && !before.best.is_empty() && !after.best.is_empty();
-            let [low, high] = if fastest {
-                stats::quantile_ratio_interval(&before.best, &after.best, FASTEST, seed)
+            if fastest {
+                widen([&before.best, &after.best], FASTEST);
             } else {
-                stats::ratio_interval(&before.samples, &after.samples, seed)
-            };
-            range = [range[0].min(low), range[1].max(high)];
+                widen([&before.samples, &after.samples], 0.5);
+            }
         }
         range
     }
@@ -529,8 +611,13 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
         return;
     }
     let threads = row.subject.threads;
-    let medians = Contrast::new(&a.samples, &b.samples, 0.5, options.seed);
-    let fastest = have_fastest.then(|| Contrast::new(&a.best, &b.best, FASTEST, options.seed));
+    row.rounds = sides.words();
+    let contrast = |values: [&[f64]; 2], q: f64| {
+        let [a, b] = sides.of(values);
+        Contrast::new(&a, &b, q, options.seed)
+    };
+    let medians = contrast([&a.samples, &b.samples], 0.5);
+    let fastest = have_fastest.then(|| contrast([&a.best, &b.best], FASTEST));
     let main = fastest.as_ref().unwrap_or(&medians);
     (row.ratio, row.interval, row.p) = (main.ratio, Some(main.interval), Some(main.p));
     let percent = |ratio: f64| format!("{:.1} %", 100.0 * (ratio - 1.0).abs());
@@ -697,6 +784,98 @@ mod tests {
             record.arms[1].speed.as_mut().unwrap().best.clear();
         }
         assert_ne!(verdict(&a, &b), Verdict::Slower);
+    }
+
+    /// A record of a virtual machine that moves between near and far cores with probability `flip` from
+    /// a sample to the next, beginning `near` or not: hand-overs take five times as long on far ones and
+    /// runs twice as long. A sample during which it moves has runs on both.
+    fn moving(rng: &mut Xoshiro256PlusPlus, centre: f64, flip: f64, near: bool) -> Record {
+        let mut near = near;
+        let (speeds, rates) = (samples(rng, centre, 0.005), samples(rng, 31.0, 0.015));
+        let (mut best, mut handoff) = (Vec::new(), Vec::new());
+        for (speed, rate) in speeds.into_iter().zip(rates) {
+            let moves = rng.random::<f64>() < flip;
+            best.push(if near || moves { speed } else { speed / 2.0 });
+            handoff.push([near, near ^ moves].map(|near| if near { rate } else { rate / 5.0 }));
+            near ^= moves;
+        }
+        let control = samples(rng, 40.0, 0.003);
+        let mut record = with(best.iter().map(|b| b * 0.99).collect(), control.clone());
+        record.controls[0].best = control;
+        record.environment.threads = 8;
+        let speed = record.arms[1].speed.as_mut().unwrap();
+        (speed.best, speed.handoff, speed.disturbance) = (best, handoff, Some(0.01));
+        record
+    }
+
+    #[test]
+    fn a_machine_that_moves_gives_no_false_alarm_and_five_percent_are_caught() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(17);
+        let trials = 100;
+        let (mut alarms, mut same, mut comparable, mut slower, mut plenty) = (0, 0, 0, 0, 0);
+        for trial in 0..trials {
+            let near = [trial % 2 == 0, trial % 3 == 0];
+            let a = moving(&mut rng, 100.0, 0.1, near[0]);
+            let again = moving(&mut rng, 100.0, 0.1, near[1]);
+            let worse = moving(&mut rng, 95.0, 0.1, near[1]);
+            let alike = |b: &Record| {
+                let [a, b] = [&a, b].map(|r| &r.arms[1].speed.as_ref().unwrap().handoff[..]);
+                of_one_state(a, b).map_or(0, |[a, b]| a.len().min(b.len()))
+            };
+            let verdict_again = verdict(&a, &again);
+            alarms += usize::from(matches!(verdict_again, Verdict::Slower | Verdict::Faster));
+            comparable += usize::from(alike(&again) > 0);
+            same += usize::from(alike(&again) > 0 && verdict_again == Verdict::Same);
+            plenty += usize::from(alike(&worse) >= 7);
+            slower += usize::from(alike(&worse) >= 7 && verdict(&a, &worse) == Verdict::Slower);
+        }
+        assert!(alarms * 20 <= trials, "{alarms} false alarms of {trials}");
+        assert!(
+            comparable > trials / 2 && same * 20 >= comparable * 19,
+            "{same} of {comparable} were the same"
+        );
+        assert!(plenty > trials / 3 && slower * 20 >= plenty * 19, "{slower} of {plenty} were caught");
+    }
+
+    #[test]
+    fn rounds_of_another_state_are_left_out_and_named() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(18);
+        let a = moving(&mut rng, 100.0, 0.0, true);
+        let mut b = moving(&mut rng, 100.0, 0.0, true);
+        assert_eq!(held(&a, &b).unwrap().rows[1].rounds, None);
+        let speed = b.arms[1].speed.as_mut().unwrap();
+        for round in 5..15 {
+            (speed.handoff[round], speed.best[round]) = ([6.0, 6.5], 60.0);
+            speed.samples[round] = 50.0;
+        }
+        let row = held(&a, &b).unwrap().rows.remove(1);
+        assert_eq!(row.verdict, Verdict::Same, "{:?}", row.reason);
+        let words = row.rounds.unwrap();
+        assert!(
+            words.starts_with("compared over 15 of 15 rounds before and 5 of 15 rounds after"),
+            "{words}"
+        );
+        assert!(words.contains("left out it was 6.0 to 6.5"), "{words}");
+    }
+
+    #[test]
+    fn records_of_two_states_allow_no_verdict_of_what_follows_them() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(19);
+        let (near, far) = (moving(&mut rng, 100.0, 0.0, true), moving(&mut rng, 100.0, 0.0, false));
+        for (a, b) in [(&near, &far), (&far, &near)] {
+            let row = held(a, b).unwrap().rows.remove(1);
+            assert_eq!(row.verdict, Verdict::CannotTell);
+            assert!(row.reason.unwrap().contains("the machine itself") && row.rounds.is_none());
+        }
+        // What does not hand data over is not slower there, and what got slower by more is slower.
+        let mut changed = |speed: f64| {
+            let mut record = far.clone();
+            let best = samples(&mut rng, speed, 0.005);
+            let speed = record.arms[1].speed.as_mut().unwrap();
+            (speed.samples, speed.best) = (best.iter().map(|b| b * 0.99).collect(), best);
+            verdict(&near, &record)
+        };
+        assert_eq!((changed(100.0), changed(10.0)), (Verdict::Same, Verdict::Slower));
     }
 
     #[test]

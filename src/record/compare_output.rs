@@ -114,6 +114,9 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
         if let Some(mean) = comparison.speed_mean {
             remarks.insert(0, format!("Geometric mean of the ratios of speed: {mean:.4}."));
         }
+        for row in &comparison.rows {
+            remarks.extend(row.rounds.iter().map(|rounds| format!("{}: {rounds}.", row.name())));
+        }
         for (name, arms) in [(&comparison.a, &comparison.only_a), (&comparison.b, &comparison.only_b)] {
             if !arms.is_empty() {
                 remarks.push(format!("Only in {name}: {}.", arms.join(", ")));
@@ -161,13 +164,14 @@ fn junit(comparisons: &[Comparison], gates: &[Gate]) -> String {
         // Of each figure, what stands in the way of success.
         let of_row = |row: &Row| {
             let words = format!(
-                "{} → {}, ratio {:.4} of {}: {}{}",
+                "{} → {}, ratio {:.4} of {}: {}{}{}",
                 figure(row, row.a),
                 figure(row, row.b),
                 row.ratio,
                 row.ratio_of,
                 row.verdict,
-                row.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default()
+                row.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default(),
+                row.rounds.as_ref().map(|r| format!("; {r}")).unwrap_or_default()
             );
             let held: Vec<Held> = gates.iter().filter_map(|gate| gate.judge(row)).collect();
             match row.verdict {

@@ -366,6 +366,9 @@ fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
     positive("speed.samples", &speed.samples)?;
     positive("speed.seconds", &speed.seconds)?;
     fastest("speed.best", &speed.samples, &speed.best)?;
+    positive("speed.handoff", speed.handoff.as_flattened())?;
+    let paired = speed.handoff.is_empty() || speed.handoff.len() == speed.samples.len();
+    all(&[("speed.handoff", paired, "none, or one for each sample")])?;
     if n == 0 || speed.seconds.len() != n {
         return Err(format!(
             "speed.seconds`: as many as samples are expected and at least one, found {} and {n}",
@@ -555,6 +558,7 @@ mod tests {
             (|v| v["controls"][0]["samples"][0] = 0.into(), "controls[0].samples"),
             (|v| v["controls"][0]["best"] = vec![1.0].into(), "controls[0].best"),
             (|v| v["arms"][1]["speed"]["best"] = vec![1.0; 10].into(), "arms[1].speed.best"),
+            (|v| v["arms"][1]["speed"]["handoff"] = vec![vec![1.0; 2]].into(), "arms[1].speed.handoff"),
             (|v| v["arms"][1]["speed"]["samples"][3] = 1e9.into(), "arms[1].speed"),
             (|v| v["arms"][1]["speed"]["mad"] = (-1).into(), "arms[1].speed.mad"),
             (|v| v["arms"][1]["speed"]["interval"][0] = 0.into(), "arms[1].speed.interval"),

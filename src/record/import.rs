@@ -303,6 +303,7 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
                 seconds: samples.iter().map(|s| tokens / s).collect(),
                 samples,
                 best: Vec::new(),
+                handoff: Vec::new(),
                 disturbance: None,
                 warmup: 1,
                 settled: None,

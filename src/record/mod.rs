@@ -98,7 +98,7 @@ pub struct Tool {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Control {
-    /// `read` (memory bandwidth, GB/s) or `compute` (int8 multiply-accumulate, GMAC/s).
+    /// `read` (memory bandwidth, GB/s) or `compute` (integer multiply-adds, 10⁹ a second).
     pub name: String,
     /// Threads.
     pub threads: u32,
@@ -322,6 +322,12 @@ pub struct Speed {
     /// least. Empty where it is not known.
     #[serde(default)]
     pub best: Vec<f64>,
+    /// How fast as many threads handed each other a cache line just before and just after each sample,
+    /// 10⁶ hand-overs a second, the third fixed load beside those of [`Record::controls`]: it tells
+    /// cores that share a cache from cores that do not. Empty for one thread, for more threads than
+    /// CPUs, and where it is not known.
+    #[serde(default)]
+    pub handoff: Vec<[f64; 2]>,
     /// Share of all CPUs' time that other programs and the hypervisor took during the samples.
     #[serde(default)]
     pub disturbance: Option<f64>,

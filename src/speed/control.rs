@@ -5,7 +5,9 @@
 use super::protocol::ControlSpec;
 use std::hint::black_box;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 use tritmark_kernels::pool::Pool;
 
 /// About how long a control runs.
@@ -68,9 +70,95 @@ fn repeated(pool: Rc<Pool>, unit: f64, work: impl Fn(usize, usize) + Sync) -> im
     }
 }
 
+/// How long a part of [`handoff`] lasts: thousands of hand-overs, and still short beside a sample.
+const HANDOFF_PART: Duration = Duration::from_micros(500);
+
+/// A cache line, and the one that is fetched with it, for a counter that two threads hand each other.
+#[repr(align(128))]
+struct Line(AtomicU64);
+
+impl Line {
+    /// Ends the thread that answers.
+    const STOP: u64 = u64::MAX;
+
+    /// Hands the line over and waits for it to come back.
+    fn exchange(&self) {
+        let next = self.0.load(Ordering::Relaxed) + 1;
+        self.0.store(next, Ordering::Release);
+        self.wait_while(|v| v == next);
+    }
+
+    /// Hands the line back each time it comes, until it is to stop.
+    fn answer(&self) {
+        loop {
+            match self.wait_while(|v| v % 2 == 0) {
+                Self::STOP => return,
+                value => self.0.store(value + 1, Ordering::Release),
+            }
+        }
+    }
+
+    fn wait_while(&self, same: impl Fn(u64) -> bool) -> u64 {
+        let mut looks = 0u32;
+        loop {
+            let value = self.0.load(Ordering::Acquire);
+            if !same(value) {
+                return value;
+            }
+            looks += 1;
+            // Whoever is waited for may need this CPU.
+            if looks.is_multiple_of(10_000) { thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    }
+}
+
+/// How fast threads hand each other a cache line: 10⁶ hand-overs a second between one thread and each
+/// of the others in turn, of the fastest of [`PARTS`] short parts. It tells cores that share a cache
+/// from cores that do not, between which a virtual machine moves within seconds; the threads are its
+/// own, so that no pool has a share in it. `None` for one thread, or more than there are CPUs.
+pub fn handoff(threads: u32) -> Option<f64> {
+    /// Exchanges with one thread before it is the next one's turn.
+    const IN_TURN: u32 = 64;
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    if !(2..=cpus).contains(&(threads as usize)) {
+        return None;
+    }
+    let lines: Vec<Line> = (1..threads).map(|_| Line(AtomicU64::new(0))).collect();
+    thread::scope(|scope| {
+        let answer = |line| thread::Builder::new().spawn_scoped(scope, move || Line::answer(line)).is_ok();
+        let rate = lines.iter().all(answer).then(|| {
+            // Afterwards all have started.
+            lines.iter().for_each(Line::exchange);
+            let parts = [(); PARTS].map(|()| {
+                let (start, mut exchanges) = (Instant::now(), 0);
+                while start.elapsed() < HANDOFF_PART {
+                    for line in &lines {
+                        (0..IN_TURN).for_each(|_| line.exchange());
+                        exchanges += IN_TURN;
+                    }
+                }
+                2.0 * f64::from(exchanges) / start.elapsed().as_secs_f64() / 1e6
+            });
+            parts.into_iter().fold(0.0, f64::max)
+        });
+        lines.iter().for_each(|line| line.0.store(Line::STOP, Ordering::Release));
+        rate
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hand_overs_take_two_threads_and_a_cpu_each() {
+        assert_eq!((handoff(1), handoff(1 << 20)), (None, None));
+        let cpus = thread::available_parallelism().map_or(1, usize::from) as u32;
+        for threads in 2..=cpus.min(4) {
+            let rate = handoff(threads).unwrap();
+            assert!((0.01..1e4).contains(&rate), "{threads}: {rate}");
+        }
+    }
 
     #[test]
     fn controls_give_rates_of_a_computer() {

@@ -1,6 +1,7 @@
 //! How samples are taken: after a warm-up, all arms once a round in an order drawn anew, so that
 //! drift of the machine hits all alike.
 
+use super::control::handoff;
 use super::stats;
 use super::warnings::Warning;
 use crate::energy::{Meter, Windows};
@@ -98,6 +99,10 @@ impl Options {
                 .into(),
             "In each round a fixed load (memory reading, integer arithmetic) was timed too; comparisons use it \
              to tell a slower program from a slower machine."
+                .into(),
+            "Just before and after each sample of two threads or more, it was timed how fast as many threads hand \
+             each other a cache line; comparisons hold only such samples against each other around which that was \
+             about as fast."
                 .into(),
         ];
         if self.quick {
@@ -208,6 +213,7 @@ impl Observer for () {}
 struct Samples {
     speeds: Vec<f64>,
     best: Vec<f64>,
+    handoff: Vec<[f64; 2]>,
     seconds: Vec<f64>,
     prompts: Vec<f64>,
     tokens: Vec<f64>,
@@ -342,6 +348,7 @@ fn last_variation(runs: &[f64]) -> f64 {
 }
 
 fn sample(spec: &mut ArmSpec<'_>, samples: &mut Samples, options: &Options, root: &Path) -> Result<()> {
+    let handoff_before = handoff(spec.subject.threads);
     let before = CpuTimes::read(root);
     let mut clock = Clock::default();
     let (mut runs, mut fastest) = (0, f64::INFINITY);
@@ -352,6 +359,7 @@ fn sample(spec: &mut ArmSpec<'_>, samples: &mut Samples, options: &Options, root
     if let Some((after, before)) = CpuTimes::read(root).zip(before) {
         samples.times += after.since(&before);
     }
+    samples.handoff.extend(handoff_before.zip(handoff(spec.subject.threads)).map(<[f64; 2]>::from));
     samples.speeds.push(spec.work * f64::from(runs) / clock.seconds);
     samples.best.push(spec.work / fastest);
     samples.seconds.push(clock.seconds);
@@ -408,6 +416,7 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
         interval: stats::median_interval(&speeds, seed),
         samples: speeds,
         best: samples.best,
+        handoff: samples.handoff,
         disturbance: taken(&samples.times),
         seconds: samples.seconds,
         warmup: samples.warmup.len() as u32,

@@ -7,6 +7,7 @@ use crate::accuracy::Convention;
 use crate::machine::Environment;
 use crate::record::{Outcome, Record, Test};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Machines side by side, and their measured limits.
 pub fn environment(records: &[Record]) -> Section {
@@ -138,7 +139,7 @@ fn limits(record: &Record) -> Block {
 pub struct Load {
     /// Number of the record, from 1.
     pub record: usize,
-    /// `read` or `compute`.
+    /// `read`, `compute` or `handoff`.
     pub name: String,
     /// Threads.
     pub threads: u32,
@@ -154,13 +155,19 @@ pub struct Load {
 pub fn loads(records: &[Record]) -> Vec<Load> {
     let mut loads = Vec::new();
     for (i, record) in records.iter().enumerate() {
-        for control in record.controls.iter().filter(|c| !c.samples.is_empty()) {
-            let mut sorted = control.samples.clone();
+        let controls = record.controls.iter().map(|c| (c.name.as_str(), c.threads, c.samples.clone()));
+        let mut handoffs: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+        for arm in &record.arms {
+            let handoff = arm.speed.iter().flat_map(|s| s.handoff.as_flattened());
+            handoffs.entry(arm.subject.threads).or_default().extend(handoff);
+        }
+        let handoffs = handoffs.into_iter().map(|(threads, samples)| ("handoff", threads, samples));
+        for (name, threads, mut sorted) in controls.chain(handoffs).filter(|c| !c.2.is_empty()) {
             sorted.sort_by(f64::total_cmp);
             loads.push(Load {
                 record: i + 1,
-                name: control.name.clone(),
-                threads: control.threads,
+                name: name.into(),
+                threads,
                 lowest: sorted[0],
                 median: crate::speed::stats::median(&sorted),
                 highest: sorted[sorted.len() - 1],
@@ -172,7 +179,7 @@ pub fn loads(records: &[Record]) -> Vec<Load> {
 
 fn load_table(loads: &[&Load]) -> Option<Table> {
     let mut table = Table::new(
-        "What the machine did meanwhile: a fixed load of no model (reading in GB/s, arithmetic in GMAC/s), timed once in each round between the arms",
+        "What the machine did meanwhile, by fixed loads of no model: reading (GB/s) and arithmetic (10⁹ operations/s), timed once in each round between the arms, and hand-overs of a cache line between threads (10⁶/s), timed before and after each sample",
         &["Load", "Threads#", "Lowest#", "Median#", "Highest#"],
     );
     for load in loads {
