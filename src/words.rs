@@ -5,3 +5,8 @@ pub fn counted(n: impl Into<u64>, thing: &str) -> String {
     let n = n.into();
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
+
+/// A time in words, in the unit that leaves digits before the point.
+pub fn seconds(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.1} ms", 1e3 * seconds) } else { format!("{seconds:.2} s") }
+}

@@ -337,6 +337,14 @@ fn a_run_that_is_killed_twice_among_its_arms_continues_with_the_arms_that_are_le
     assert_eq!(found.len(), if cfg!(feature = "reference") { 6 } else { 4 });
     let first: Value = serde_json::from_str(arms[0]).unwrap();
     assert!(found.contains(&first["arm"]), "the arm that was finished is taken over");
+    // The suite is a file of the user's, so that its text goes with the record and stands in the page.
+    let own = fs::read_to_string(suite.0.path().join("tiny.toml")).unwrap();
+    assert_eq!(record["suite_text"], own.as_str());
+    let page = fs::read_to_string(suite.0.path().join("out/report.html")).unwrap();
+    assert!(page.contains("tiny.toml, a file to be made first") && page.contains("warmup_s = 0.02"));
+    let load = &found[0]["speed"]["load"];
+    assert!(load["seconds"].as_f64().unwrap() > 0.0 && load["threads"] == 1, "{load}");
+    assert_eq!(load["bytes"], record["models"][0]["file_bytes"]);
     let notes = record["notes"].to_string();
     assert!(notes.contains(" arms of speed were measured before the run was interrupted"), "{notes}");
 

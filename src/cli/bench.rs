@@ -209,6 +209,7 @@ impl Args {
             finished: record::now(),
             command: command_line(),
             suite: None,
+            suite_text: None,
             resumed: false,
             environment: watch.environment(),
             limits: Outcome::Measured(limits),

@@ -207,6 +207,7 @@ pub fn record_accuracy(
         finished: record::now(),
         command: command_line(),
         suite: None,
+        suite_text: None,
         resumed: false,
         environment: watch.environment(),
         limits: Outcome::NotMeasured("this command has no tests of speed".into()),

@@ -73,6 +73,9 @@ impl Record {
             }
         }
         self.notes.iter_mut().for_each(shorten_paths);
+        if let Some(text) = &mut self.suite_text {
+            *text = without_folders(text);
+        }
     }
 }
 
@@ -90,6 +93,31 @@ fn shorten_paths(sentence: &mut String) {
         format!("{front}{shown}")
     };
     *sentence = sentence.split(' ').map(shorten).collect::<Vec<_>>().join(" ");
+}
+
+/// A text of which every word that begins like a path to a folder keeps the last part alone.
+fn without_folders(text: &str) -> String {
+    let mut quote = None;
+    let ends = |c: char| match quote {
+        _ if c == '\n' => {
+            quote = None;
+            true
+        }
+        Some(open) => {
+            quote = quote.filter(|_| c != open);
+            quote.is_none()
+        }
+        None => {
+            quote = matches!(c, '"' | '\'').then_some(c);
+            quote.is_some() || c.is_whitespace() || matches!(c, ',' | '[' | ']' | '(' | ')' | '=')
+        }
+    };
+    let word = |word: &str| {
+        let path = ["/", "./", "../", "~"].iter().any(|start| word.starts_with(start));
+        let name = word.rsplit('/').next().filter(|_| path);
+        name.unwrap_or(word).to_owned()
+    };
+    text.split_inclusive(ends).map(word).collect()
 }
 
 /// A command line with the last part of each path in place of it.
@@ -214,5 +242,14 @@ mod tests {
                        -m src/lib.rs '/home/me/a b.gguf'";
         let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter=m.csv -o md -m lib.rs a b.gguf";
         assert_eq!(without_paths(command), expected);
+    }
+
+    #[test]
+    fn suites_keep_their_settings_and_lose_folders() {
+        let text = "models = [\"/home/me/my models/a.gguf\", \"demo\", '../b/c.gguf'] # of ~/x/y, 3 GB/s\n\
+                    # the model's text\ntext=\"./d/e.txt\"\n";
+        let expected = "models = [\"a.gguf\", \"demo\", 'c.gguf'] # of y, 3 GB/s\n# the model's text\n\
+                        text=\"e.txt\"\n";
+        assert_eq!(without_folders(text), expected);
     }
 }

@@ -366,6 +366,11 @@ fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
     positive("speed.samples", &speed.samples)?;
     positive("speed.seconds", &speed.seconds)?;
     fastest("speed.best", &speed.samples, &speed.best)?;
+    if let Some(load) = &speed.load {
+        positive("speed.load.seconds", &[load.seconds])?;
+        at_least("speed.load.bytes", 1.0, [load.bytes as f64])?;
+        at_least("speed.load.threads", 1.0, [f64::from(load.threads)])?;
+    }
     positive("speed.handoff", speed.handoff.as_flattened())?;
     let paired = speed.handoff.is_empty() || speed.handoff.len() == speed.samples.len();
     all(&[("speed.handoff", paired, "none, or one for each sample")])?;
@@ -522,7 +527,7 @@ mod tests {
             });
             assert!(message.contains("arms[1].energy_measured.measured"), "{field}: {message}");
         }
-        let cases: [Case; 45] = [
+        let cases: [Case; 46] = [
             (|v| v["arms"][1]["speed"]["mad"] = 9.0.into(), "arms[1].speed.mad"),
             (|v| v["arms"][1]["speed"]["interval"] = vec![1.0, 2.0].into(), "arms[1].speed.interval"),
             (|v| v["arms"][1]["speed"]["outliers"] = vec![1, 1].into(), "arms[1].speed.outliers"),
@@ -558,6 +563,13 @@ mod tests {
             (|v| v["controls"][0]["samples"][0] = 0.into(), "controls[0].samples"),
             (|v| v["controls"][0]["best"] = vec![1.0].into(), "controls[0].best"),
             (|v| v["arms"][1]["speed"]["best"] = vec![1.0; 10].into(), "arms[1].speed.best"),
+            (
+                |v| {
+                    v["arms"][1]["speed"]["load"] =
+                        serde_json::json!({"seconds": 0, "bytes": 1, "threads": 1})
+                },
+                "arms[1].speed.load.seconds",
+            ),
             (|v| v["arms"][1]["speed"]["handoff"] = vec![vec![1.0; 2]].into(), "arms[1].speed.handoff"),
             (|v| v["arms"][1]["speed"]["samples"][3] = 1e9.into(), "arms[1].speed"),
             (|v| v["arms"][1]["speed"]["mad"] = (-1).into(), "arms[1].speed.mad"),

@@ -43,7 +43,11 @@ fn is_shard(a: &Record, b: &Record) -> bool {
         (Outcome::Measured(a), Outcome::Measured(b)) => alike(a, b),
         _ => true,
     };
-    limits && machine(a) == machine(b) && a.tool == b.tool && protocol(a) == protocol(b) && a.suite == b.suite
+    limits
+        && machine(a) == machine(b)
+        && a.tool == b.tool
+        && protocol(a) == protocol(b)
+        && (&a.suite, &a.suite_text) == (&b.suite, &b.suite_text)
 }
 
 /// Whether the limits that both hold are about the same.

@@ -50,6 +50,9 @@ pub struct Record {
     pub command: String,
     /// Name of the suite, where one was run.
     pub suite: Option<String>,
+    /// Its text, TOML, where it is not one of those in the program.
+    #[serde(default)]
+    pub suite_text: Option<String>,
     /// Whether it was put together from an interrupted run and its continuation.
     pub resumed: bool,
     /// The machine, at start and end.
@@ -353,8 +356,25 @@ pub struct Speed {
     pub latency_ms: Option<[f64; 3]>,
     /// Time to the first token, milliseconds.
     pub first_token_ms: Option<f64>,
+    /// Loading the model for it, where that was timed.
+    #[serde(default)]
+    pub load: Option<Load>,
     /// What may be wrong with it, full sentences with advice; empty when quiet.
     pub warnings: Vec<String>,
+}
+
+/// Loading a model: reading its files, checking them, and packing its weights anew for a kernel. It is
+/// timed once, and what was read before comes from memory rather than from the disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Load {
+    /// Seconds, measured.
+    pub seconds: f64,
+    /// Bytes of the tensors that were read.
+    pub bytes: u64,
+    /// Threads that packed them.
+    pub threads: u32,
 }
 
 /// What the machine allows.

@@ -1,6 +1,7 @@
 //! Arms as flat rows, with llama-bench's field names where the meaning is the same.
 
 use super::{Arm, Outcome, Record, Test};
+use crate::words::seconds;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 use tritmark_kernels::layout;
@@ -24,7 +25,8 @@ pub enum Format {
 ///
 /// Of llama-bench: `build_commit`, `cpu_info`, `model_filename`, `model_type`, `model_size`,
 /// `model_n_params`, `n_threads`, `type_k`, `type_v`, `n_prompt`, `n_gen`, `n_depth`, `test_time`,
-/// `avg_ns`, `stddev_ns`, `avg_ts`, `stddev_ts`, `samples_ns`, `samples_ts`. The others are ours.
+/// `avg_ns`, `stddev_ns`, `avg_ts`, `stddev_ts`, `samples_ns`, `samples_ts`. The others are ours; `load_s` is for loading the model with that kernel and
+/// these threads, from files of `load_bytes` bytes of tensors.
 #[derive(serde::Serialize)]
 struct Row<'a> {
     build_commit: Option<&'a str>,
@@ -67,6 +69,8 @@ struct Row<'a> {
     latency_p95_ms: Option<f64>,
     latency_p99_ms: Option<f64>,
     first_token_ms: Option<f64>,
+    load_s: Option<f64>,
+    load_bytes: Option<u64>,
     measured_joules_per_token: Option<f64>,
     measured_net_joules_per_token: Option<f64>,
     energy_source: Option<String>,
@@ -153,6 +157,8 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         latency_p95_ms: speed.latency_ms.map(|l| l[1]),
         latency_p99_ms: speed.latency_ms.map(|l| l[2]),
         first_token_ms: speed.first_token_ms,
+        load_s: speed.load.as_ref().map(|l| l.seconds),
+        load_bytes: speed.load.as_ref().map(|l| l.bytes),
         measured_joules_per_token: energy.map(|e| e.joules_per_token),
         measured_net_joules_per_token: energy.and_then(|e| Some(e.net_joules? / e.tokens as f64)),
         energy_source: energy.map(|e| format!("{} ({})", e.source, e.domain)),
@@ -256,6 +262,8 @@ fn joules(joules: f64) -> String {
 }
 
 fn table(records: &[Record]) -> String {
+    let loaded =
+        records.iter().flat_map(|r| &r.arms).any(|a| a.speed.as_ref().is_some_and(|s| s.load.is_some()));
     let rated = records.iter().flat_map(|r| &r.arms).any(|arm| arm.energy_rated.is_some());
     let mut header = vec![
         "model",
@@ -269,6 +277,7 @@ fn table(records: &[Record]) -> String {
         "of bound",
         "measured energy/token",
     ];
+    header.extend(loaded.then_some("loading"));
     header.extend(rated.then_some("modelled energy/token (TDP × time)"));
     let mut lines: Vec<Vec<String>> = vec![header.iter().map(|&h| h.to_owned()).collect()];
     for record in records {
@@ -302,6 +311,9 @@ fn table(records: &[Record]) -> String {
                     .unwrap_or_default(),
                 energy,
             ];
+            if loaded {
+                line.push(speed.load.as_ref().map(|l| seconds(l.seconds)).unwrap_or_default());
+            }
             if rated {
                 let rated = arm.energy_rated.as_ref().map(|e| joules(e.joules_per_token));
                 line.push(rated.unwrap_or_default());

@@ -70,6 +70,13 @@ pub enum Block {
         /// Its text.
         text: String,
     },
+    /// Something to copy that is too long to stand open.
+    Details {
+        /// What it is.
+        title: String,
+        /// Its text.
+        text: String,
+    },
     /// A table.
     Table(Table),
     /// A figure.

@@ -8,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use flate2::{Compression, write::GzEncoder};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
-use minijinja::{AutoEscape, Environment, context, escape_formatter};
+use minijinja::{AutoEscape, Environment, HtmlEscape, context, escape_formatter};
 use std::borrow::Cow;
 use std::io::Write;
 
@@ -58,7 +58,11 @@ fn render(name: &str, template: &str, context: Value) -> Result<String> {
         if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
     });
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.add_filter("md", |text: String| escape_markdown(&text));
+    environment.add_filter("md", |text: String| isolated(&escape_markdown(&text), ["&#x2068;", "&#x2069;"]));
+    environment.add_filter("prose", |text: String| {
+        let text = HtmlEscape(&visible(&text)).to_string();
+        Value::from_safe_string(isolated(&text, ["<bdi>", "</bdi>"]))
+    });
     environment.set_formatter(|out, state, value| match value.as_str().map(visible) {
         // What was marked safe passes through here too, and must stay so marked.
         Some(Cow::Owned(text)) if value.is_safe() => {
@@ -71,6 +75,27 @@ fn render(name: &str, template: &str, context: Value) -> Result<String> {
     environment.set_syntax(syntax.map_err(bug)?);
     environment.add_template(name, template).map_err(bug)?;
     environment.get_template(name).and_then(|t| t.render(context)).map_err(bug)
+}
+
+/// Puts words that are written from right to left, such as names of models, between marks that keep
+/// them from turning what stands beside them. A text of nothing else needs none.
+fn isolated(text: &str, [open, close]: [&str; 2]) -> String {
+    let turns = |c: char| {
+        matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}'
+            | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+    };
+    if !text.contains(turns) || !text.contains(char::is_whitespace) {
+        return text.to_owned();
+    }
+    let word = |word: &str| {
+        let name = word.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | '.' | ')'));
+        if name.contains(turns) {
+            format!("{open}{name}{close}{}", &word[name.len()..])
+        } else {
+            word.to_owned()
+        }
+    };
+    text.split_inclusive(char::is_whitespace).map(word).collect()
 }
 
 /// Keeps text from being read as Markdown or HTML, also inside of a table.
@@ -90,4 +115,19 @@ fn escape_markdown(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_right_to_left_turn_nothing_beside_them() {
+        let bdi = |text| isolated(text, ["<bdi>", "</bdi>"]);
+        assert_eq!(bdi("of מודל-2b: 5 tokens"), "of <bdi>מודל-2b</bdi>: 5 tokens");
+        assert_eq!(bdi("מודל"), "מודל");
+        assert_eq!(bdi("نموذج is\nfaster"), "<bdi>نموذج</bdi> is\nfaster");
+        assert_eq!(bdi("plain &lt;é&gt; text"), "plain &lt;é&gt; text");
+        assert_eq!(bdi("מודל&gt; is"), "<bdi>מודל&gt;</bdi> is");
+    }
 }

@@ -59,6 +59,10 @@ pub struct Row {
     pub token_ms_p99: Option<f64>,
     /// Time to the first token, milliseconds.
     pub first_token_ms: Option<f64>,
+    /// Seconds that loading the model took, with these threads.
+    pub load_s: Option<f64>,
+    /// Bytes of its tensors that were read.
+    pub load_bytes: Option<u64>,
     /// Perplexity.
     pub ppl: Option<f64>,
     /// Its standard error.
@@ -166,6 +170,8 @@ fn row(number: usize, record: &Record, arm: &Arm) -> Row {
         token_ms_p95: latency(1),
         token_ms_p99: latency(2),
         first_token_ms: speed.and_then(|s| s.first_token_ms),
+        load_s: speed.and_then(|s| s.load.as_ref()).map(|l| l.seconds),
+        load_bytes: speed.and_then(|s| s.load.as_ref()).map(|l| l.bytes),
         ppl: accuracy.map(|a| a.ppl),
         ppl_stderr: accuracy.map(|a| a.ppl_stderr),
         nll: accuracy.map(|a| a.nll),

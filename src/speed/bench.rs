@@ -11,7 +11,7 @@ use crate::energy::{self, Meter};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits, linux};
 use crate::model::{Head, KvCache, LoadOptions, Logits, Model};
-use crate::record::{self, Arm, Control, Subject, Test};
+use crate::record::{self, Arm, Control, Load, Subject, Test};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::cell::RefCell;
@@ -144,7 +144,6 @@ impl<'a> Bench<'a> {
         let free = linux::available_memory(Path::new("/")).map(|free| MEMORY_SHARE * free as f64);
         let reference = reference && tests.iter().any(for_reference);
         let (mut held, mut group) = (0, Group::default());
-        let mut took: Vec<(f64, String)> = Vec::new();
         let total = loads.len();
         for (i, (candidate, load, last_of_model)) in loads.iter().enumerate() {
             let id = &candidate.model.id;
@@ -152,7 +151,6 @@ impl<'a> Bench<'a> {
                 format!("loading {id}: {} {}T", load.layout.as_deref().unwrap_or("model"), load.threads);
             self.observer.step(i as u64, total as u64, &what);
             let model = Model::load(candidate.checkpoint, load)?;
-            took.push((model.load_seconds(), format!("{id}: {}", Subject::of(id, &model))));
             let caches = capacities(tests).into_values().map(|positions| model.cache_bytes(positions));
             let bytes = model.bytes().1 + caches.sum::<u64>();
             held += bytes;
@@ -179,16 +177,6 @@ impl<'a> Bench<'a> {
                 self.tests(std::mem::take(&mut group), tests)?;
                 held = 0;
             }
-        }
-        took.sort_by(|a, b| a.0.total_cmp(&b.0));
-        if let (Some((least, shortest)), Some((most, longest))) = (took.first(), took.last()) {
-            let time = |s: f64| if s < 1.0 { format!("{:.1} ms", s * 1e3) } else { format!("{s:.2} s") };
-            let range =
-                if took.len() > 1 { format!(", and {} for {longest}", time(*most)) } else { String::new() };
-            self.notes.push(format!(
-                "Loading (reading, checking and repacking) took {} for {shortest}{range}.",
-                time(*least)
-            ));
         }
         Ok(())
     }
@@ -278,6 +266,11 @@ impl<'a> Bench<'a> {
                         .map_or((None, None), |(l, t)| (Some(l.into()), Some(t.into())));
                     let float = layout.is_none();
                     let cost = Cost::new(config, bytes, float);
+                    let load = Load {
+                        seconds: session.borrow().model.load_seconds(),
+                        bytes: candidate.model.file_bytes,
+                        threads,
+                    };
                     specs.push(ArmSpec {
                         subject: Subject {
                             model: id.clone(),
@@ -291,6 +284,7 @@ impl<'a> Bench<'a> {
                         unit: "tokens/s",
                         work: f64::from(prompt + generate),
                         bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
+                        load: Some(load),
                         energy_modelled: Some(modelled.clone()),
                         run: model_run(
                             session.clone(),
@@ -338,6 +332,7 @@ impl<'a> Bench<'a> {
                 unit: "tokens/s",
                 work: ids.len() as f64,
                 bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
+                load: None,
                 energy_modelled: None,
                 run: Box::new(move |clock| {
                     let oracle: &crate::reference::Reference = &oracle;
@@ -426,6 +421,7 @@ impl<'a> Bench<'a> {
                         bound: self
                             .limits
                             .and_then(|l| bound::of_kernel(l, (rows, cols, batch), bytes, set, threads)),
+                        load: None,
                         energy_modelled: None,
                         run: kernel_run(*kernel, copies.clone(), acts.clone(), pool.clone()),
                     });

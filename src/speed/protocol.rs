@@ -8,7 +8,7 @@ use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
 use crate::machine::{self, CpuTimes};
 use crate::record::{
-    Arm, Bound, Control, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test,
+    Arm, Bound, Control, Load, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test,
 };
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -167,6 +167,8 @@ pub struct ArmSpec<'a> {
     pub work: f64,
     /// What the machine allows, in that unit.
     pub bound: Option<Bound>,
+    /// Loading the model for it.
+    pub load: Option<Load>,
     /// Modelled energy of one token.
     pub energy_modelled: Option<ModelledEnergy>,
     /// One run.
@@ -423,6 +425,7 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
         settled: Some(samples.settled),
         outliers,
         bound: spec.bound.clone(),
+        load: spec.load.clone(),
         latency_ms: (!samples.tokens.is_empty()).then(|| latency(&samples.tokens)),
         first_token_ms: (!samples.prompts.is_empty()).then(|| milliseconds(&samples.prompts, 0.5)),
         warnings: warnings.iter().map(Warning::to_string).collect(),
@@ -478,6 +481,7 @@ mod tests {
             unit: "tokens/s",
             work: 5.0,
             bound: None,
+            load: None,
             energy_modelled: None,
             run: Box::new(run),
         }

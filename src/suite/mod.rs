@@ -27,6 +27,9 @@ pub struct Suite {
     /// Its name: of the built-in one, or of the file.
     #[serde(skip)]
     pub name: String,
+    /// Its text, where it is not one of those in the program.
+    #[serde(skip)]
+    pub text: Option<String>,
     /// One line for people.
     pub description: String,
     /// Models, as on the command line.
@@ -112,6 +115,7 @@ impl Suite {
             }
         };
         let mut suite: Suite = toml::from_str(&text).map_err(|e| Error::input(name, e.to_string()))?;
+        suite.text = builtin.is_none().then_some(text);
         suite.name = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(suite)
     }

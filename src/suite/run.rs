@@ -128,6 +128,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         finished: record::now(),
         command: options.command.clone(),
         suite: Some(suite.name.clone()),
+        suite_text: suite.text.clone(),
         resumed: journal.resumed,
         environment: machine.environment(),
         limits,

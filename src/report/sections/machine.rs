@@ -241,6 +241,10 @@ pub fn reproduce(records: &[Record]) -> Section {
     for (i, record) in records.iter().enumerate() {
         blocks.extend(record_heading(records, i));
         blocks.push(Block::Code { text: record.command.clone() });
+        if let (Some(suite), Some(text)) = (&record.suite, &record.suite_text) {
+            let title = format!("The suite {suite}.toml, a file to be made first");
+            blocks.push(Block::Details { title, text: text.clone() });
+        }
         blocks.push(Block::text(format!("Begun {}, finished {}.", record.started, record.finished)));
     }
     blocks.push(Block::text("The figures of another machine will differ in speed and energy; weights and perplexity will not, as long as the mathematics library of the system gives the same logarithms."));

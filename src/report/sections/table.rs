@@ -1,17 +1,20 @@
 //! Every arm in one table that a reader may sort and filter.
 
 use super::super::document::{Block, Cell, Section, Table};
-use super::super::number::{joules, percent, significant};
+use super::super::number::{bytes, joules, percent, significant};
 use super::super::row::{subject_name, weight_bits};
 use super::model_name;
 use super::speed::speed_cell;
-use crate::record::{Outcome, Record};
+use crate::record::{Arm, Outcome, Record};
+use crate::words::seconds;
 
 /// All arms of all records.
 pub fn section(records: &[Record]) -> Section {
     // Columns that would say the same in every row are left out.
     let (several, models) = (records.len() > 1, records.iter().any(|r| r.models.len() > 1));
     let choices = records.iter().any(|r| r.arms.iter().any(|a| a.choices.is_some()));
+    let load = |arm: &Arm| arm.speed.as_ref()?.load.clone();
+    let loads = records.iter().any(|r| r.arms.iter().any(|a| load(a).is_some()));
     let headings = [
         several.then_some("Record#"),
         Some("Subject"),
@@ -20,6 +23,7 @@ pub fn section(records: &[Record]) -> Section {
         Some("Threads#"),
         Some("Speed#"),
         Some("Of limit#"),
+        loads.then_some("Loading#"),
         Some("Perplexity#"),
         Some("KL mean#"),
         choices.then_some("acc#"),
@@ -53,6 +57,13 @@ pub fn section(records: &[Record]) -> Section {
                 Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
                 speed_cell(arm),
                 bound.map_or_else(Cell::none, |b| Cell::figure(b, percent(b / 100.0))),
+            ]);
+            if loads {
+                cells.push(load(arm).map_or_else(Cell::none, |l| {
+                    Cell::figure(l.seconds, seconds(l.seconds)).detail(format!("for {}", bytes(l.bytes)))
+                }));
+            }
+            cells.extend([
                 accuracy.map_or_else(Cell::none, |a| {
                     Cell::figure(a.ppl, significant(a.ppl, 5))
                         .detail(format!("± {}", significant(a.ppl_stderr, 2)))
@@ -83,6 +94,6 @@ pub fn section(records: &[Record]) -> Section {
             table.row(cells);
         }
     }
-    let note = "A dash is a figure that the test does not give. Raw samples are in the data at the end.";
+    let note = "A dash is a figure that the test does not give. Loading is reading, checking and packing anew with the threads of the row, timed once. Raw samples are in the data at the end.";
     Section { id: "arms", title: "Every arm", blocks: vec![Block::text(note), Block::Table(table)] }
 }
