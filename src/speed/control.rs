@@ -70,8 +70,11 @@ fn repeated(pool: Rc<Pool>, unit: f64, work: impl Fn(usize, usize) + Sync) -> im
     }
 }
 
-/// How long a part of [`handoff`] lasts: thousands of hand-overs, and still short beside a sample.
-const HANDOFF_PART: Duration = Duration::from_micros(500);
+/// How long [`handoff`] looks for its fastest stretch.
+const HANDOFF: Duration = Duration::from_millis(4);
+
+/// How long it waits for a stretch at all, where others hold the CPUs.
+const HANDOFF_LIMIT: Duration = Duration::from_millis(50);
 
 /// A cache line, and the one that is fetched with it, for a counter that two threads hand each other.
 #[repr(align(128))]
@@ -80,6 +83,25 @@ struct Line(AtomicU64);
 impl Line {
     /// Ends the thread that answers.
     const STOP: u64 = u64::MAX;
+
+    /// Exchanges of a stretch.
+    const STRETCH: u32 = 64;
+
+    /// Time of a stretch of exchanges, unless something came between.
+    fn stretch(&self) -> Option<Duration> {
+        /// Exchanges after which it is seen whether something did.
+        const STEP: u32 = 8;
+        /// Longer than eight exchanges between any two cores.
+        const INTERRUPTED: Duration = Duration::from_micros(100);
+        let start = Instant::now();
+        for step in 1..=Self::STRETCH / STEP {
+            (0..STEP).for_each(|_| self.exchange());
+            if start.elapsed() > INTERRUPTED * step {
+                return None;
+            }
+        }
+        Some(start.elapsed())
+    }
 
     /// Hands the line over and waits for it to come back.
     fn exchange(&self) {
@@ -113,12 +135,11 @@ impl Line {
 }
 
 /// How fast threads hand each other a cache line: 10⁶ hand-overs a second between one thread and each
-/// of the others in turn, of the fastest of [`PARTS`] short parts. It tells cores that share a cache
-/// from cores that do not, between which a virtual machine moves within seconds; the threads are its
-/// own, so that no pool has a share in it. `None` for one thread, or more than there are CPUs.
+/// of the others in turn, at the fastest stretch of some microseconds with each. It tells cores that
+/// share a cache from cores that do not, between which a virtual machine moves within seconds; the
+/// threads are its own, so that no pool has a share in it. `None` for one thread, or more than there are
+/// CPUs.
 pub fn handoff(threads: u32) -> Option<f64> {
-    /// Exchanges with one thread before it is the next one's turn.
-    const IN_TURN: u32 = 64;
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     if !(2..=cpus).contains(&(threads as usize)) {
         return None;
@@ -127,19 +148,17 @@ pub fn handoff(threads: u32) -> Option<f64> {
     thread::scope(|scope| {
         let answer = |line| thread::Builder::new().spawn_scoped(scope, move || Line::answer(line)).is_ok();
         let rate = lines.iter().all(answer).then(|| {
-            // Afterwards all have started.
-            lines.iter().for_each(Line::exchange);
-            let parts = [(); PARTS].map(|()| {
-                let (start, mut exchanges) = (Instant::now(), 0);
-                while start.elapsed() < HANDOFF_PART {
-                    for line in &lines {
-                        (0..IN_TURN).for_each(|_| line.exchange());
-                        exchanges += IN_TURN;
-                    }
+            let start = Instant::now();
+            let mut fastest = vec![HANDOFF_LIMIT; lines.len()];
+            while start.elapsed() < HANDOFF
+                || fastest.contains(&HANDOFF_LIMIT) && start.elapsed() < HANDOFF_LIMIT
+            {
+                for (line, fastest) in lines.iter().zip(&mut fastest) {
+                    *fastest = line.stretch().unwrap_or(HANDOFF_LIMIT).min(*fastest);
                 }
-                2.0 * f64::from(exchanges) / start.elapsed().as_secs_f64() / 1e6
-            });
-            parts.into_iter().fold(0.0, f64::max)
+            }
+            let seconds: f64 = fastest.iter().map(Duration::as_secs_f64).sum();
+            2.0 * f64::from(Line::STRETCH) * lines.len() as f64 / seconds / 1e6
         });
         lines.iter().for_each(|line| line.0.store(Line::STOP, Ordering::Release));
         rate
