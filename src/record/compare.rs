@@ -457,12 +457,12 @@ fn range(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
 /// The rounds of both sides in that state of the machine of which both have the most, if these are
 /// enough: those before and after which threads handed each other data at a speed within one stretch
 /// of [`ONE_STATE`].
-fn of_one_state(a: &[[f64; 2]], b: &[[f64; 2]]) -> Option<[Vec<usize>; 2]> {
-    let within = |values: &[[f64; 2]], low: f64| -> Vec<usize> {
+fn of_one_state(a: &[Option<[f64; 2]>], b: &[Option<[f64; 2]>]) -> Option<[Vec<usize>; 2]> {
+    let within = |values: &[Option<[f64; 2]>], low: f64| -> Vec<usize> {
         let inside = |v: &f64| (low..=low * ONE_STATE).contains(v);
-        (0..values.len()).filter(|&i| values[i].iter().all(inside)).collect()
+        (0..values.len()).filter(|&i| values[i].is_some_and(|pair| pair.iter().all(inside))).collect()
     };
-    let states = a.iter().chain(b).flatten().map(|&low| (low, [within(a, low), within(b, low)]));
+    let states = a.iter().chain(b).flatten().flatten().map(|&low| (low, [within(a, low), within(b, low)]));
     let size = |rounds: &[Vec<usize>; 2]| {
         let [a, b] = rounds.each_ref().map(Vec::len);
         (a.min(b), a + b)
@@ -535,15 +535,18 @@ impl<'a> Sides<'a> {
                 let rates = self.speeds[side].handoff.iter().enumerate();
                 rates.filter(move |(i, _)| rounds[side].contains(i) == compared).flat_map(|(_, pair)| *pair)
             });
-            range(rates).map(|[low, high]| format!("{low:.1} to {high:.1}")).unwrap_or_default()
+            range(rates.flatten()).map(|[low, high]| format!("{low:.1} to {high:.1}"))
+        };
+        let why = match of(false) {
+            Some(others) => format!("in those left out it was {others}, so the machine was in another state"),
+            None => "in those left out other programs held the CPUs, so that it was not measured".into(),
         };
         let [a, b] = [0, 1]
             .map(|side| format!("{} of {} rounds", rounds[side].len(), self.speeds[side].samples.len()));
         Some(format!(
             "compared over {a} before and {b} after, in which threads handed each other {} million cache lines \
-             a second; in those left out it was {}, so the machine was in another state",
-            of(true),
-            of(false)
+             a second; {why}",
+            of(true).unwrap_or_default()
         ))
     }
 
@@ -571,7 +574,11 @@ impl<'a> Sides<'a> {
                 range = [range[0].min(low), range[1].max(high)];
             }
         };
-        let handoff = self.speeds.map(|s| s.handoff.iter().map(|[x, y]| x.min(*y)).collect::<Vec<_>>());
+        let handoff = [0, 1].map(|side| {
+            let compared = |i: &usize| self.rounds.as_ref().is_none_or(|r| r[side].contains(i));
+            let pairs = self.speeds[side].handoff.iter().enumerate().filter(|(i, _)| compared(i));
+            pairs.filter_map(|(_, pair)| pair.map(|[x, y]| x.min(y))).collect::<Vec<f64>>()
+        });
         widen(handoff.each_ref().map(Vec::as_slice), if fastest { FASTEST } else { 0.5 });
         for after in b.controls.iter().filter(self.threads(threads)) {
             let Some(before) = a.controls.iter().filter(self.threads(threads)).find(|c| c.name == after.name)
@@ -796,7 +803,7 @@ mod tests {
         for (speed, rate) in speeds.into_iter().zip(rates) {
             let moves = rng.random::<f64>() < flip;
             best.push(if near || moves { speed } else { speed / 2.0 });
-            handoff.push([near, near ^ moves].map(|near| if near { rate } else { rate / 5.0 }));
+            handoff.push(Some([near, near ^ moves].map(|near| if near { rate } else { rate / 5.0 })));
             near ^= moves;
         }
         let control = samples(rng, 40.0, 0.003);
@@ -845,7 +852,7 @@ mod tests {
         assert_eq!(held(&a, &b).unwrap().rows[1].rounds, None);
         let speed = b.arms[1].speed.as_mut().unwrap();
         for round in 5..15 {
-            (speed.handoff[round], speed.best[round]) = ([6.0, 6.5], 60.0);
+            (speed.handoff[round], speed.best[round]) = (Some([6.0, 6.5]), 60.0);
             speed.samples[round] = 50.0;
         }
         let row = held(&a, &b).unwrap().rows.remove(1);
@@ -856,6 +863,9 @@ mod tests {
             "{words}"
         );
         assert!(words.contains("left out it was 6.0 to 6.5"), "{words}");
+        b.arms[1].speed.as_mut().unwrap().handoff[5..].fill(None);
+        let words = held(&a, &b).unwrap().rows.remove(1).rounds.unwrap();
+        assert!(words.contains("other programs held the CPUs"), "{words}");
     }
 
     #[test]

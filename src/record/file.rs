@@ -371,7 +371,8 @@ fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
         at_least("speed.load.bytes", 1.0, [load.bytes as f64])?;
         at_least("speed.load.threads", 1.0, [f64::from(load.threads)])?;
     }
-    positive("speed.handoff", speed.handoff.as_flattened())?;
+    let rates: Vec<[f64; 2]> = speed.handoff.iter().copied().flatten().collect();
+    positive("speed.handoff", rates.as_flattened())?;
     let paired = speed.handoff.is_empty() || speed.handoff.len() == speed.samples.len();
     all(&[("speed.handoff", paired, "none, or one for each sample")])?;
     if n == 0 || speed.seconds.len() != n {

@@ -327,10 +327,10 @@ pub struct Speed {
     pub best: Vec<f64>,
     /// How fast as many threads handed each other a cache line just before and just after each sample,
     /// 10⁶ hand-overs a second, the third fixed load beside those of [`Record::controls`]: it tells
-    /// cores that share a cache from cores that do not. Empty for one thread, for more threads than
-    /// CPUs, and where it is not known.
+    /// cores that share a cache from cores that do not. Null where other programs held the CPUs so that it
+    /// could not be timed; empty for one thread, for more threads than CPUs, and where it is not known.
     #[serde(default)]
-    pub handoff: Vec<[f64; 2]>,
+    pub handoff: Vec<Option<[f64; 2]>>,
     /// Share of all CPUs' time that other programs and the hypervisor took during the samples.
     #[serde(default)]
     pub disturbance: Option<f64>,

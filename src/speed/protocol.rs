@@ -215,7 +215,7 @@ impl Observer for () {}
 struct Samples {
     speeds: Vec<f64>,
     best: Vec<f64>,
-    handoff: Vec<[f64; 2]>,
+    handoff: Vec<Option<[f64; 2]>>,
     seconds: Vec<f64>,
     prompts: Vec<f64>,
     tokens: Vec<f64>,
@@ -361,7 +361,7 @@ fn sample(spec: &mut ArmSpec<'_>, samples: &mut Samples, options: &Options, root
     if let Some((after, before)) = CpuTimes::read(root).zip(before) {
         samples.times += after.since(&before);
     }
-    samples.handoff.extend(handoff_before.zip(handoff(spec.subject.threads)).map(<[f64; 2]>::from));
+    samples.handoff.push(handoff_before.zip(handoff(spec.subject.threads)).map(<[f64; 2]>::from));
     samples.speeds.push(spec.work * f64::from(runs) / clock.seconds);
     samples.best.push(spec.work / fastest);
     samples.seconds.push(clock.seconds);
@@ -418,7 +418,7 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
         interval: stats::median_interval(&speeds, seed),
         samples: speeds,
         best: samples.best,
-        handoff: samples.handoff,
+        handoff: if samples.handoff.iter().any(Option::is_some) { samples.handoff } else { Vec::new() },
         disturbance: taken(&samples.times),
         seconds: samples.seconds,
         warmup: samples.warmup.len() as u32,

@@ -158,7 +158,7 @@ pub fn loads(records: &[Record]) -> Vec<Load> {
         let controls = record.controls.iter().map(|c| (c.name.as_str(), c.threads, c.samples.clone()));
         let mut handoffs: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
         for arm in &record.arms {
-            let handoff = arm.speed.iter().flat_map(|s| s.handoff.as_flattened());
+            let handoff = arm.speed.iter().flat_map(|s| s.handoff.iter().flatten().flatten());
             handoffs.entry(arm.subject.threads).or_default().extend(handoff);
         }
         let handoffs = handoffs.into_iter().map(|(threads, samples)| ("handoff", threads, samples));
