@@ -183,7 +183,7 @@ mod tests {
         for threads in [1, 2] {
             for mut control in controls(threads, 1 << 20) {
                 let [rate, best] = (control.run)();
-                assert!((0.05..1e5).contains(&rate), "{} {threads}: {rate}", control.name);
+                assert!((1e-3..1e5).contains(&rate), "{} {threads}: {rate}", control.name);
                 assert!((rate..1e5).contains(&best), "{} {threads}: {best}", control.name);
             }
         }
