@@ -124,7 +124,8 @@ impl Pool {
     ///
     /// # Panics
     /// With the first panic of `f`, after all workers have finished; or if called from inside a
-    /// region.
+    /// region. A caller that parks elsewhere must bear with being woken early, or with a wake-up that was
+    /// taken here.
     pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
         self.region(f, true);
     }
@@ -181,6 +182,7 @@ impl Pool {
         if shares == 1 {
             return (0..tasks).for_each(|task| f(0, task));
         }
+        assert!(tasks.checked_mul(shares).is_some(), "{tasks} tasks are too many");
         let body = move |worker: usize| {
             for share in (worker..shares).chain(0..worker) {
                 let (start, end) = (share * tasks / shares, (share + 1) * tasks / shares);
@@ -321,7 +323,12 @@ impl Shared {
         let result = catch_unwind(AssertUnwindSafe(|| f(id)));
         INSIDE_REGION.set(false);
         if let Err(payload) = result {
-            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+            let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*first {
+                None => *first = Some(payload),
+                // Dropping it might panic again, where nobody could wait for the others.
+                Some(_) => std::mem::forget(payload),
+            }
         }
     }
 
@@ -512,6 +519,21 @@ mod tests {
             pool.chunks_mut(&mut data, 1, |_, v| v[0] = 1);
             assert_eq!(data, [1; 30]);
         }
+    }
+
+    #[test]
+    fn payloads_that_panic_when_dropped_end_no_region_early() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+        let pool = Pool::new(3);
+        let caught = catch_unwind(AssertUnwindSafe(|| pool.run(&|_| std::panic::panic_any(Bomb))));
+        // One payload comes through; the others are kept from going off.
+        std::mem::forget(caught.expect_err("the panic comes through"));
+        pool.run(&|_| ());
     }
 
     #[test]
