@@ -18,6 +18,7 @@ use std::cell::RefCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
+use std::iter::Peekable;
 use std::path::Path;
 use std::rc::Rc;
 use tritmark_kernels::acts::Activations;
@@ -41,6 +42,9 @@ pub enum Choice {
         tier: Option<Tier>,
     },
 }
+
+/// With so many arms in the same rounds, a further test gets rounds of its own.
+const MANY: usize = 24;
 
 /// A model to measure.
 pub struct Candidate<'a> {
@@ -438,9 +442,17 @@ impl<'a> Bench<'a> {
         }
         let bytes = self.environment.beyond_caches() / 2;
         let mut controls: Vec<_> = threads.iter().flat_map(|&n| controls(n, bytes)).collect();
-        let (arms, controls) = measure(specs, &mut controls, self.options, self.meter, self.observer)?;
-        self.arms.extend(arms);
-        Control::gather(&mut self.controls, controls);
+        let total = specs.len();
+        let mut specs = specs.into_iter().peekable();
+        while specs.peek().is_some() {
+            let part = part(&mut specs);
+            let share = part.len() as f64 / total as f64;
+            let budget = self.options.budget.map(|b| b.mul_f64(share));
+            let options = Options { budget, ..self.options.clone() };
+            let (arms, controls) = measure(part, &mut controls, &options, self.meter, self.observer)?;
+            self.arms.extend(arms);
+            Control::gather(&mut self.controls, controls);
+        }
         Ok(())
     }
 
@@ -477,6 +489,21 @@ impl<'a> Bench<'a> {
             seen.push(key);
         }
         sentences
+    }
+}
+
+/// The next arms that are measured in the same rounds: whole tests of a model until they are many, so that an
+/// interrupted run keeps those before.
+fn part<'s>(specs: &mut Peekable<impl Iterator<Item = ArmSpec<'s>>>) -> Vec<ArmSpec<'s>> {
+    let mut part: Vec<ArmSpec<'s>> = Vec::new();
+    loop {
+        let Some(next) = specs.peek() else { return part };
+        let alike =
+            |other: &ArmSpec<'_>| (&other.subject.model, &other.test) == (&next.subject.model, &next.test);
+        if part.len() >= MANY && !part.last().is_some_and(alike) {
+            return part;
+        }
+        part.extend(specs.next());
     }
 }
 
