@@ -561,3 +561,20 @@ fn post_training_ternarisation_stays_labelled() {
         assert!(Checkpoint::open(text(&out)).unwrap().provenance.post_training, "{name}");
     }
 }
+
+#[test]
+fn a_model_without_a_tokenizer_says_so_to_runtimes() {
+    let dir = tempfile::tempdir().unwrap();
+    let [source, out, again] = ["synth", "x.gguf", "y.gguf"].map(|name| dir.path().join(name));
+    tritmark(&["synth", "tiny", "-o", text(&source)]).success();
+    tritmark(&["convert", text(&source), text(&out), "--to", "i2_s"]).success();
+    tritmark(&["convert", text(&out), text(&again), "--to", "i2_s"]).success();
+    for file in [out, again] {
+        let reader = Reader::open(&file).unwrap();
+        assert_eq!(reader.text("tokenizer.ggml.model").unwrap(), Some("no_vocab"));
+        let checkpoint = Checkpoint::open(text(&file)).unwrap();
+        assert!(checkpoint.tokenizer.is_none());
+        assert_eq!(checkpoint.config.bos, Checkpoint::open(text(&source)).unwrap().config.bos);
+        assert_eq!(checkpoint.provenance.notes, [] as [String; 0]);
+    }
+}
