@@ -3,8 +3,9 @@
 use super::{Action, FilePlan, Item, Origin, Plan, encode, matrix, side, source_form};
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::gguf::form::Form;
+use crate::checkpoint::gguf::quant::Quant;
 use crate::checkpoint::gguf::reader::Reader;
-use crate::checkpoint::gguf::runtime::{self, Runtime, Verdict};
+use crate::checkpoint::gguf::runtime::{self, Held, Runtime, Verdict};
 use crate::checkpoint::gguf::writer::{Header, Listed, Meta};
 use crate::checkpoint::gguf::{KEPT_KEY, LAYOUT_KEY, ORIGIN_KEY, SCALES_KEY, names, rounding, tokenizer};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
@@ -160,15 +161,24 @@ fn target(
     warnings: &mut Vec<String>,
 ) -> Result<(Runtime, &'static str)> {
     let layout = options.matrices.name();
+    let held = |architecture| Held {
+        architecture,
+        layout: &layout,
+        q4_0: options.embedding == Some(Form::Quant(Quant::Q4_0)),
+    };
     let judge = |runtime: Runtime| {
         runtime::architecture(config, runtime)
-            .map(|architecture| (architecture, runtime::verdict(runtime, architecture, &layout, config)))
+            .map(|architecture| (architecture, runtime::verdict(runtime, held(architecture), config)))
     };
     let candidates = options.runtime.map_or_else(|| Runtime::ALL.to_vec(), |runtime| vec![runtime]);
     let mut reasons = vec![];
     for &runtime in &candidates {
         match judge(runtime) {
-            Ok((architecture, Verdict::Right)) => return Ok((runtime, architecture)),
+            Ok((architecture, Verdict::Right)) => {
+                let condition = runtime::condition(runtime, held(architecture));
+                warnings.extend(condition.map(|how| format!("{runtime} runs it rightly {how}.")));
+                return Ok((runtime, architecture));
+            }
             Ok((_, verdict)) => reasons.push(verdict.sentence(runtime)),
             Err(reason) => reasons.push(reason),
         }
