@@ -1,7 +1,7 @@
 //! What a checkpoint is, tensor by tensor, and who can run it.
 
 use crate::checkpoint::config::{LinearKind, ModelConfig};
-use crate::checkpoint::gguf::runtime::{self, Runtime, Verdict};
+use crate::checkpoint::gguf::runtime::{self, Held, Runtime, Verdict};
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::{Checkpoint, Provenance, TensorInfo, number};
 use crate::error::Result;
@@ -68,6 +68,8 @@ pub struct RuntimeVerdict {
     pub runtime: String,
     /// The CPUs that it does this on, where the form is for some only.
     pub cpu: Option<String>,
+    /// How it must be run to do this, where not any way will do.
+    pub condition: Option<String>,
     /// What it does.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -275,9 +277,11 @@ fn runtimes(checkpoint: &Checkpoint, tensors: &[Tensor]) -> Vec<RuntimeVerdict> 
     let (c, p) = (&checkpoint.config, &checkpoint.provenance);
     let mut words = p.dialect.split(' ');
     let gguf = match (words.next(), words.next(), words.next()) {
-        (Some("gguf"), Some(architecture), Some(layout)) => {
-            Some((architecture, p.choices.first().map_or(layout, String::as_str)))
-        }
+        (Some("gguf"), Some(architecture), Some(layout)) => Some(Held {
+            architecture,
+            layout: p.choices.first().map_or(layout, String::as_str),
+            q4_0: tensors.iter().any(|t| t.info.form == "q4_0"),
+        }),
         _ => None,
     };
     let mut all: Vec<_> = Runtime::ALL
@@ -285,8 +289,9 @@ fn runtimes(checkpoint: &Checkpoint, tensors: &[Tensor]) -> Vec<RuntimeVerdict> 
         .map(|&runtime| RuntimeVerdict {
             runtime: runtime.to_string(),
             cpu: None,
+            condition: None,
             verdict: match gguf {
-                Some((architecture, layout)) => runtime::verdict(runtime, architecture, layout, c),
+                Some(held) => runtime::verdict(runtime, held, c),
                 None => Verdict::Refused("reads GGUF only: convert first".into()),
             },
         })
@@ -305,7 +310,8 @@ fn runtimes(checkpoint: &Checkpoint, tensors: &[Tensor]) -> Vec<RuntimeVerdict> 
         ),
         (true, family) => Verdict::Unknown(format!("nobody tried the family {family} as it stands")),
     };
-    all.push(RuntimeVerdict { runtime: "transformers".into(), cpu: None, verdict: transformers });
+    let runtime = "transformers".to_owned();
+    all.push(RuntimeVerdict { runtime, cpu: None, condition: None, verdict: transformers });
     let damaged: Vec<&Tensor> = tensors.iter().filter(|t| t.damaged).collect();
     for RuntimeVerdict { verdict, .. } in &mut all {
         match damaged.as_slice() {
@@ -326,9 +332,13 @@ fn runtimes(checkpoint: &Checkpoint, tensors: &[Tensor]) -> Vec<RuntimeVerdict> 
             [] => {}
         }
     }
-    if let Some((_, layout)) = gguf {
-        let right = all.iter_mut().filter(|r| r.verdict == Verdict::Right);
-        right.for_each(|r| r.cpu = runtime::cpu(layout).map(str::to_owned));
+    if let Some(held) = gguf {
+        for (&runtime, found) in Runtime::ALL.iter().zip(&mut all) {
+            if found.verdict == Verdict::Right {
+                found.cpu = runtime::cpu(held.layout).map(str::to_owned);
+                found.condition = runtime::condition(runtime, held).map(str::to_owned);
+            }
+        }
     }
     all
 }

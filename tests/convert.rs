@@ -505,10 +505,6 @@ fn every_family_survives_gguf_and_unpacked_forms() {
             };
             let mut args = vec!["convert", text(fixture.path()), text(&out), "--to", form];
             args.extend(&family);
-            if name == "x.gguf" {
-                // No runtime was seen to run f32, the one form that holds every scale.
-                args.push("--force");
-            }
             let run = Command::cargo_bin("tritmark").unwrap().args(args).output().unwrap();
             let message = String::from_utf8_lossy(&run.stderr);
             if !run.status.success() {
@@ -559,5 +555,22 @@ fn post_training_ternarisation_stays_labelled() {
         }
         tritmark(&[&args[..], &["--ptq", "absmean"]].concat()).success();
         assert!(Checkpoint::open(text(&out)).unwrap().provenance.post_training, "{name}");
+    }
+}
+
+#[test]
+fn a_model_without_a_tokenizer_says_so_to_runtimes() {
+    let dir = tempfile::tempdir().unwrap();
+    let [source, out, again] = ["synth", "x.gguf", "y.gguf"].map(|name| dir.path().join(name));
+    tritmark(&["synth", "tiny", "-o", text(&source)]).success();
+    tritmark(&["convert", text(&source), text(&out), "--to", "i2_s"]).success();
+    tritmark(&["convert", text(&out), text(&again), "--to", "i2_s"]).success();
+    for file in [out, again] {
+        let reader = Reader::open(&file).unwrap();
+        assert_eq!(reader.text("tokenizer.ggml.model").unwrap(), Some("no_vocab"));
+        let checkpoint = Checkpoint::open(text(&file)).unwrap();
+        assert!(checkpoint.tokenizer.is_none());
+        assert_eq!(checkpoint.config.bos, Checkpoint::open(text(&source)).unwrap().config.bos);
+        assert_eq!(checkpoint.provenance.notes, [] as [String; 0]);
     }
 }

@@ -8,6 +8,7 @@ mod common;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tritmark::checkpoint::gguf::reader::Reader;
 use tritmark::checkpoint::gguf::runtime::Verdict;
 use tritmark::checkpoint::role::{LayerRole, Linear, Role};
 use tritmark::checkpoint::{Checkpoint, OpenOptions};
@@ -186,4 +187,20 @@ fn untrained_weights_leave_it_open() {
     assert!(
         inspection.runtimes.iter().all(|r| matches!(r.verdict, Verdict::Unknown(_) | Verdict::Refused(_)))
     );
+}
+
+#[test]
+fn a_file_of_a_quantiser_with_threads_is_refused_with_the_remedy() {
+    let (source, _) =
+        files().into_iter().find(|(file, _)| file.ends_with("bitnet2b.bitnet-b1.58.i2_s.gguf")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("damaged.gguf");
+    let start = Reader::open(&source).unwrap().tensors().iter().find(|t| t.kind == 36).unwrap().start;
+    let mut bytes = std::fs::read(&source).unwrap();
+    bytes[start + 4096..start + 4160].fill(0xff);
+    std::fs::write(&file, bytes).unwrap();
+    let checkpoint = Checkpoint::open(file.to_str().unwrap()).unwrap();
+    let mut roles = checkpoint.config.linear_roles();
+    let error = roles.find_map(|role| checkpoint.ternary_into(role, vec![]).err()).unwrap().to_string();
+    assert!(error.contains("no trit") && error.contains("more than one thread"), "{error}");
 }

@@ -68,7 +68,8 @@ fn print(i: &Inspection) -> Result<()> {
     row("hash", i.hash.clone().unwrap_or_else(|| format!("not computed: {unknown}")))?;
     for r in &i.runtimes {
         let cpu = r.cpu.as_ref().map(|cpu| format!(", on {cpu} only")).unwrap_or_default();
-        row("runtime", r.verdict.sentence(&r.runtime) + &cpu)?;
+        let condition = r.condition.as_ref().map(|how| format!(", {how}")).unwrap_or_default();
+        row("runtime", r.verdict.sentence(&r.runtime) + &cpu + &condition)?;
     }
     for text in p.notes.iter().chain(&i.flags) {
         row("note", text.clone())?;

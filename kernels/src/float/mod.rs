@@ -13,7 +13,7 @@ pub mod attention;
 pub mod elementwise;
 mod int6;
 mod rows;
-mod simd;
+pub(crate) mod simd;
 mod tile;
 
 pub use attention::KvLayer;
@@ -21,7 +21,7 @@ pub use rows::{FloatRows, Floats};
 
 /// Instruction sets that the loops are compiled for.
 #[derive(Clone, Copy)]
-enum Level {
+pub(crate) enum Level {
     Portable(simd::Portable),
     #[cfg(target_arch = "x86_64")]
     Avx2(simd::Avx2),
@@ -49,7 +49,7 @@ impl Level {
 
     /// The highest that this CPU has.
     #[inline]
-    fn current() -> Level {
+    pub(crate) fn current() -> Level {
         #[cfg(test)]
         if let Some(level) = Level::all().nth(tests::LEVEL.load(std::sync::atomic::Ordering::Relaxed)) {
             return level;
@@ -87,7 +87,7 @@ macro_rules! on_every_level {
         }
     };
 }
-use on_every_level;
+pub(crate) use on_every_level;
 
 #[cfg(test)]
 mod tests {

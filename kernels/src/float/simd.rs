@@ -50,7 +50,7 @@ pub(super) trait Simd: Copy {
 
 /// Plain Rust, for any CPU.
 #[derive(Clone, Copy)]
-pub(super) struct Portable;
+pub(crate) struct Portable;
 
 impl Simd for Portable {
     type V = [f32; LANES];
@@ -138,7 +138,7 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86_64::{Avx2, Avx512};
+pub(crate) use x86_64::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
@@ -147,11 +147,11 @@ mod x86_64 {
 
     /// AVX-512 F, BW, DQ, VL.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx512(());
+    pub(crate) struct Avx512(());
 
     /// AVX2, FMA, F16C.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx2(());
+    pub(crate) struct Avx2(());
 
     impl Avx512 {
         /// Where the CPU and the operating system have it.
@@ -403,7 +403,7 @@ mod x86_64 {
 }
 
 #[cfg(target_arch = "aarch64")]
-pub(super) use aarch64::Neon;
+pub(crate) use aarch64::Neon;
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64 {
@@ -412,7 +412,7 @@ mod aarch64 {
 
     /// Advanced SIMD, which every supported aarch64 target requires.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Neon;
+    pub(crate) struct Neon;
 
     impl Simd for Neon {
         type V = [float32x4_t; 4];

@@ -11,6 +11,7 @@
 
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
+use crate::float::on_every_level;
 
 /// The [`hf`](self) layout.
 pub static HF: Hf = Hf;
@@ -61,8 +62,18 @@ impl Layout for Hf {
         assert_eq!(out.len(), cols);
         let quarter = rows / 4;
         let (shift, r) = (2 * (row / quarter), row % quarter);
-        for (out, byte) in out.iter_mut().zip(&bytes[r * cols..(r + 1) * cols]) {
-            *out = (byte >> shift & 3) as i8 - 1;
-        }
+        read(&bytes[r * cols..(r + 1) * cols], shift, out);
+    }
+}
+
+on_every_level!(
+    /// Reads one code of each byte.
+    fn read(bytes: &[u8], shift: usize, out: &mut [i8]) = read_at_level
+);
+
+#[inline(always)]
+fn read_at_level<S>(_: S, bytes: &[u8], shift: usize, out: &mut [i8]) {
+    for (out, byte) in out.iter_mut().zip(bytes) {
+        *out = (byte >> shift & 3) as i8 - 1;
     }
 }

@@ -28,6 +28,7 @@ pub use tq1_0::TQ1_0;
 pub use tq2_0::TQ2_0;
 
 use crate::Trits;
+use crate::float::on_every_level;
 use std::fmt;
 
 /// A byte arrangement of a ternary matrix.
@@ -126,8 +127,13 @@ pub(crate) fn check_len(expected: usize, bytes: &[u8]) -> Result<(), UnpackError
     if bytes.len() == expected { Ok(()) } else { Err(UnpackError::Length { expected, found: bytes.len() }) }
 }
 
-/// Refuses bytes of four 2-bit codes of which one is 3; `offset` is where `bytes` start.
-pub(crate) fn check_2bit(bytes: &[u8], offset: usize) -> Result<(), UnpackError> {
+on_every_level!(
+    /// Refuses bytes of four 2-bit codes of which one is 3; `offset` is where `bytes` start.
+    pub(crate) fn check_2bit(bytes: &[u8], offset: usize) -> Result<(), UnpackError> = check_2bit_at_level
+);
+
+#[inline(always)]
+fn check_2bit_at_level<S>(_: S, bytes: &[u8], offset: usize) -> Result<(), UnpackError> {
     let bad = |b: u8| b & (b >> 1) & 0x55;
     for (i, chunk) in bytes.chunks(1024).enumerate() {
         // One vectorised pass; the position is only looked for where there is one.

@@ -47,7 +47,8 @@ impl Tile {
 ///
 /// They are those with which its `setup_env.py` calls `codegen_tl1.py` and `codegen_tl2.py`, so those
 /// of its kernels and of the files that its converter makes beside them. Its folder `preset_kernels`
-/// agrees, save for `tl1` of Llama3-8B, where it has other tiles that no build uses.
+/// agrees, save for `tl1` of Llama3-8B, where it has other tiles that no build uses; its `tl2` kernels
+/// of the first release look for the scale in another place, so those that are generated must be used.
 pub const PUBLISHED: [(usize, usize, Tile, Tile); 10] = [
     // bitnet_b1_58-large
     (1536, 4096, Tile::new(256, 128, 32), Tile::new(256, 96, 32)),

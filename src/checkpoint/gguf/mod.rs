@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use tritmark_kernels::Trits;
-use tritmark_kernels::layout::{Layout, ScaleForm};
+use tritmark_kernels::layout::{Layout, ScaleForm, UnpackError};
 
 /// Key under which we write the layout of the ternary tensors: it settles what ids leave open.
 pub const LAYOUT_KEY: &str = "tritmark.layout";
@@ -228,6 +228,17 @@ impl Gguf {
 
     fn error(&self, tensor: &reader::Tensor, message: impl ToString) -> Error {
         Error::tensor(self.reader.path(), &tensor.name, message.to_string())
+    }
+
+    /// The scale in the bytes of a matrix, which must be trits.
+    fn check(&self, tensor: &reader::Tensor, layout: &dyn Layout, bytes: &[u8]) -> Result<Option<f32>> {
+        let (rows, cols) = form::matrix(tensor);
+        layout.check(rows, cols, bytes).map_err(|e| match e {
+            UnpackError::Code { .. } if layout.name().starts_with("i2_s") => self.error(tensor, e).hint(
+                "The file is damaged. bitnet.cpp's llama-quantize writes such files with more than one thread: run it with one, the last argument being 1.",
+            ),
+            e => self.error(tensor, e),
+        })
     }
 
     /// Settles which of several layouts of equal length some tensors have, and says how where that is
@@ -447,7 +458,7 @@ impl Container for Gguf {
         let (rows, cols) = form::matrix(tensor);
         let (trits, scale) = match form {
             Form::Packed(layout) => {
-                let scale = layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?;
+                let scale = self.check(tensor, layout, bytes)?;
                 let order = self.row_order(role, rows);
                 let mut data = spare;
                 data.resize(rows * cols, 0);
@@ -467,10 +478,9 @@ impl Container for Gguf {
 
     fn scale(&self, role: Role) -> Result<f32> {
         let (tensor, form, bytes) = self.find(role)?;
-        let (rows, cols) = form::matrix(tensor);
         let stored = match form {
             // Without unpacking. What is odd about a scale is said with the trits.
-            Form::Packed(layout) => layout.check(rows, cols, bytes).map_err(|e| self.error(tensor, e))?,
+            Form::Packed(layout) => self.check(tensor, layout, bytes)?,
             _ => None,
         };
         match stored.map(|scale| scale * self.scale_beside(role).unwrap_or(f32::NAN)) {

@@ -7,8 +7,25 @@
 //! it. Next to the f32 reference, in full precision, logits of llama.cpp from files all in f32 were off
 //! by less than 1e-5 (relative, RMS) and those of ik_llama.cpp by at most 4e-4, for its cache is f16.
 //! Packed forms differ by 1 to 4 %, because these programs round activations by blocks, not by
-//! tokens. What stands here of bitnet.cpp was seen in its fork of llama.cpp; its shapes and
-//! architectures were read in its source.
+//! tokens.
+//!
+//! bitnet.cpp ran from the source of its first release (in the crate bitnet-cpp-sys 0.0.5), built by
+//! clang 19 with and without its lookup kernels for x86-64. That release knows the architectures
+//! `llama` and `bitnet` only; `bitnet-25` and `bitnet-b1.58`, which its later fork of llama.cpp knows,
+//! ran under a patch that adds their names and ReLU². Families and shapes (those of 700M, 2B and 8B
+//! models, and small ones) ran token by token and in batches, at one thread and two:
+//!
+//! - I2_S: with its key-value cache in f32, logits equal those of the f32 reference within 5e-7
+//!   (relative, RMS), save for tokens whose activations fall on a rounding tie, 1 in 100 or so. With
+//!   its usual f16 cache they differ by 1 to 6 %: the cache moves activations over ties. The head may
+//!   be f32, f16, bf16, Q8_0, Q6_K or Q4_0. It adds 32 blocks of 128 columns in 16 bits, which by
+//!   arithmetic overflow if activations near ±127 fill 17 of them under weights of one sign.
+//! - TL2: as I2_S for one token at a time, so the tiles and the scale lie where its kernels look. In
+//!   batches of 8 and more they write all tokens to the place of the first. The ready-made kernels in
+//!   its folder `preset_kernels` look for the scale behind the matrix; those that it generates do not.
+//! - TQ1_0, TQ2_0 and floats: right, activations being rounded by blocks or not at all.
+//! - What its quantiser makes of an f32 file of ours (I2_S, one thread) has our trits and scales. With
+//!   two threads it writes bytes that hold no trits, which are refused.
 
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::role::Linear;
@@ -93,7 +110,9 @@ const ARCHITECTURES: &[(&str, &[Runtime], Activation)] = &[
 
 /// Layouts (and `f16` for dequantised weights): what each program does with them.
 const LAYOUTS: &[(&str, Runtime, Result<(), &str>)] = &[
+    ("f32", BitnetCpp, Ok(())),
     ("f16", BitnetCpp, Ok(())),
+    ("bf16", BitnetCpp, Ok(())),
     ("f16", LlamaCpp, Ok(())),
     ("f16", IkLlama, Ok(())),
     ("f32", LlamaCpp, Ok(())),
@@ -182,9 +201,33 @@ pub fn architecture(config: &ModelConfig, runtime: Runtime) -> Result<&'static s
     }
 }
 
-/// What `runtime` does with a model of this configuration under `architecture`, its matrices in
-/// `layout` (`f16` and the like for floats).
-pub fn verdict(runtime: Runtime, architecture: &str, layout: &str, config: &ModelConfig) -> Verdict {
+/// What of a file programs differ about.
+#[derive(Debug, Clone, Copy)]
+pub struct Held<'a> {
+    /// The architecture string.
+    pub architecture: &'a str,
+    /// The layout of the matrices; `f16` and the like for floats.
+    pub layout: &'a str,
+    /// Whether the embedding or the head is Q4_0.
+    pub q4_0: bool,
+}
+
+/// How `runtime` must be run for the [`verdict`] to hold, where not any way will do.
+pub fn condition(runtime: Runtime, held: Held) -> Option<&'static str> {
+    match (runtime, family(held.layout)) {
+        (BitnetCpp, "tl2") => Some(
+            "with --ubatch-size 7 or less: of each batch of 8 and more tokens its TL2 kernels keep the last only",
+        ),
+        (BitnetCpp, _) if held.q4_0 => Some(
+            "if built without its lookup kernels (BITNET_X86_TL2, BITNET_ARM_TL1), which take Q4_0 for theirs and crash",
+        ),
+        _ => None,
+    }
+}
+
+/// What `runtime` does with a model of this configuration in such a file.
+pub fn verdict(runtime: Runtime, held: Held, config: &ModelConfig) -> Verdict {
+    let Held { architecture, layout, q4_0 } = held;
     let ternary = config.linear == LinearKind::Ternary;
     let Some((_, loads, computes)) = ARCHITECTURES.iter().find(|(name, ..)| *name == architecture) else {
         return Verdict::Unknown(format!("nobody tried the architecture {architecture}"));
@@ -215,6 +258,9 @@ pub fn verdict(runtime: Runtime, architecture: &str, layout: &str, config: &Mode
     if architecture == "bitnet" && !config.tied {
         return Verdict::Refused("knows no output head for the architecture bitnet".into());
     }
+    if q4_0 && runtime == BitnetCpp && tiled(layout) {
+        return Verdict::Refused("takes Q4_0 for one of the forms of its lookup kernels, and crashes".into());
+    }
     if let Some((rows, cols)) = without_kernel(layout, config) {
         return Verdict::Refused(format!(
             "has {} kernels for the shapes of three models only, and none for {rows}x{cols} with this tile",
@@ -236,6 +282,11 @@ pub fn verdict(runtime: Runtime, architecture: &str, layout: &str, config: &Mode
     }
 }
 
+/// Whether lookup kernels of bitnet.cpp read a layout.
+fn tiled(layout: &str) -> bool {
+    matches!(family(layout), "tl1" | "tl2")
+}
+
 /// The shape of a matrix in `tl1` or `tl2` for which bitnet.cpp generates no kernel, or one with
 /// another tile; a program built so divides by zero when it loads the matrix.
 fn without_kernel(layout: &str, config: &ModelConfig) -> Option<(usize, usize)> {
@@ -247,8 +298,7 @@ fn without_kernel(layout: &str, config: &ModelConfig) -> Option<(usize, usize)> 
     let fits = |&(rows, cols): &(usize, usize)| {
         published(rows, cols).is_some_and(|tile| explicit.is_none_or(|name| name == tile.to_string()))
     };
-    let tiled = matches!(family(layout), "tl1" | "tl2");
-    Linear::ALL.iter().map(|&linear| config.linear_shape(linear)).find(|shape| tiled && !fits(shape))
+    Linear::ALL.iter().map(|&linear| config.linear_shape(linear)).find(|shape| tiled(layout) && !fits(shape))
 }
 
 #[cfg(test)]
@@ -265,6 +315,10 @@ mod tests {
         config
     }
 
+    fn judge(runtime: Runtime, architecture: &str, layout: &str, config: &ModelConfig) -> Verdict {
+        verdict(runtime, Held { architecture, layout, q4_0: false }, config)
+    }
+
     #[test]
     fn each_runtime_runs_what_it_was_seen_to_run() {
         let relu2 = config(|_| {});
@@ -272,7 +326,7 @@ mod tests {
         let plain = config(|c| (c.activation, c.sub_norms) = (Silu, false));
         let right = |runtime, layout: &str, config: &ModelConfig| {
             let architecture = architecture(config, runtime).unwrap();
-            verdict(runtime, architecture, layout, config) == Verdict::Right
+            judge(runtime, architecture, layout, config) == Verdict::Right
         };
         for (runtime, layout, expected) in [
             (BitnetCpp, "i2_s", [true, true, true]),
@@ -294,11 +348,11 @@ mod tests {
     #[test]
     fn narrow_and_uneven_shapes_are_not_called_right() {
         let uneven = config(|c| c.ffn = 1088);
-        assert!(matches!(verdict(BitnetCpp, "bitnet-b1.58", "i2_s", &uneven), Verdict::Wrong(_)));
+        assert!(matches!(judge(BitnetCpp, "bitnet-b1.58", "i2_s", &uneven), Verdict::Wrong(_)));
         let odd = config(|c| c.ffn = 1028);
-        assert!(matches!(verdict(IkLlama, "bitnet-b1.58", "bf16", &odd), Verdict::Wrong(_)));
+        assert!(matches!(judge(IkLlama, "bitnet-b1.58", "bf16", &odd), Verdict::Wrong(_)));
         assert_eq!(
-            verdict(
+            judge(
                 LlamaCpp,
                 "llama",
                 "bf16",
@@ -307,30 +361,39 @@ mod tests {
             Verdict::Right
         );
         let narrow = config(|c| (c.hidden, c.heads) = (256, 4));
-        assert!(matches!(verdict(IkLlama, "bitnet-b1.58", "iq2_bn", &narrow), Verdict::Refused(_)));
+        assert!(matches!(judge(IkLlama, "bitnet-b1.58", "iq2_bn", &narrow), Verdict::Refused(_)));
     }
 
     #[test]
     fn bitnet_cpp_has_lookup_kernels_for_published_shapes_only() {
         let large = config(|c| (c.hidden, c.ffn, c.heads, c.kv_heads, c.head_dim) = (1536, 4096, 16, 16, 96));
-        let tiled = |layout: &str, config: &ModelConfig| verdict(BitnetCpp, "bitnet-b1.58", layout, config);
+        let tiled = |layout: &str, config: &ModelConfig| judge(BitnetCpp, "bitnet-b1.58", layout, config);
         for layout in ["tl1", "tl2"] {
             assert_eq!(tiled(layout, &large), Verdict::Right);
             assert!(matches!(tiled(layout, &config(|_| {})), Verdict::Refused(_)));
         }
         assert!(matches!(tiled("tl2_BM64_BK96_bm32", &large), Verdict::Refused(_)));
+        let held = |layout, q4_0| Held { architecture: "bitnet-b1.58", layout, q4_0 };
+        for layout in ["tl1", "tl2"] {
+            assert!(matches!(verdict(BitnetCpp, held(layout, true), &large), Verdict::Refused(_)));
+        }
+        assert_eq!(verdict(BitnetCpp, held("i2_s", true), &large), Verdict::Right);
+        assert!(condition(BitnetCpp, held("i2_s", true)).unwrap().contains("lookup kernels"));
+        assert!(condition(BitnetCpp, held("tl2", false)).unwrap().contains("--ubatch-size"));
+        assert_eq!(condition(BitnetCpp, held("i2_s", false)), None);
+        assert_eq!(condition(LlamaCpp, held("tq2_0", true)), None);
     }
 
     #[test]
     fn what_an_architecture_has_no_tensors_for_is_not_called_right() {
         let untied = config(|c| (c.activation, c.tied) = (Silu, false));
-        assert!(matches!(verdict(LlamaCpp, "bitnet", "f16", &untied), Verdict::Refused(_)));
+        assert!(matches!(judge(LlamaCpp, "bitnet", "f16", &untied), Verdict::Refused(_)));
         let untied = config(|c| c.tied = false);
-        assert_eq!(verdict(IkLlama, "bitnet-b1.58", "f16", &untied), Verdict::Right);
+        assert_eq!(judge(IkLlama, "bitnet-b1.58", "f16", &untied), Verdict::Right);
         let wide_heads = config(|c| c.head_dim = 128);
-        assert!(matches!(verdict(IkLlama, "bitnet-b1.58", "f16", &wide_heads), Verdict::Refused(_)));
+        assert!(matches!(judge(IkLlama, "bitnet-b1.58", "f16", &wide_heads), Verdict::Refused(_)));
         let plain = config(|c| (c.activation, c.sub_norms, c.head_dim) = (Silu, false, 128));
-        assert_eq!(verdict(IkLlama, "llama", "f16", &plain), Verdict::Right);
+        assert_eq!(judge(IkLlama, "llama", "f16", &plain), Verdict::Right);
     }
 
     #[test]

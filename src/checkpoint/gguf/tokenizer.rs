@@ -44,6 +44,15 @@ const PRE: &[Pre] = &[
     Pre { names: &["falcon3", "falcon_e"], cut: Cut::Falcon, ignore_merges: false },
 ];
 
+/// The key of the kind of tokenizer.
+pub const MODEL_KEY: &str = "tokenizer.ggml.model";
+
+/// The kind of a file that has no tokenizer.
+pub const NONE: &str = "no_vocab";
+
+/// The key of whether a text is to start with the BOS token.
+pub const ADD_BOS_KEY: &str = "tokenizer.ggml.add_bos_token";
+
 /// What is taken where a file does not name its pre-tokenizer: microsoft's own GGUF files do not, and
 /// their tokenizer is Llama 3's.
 const UNNAMED: &str = "llama-bpe";
@@ -78,11 +87,11 @@ mod kind {
 /// Whether a text is to start with the BOS token, as llama.cpp decides it.
 pub fn adds_bos(reader: &Reader) -> bool {
     let pre = reader.text("tokenizer.ggml.pre").ok().flatten().unwrap_or(UNNAMED);
-    let by_default = match reader.text("tokenizer.ggml.model").ok().flatten() {
+    let by_default = match reader.text(MODEL_KEY).ok().flatten() {
         Some("llama") => true,
         _ => PRE[0].names.contains(&pre) || PRE[3].names.contains(&pre),
     };
-    reader.flag("tokenizer.ggml.add_bos_token").ok().flatten().unwrap_or(by_default)
+    reader.flag(ADD_BOS_KEY).ok().flatten().unwrap_or(by_default)
 }
 
 /// The tokenizer in the `tokenizers` crate's form; `None`, with a note, where it is of a kind that has
@@ -92,8 +101,8 @@ pub fn adds_bos(reader: &Reader) -> bool {
 /// If the metadata contradicts itself.
 pub fn to_json(reader: &Reader, notes: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
     let bad = |message: String| Error::input(reader.path(), message);
-    match reader.text("tokenizer.ggml.model")? {
-        None => return Ok(None),
+    match reader.text(MODEL_KEY)? {
+        None | Some(NONE) => return Ok(None),
         Some("gpt2") => {}
         Some("llama") => return sentencepiece(reader).map(Some),
         Some(other) => {
@@ -249,12 +258,12 @@ pub fn sentencepiece_metadata(
     }
     let (before, behind) = specials(&tokenizer["post_processor"]);
     Ok(vec![
-        ("tokenizer.ggml.model", Meta::Text("llama".into())),
+        (MODEL_KEY, Meta::Text("llama".into())),
         ("tokenizer.ggml.pre", Meta::Text("default".into())),
         ("tokenizer.ggml.tokens", Meta::Texts(all.iter().map(|(text, ..)| text.clone()).collect())),
         ("tokenizer.ggml.scores", Meta::Floats(all.iter().map(|(_, score, _)| *score).collect())),
         ("tokenizer.ggml.token_type", Meta::Ints(all.iter().map(|(.., kind)| *kind).collect())),
-        ("tokenizer.ggml.add_bos_token", Meta::Flag(before)),
+        (ADD_BOS_KEY, Meta::Flag(before)),
         ("tokenizer.ggml.add_eos_token", Meta::Flag(behind)),
     ])
 }
@@ -307,12 +316,12 @@ pub fn to_metadata(tokenizer: &[u8], vocab: usize) -> Result<Vec<(&'static str, 
     let pre = pre.ok_or("its pre-tokenizer has no name in GGUF")?.names[0];
     let (before, behind) = specials(&tokenizer["post_processor"]);
     Ok(vec![
-        ("tokenizer.ggml.model", Meta::Text("gpt2".into())),
+        (MODEL_KEY, Meta::Text("gpt2".into())),
         ("tokenizer.ggml.pre", Meta::Text(pre.into())),
         ("tokenizer.ggml.tokens", Meta::Texts(tokens.collect())),
         ("tokenizer.ggml.token_type", Meta::Ints(kinds)),
         ("tokenizer.ggml.merges", Meta::Texts(merges.collect::<Result<_, _>>()?)),
-        ("tokenizer.ggml.add_bos_token", Meta::Flag(before)),
+        (ADD_BOS_KEY, Meta::Flag(before)),
         ("tokenizer.ggml.add_eos_token", Meta::Flag(behind)),
     ])
 }

@@ -3,8 +3,9 @@
 use super::{Action, FilePlan, Item, Origin, Plan, encode, matrix, side, source_form};
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::gguf::form::Form;
+use crate::checkpoint::gguf::quant::Quant;
 use crate::checkpoint::gguf::reader::Reader;
-use crate::checkpoint::gguf::runtime::{self, Runtime, Verdict};
+use crate::checkpoint::gguf::runtime::{self, Held, Runtime, Verdict};
 use crate::checkpoint::gguf::writer::{Header, Listed, Meta};
 use crate::checkpoint::gguf::{KEPT_KEY, LAYOUT_KEY, ORIGIN_KEY, SCALES_KEY, names, rounding, tokenizer};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
@@ -160,15 +161,24 @@ fn target(
     warnings: &mut Vec<String>,
 ) -> Result<(Runtime, &'static str)> {
     let layout = options.matrices.name();
+    let held = |architecture| Held {
+        architecture,
+        layout: &layout,
+        q4_0: options.embedding == Some(Form::Quant(Quant::Q4_0)),
+    };
     let judge = |runtime: Runtime| {
         runtime::architecture(config, runtime)
-            .map(|architecture| (architecture, runtime::verdict(runtime, architecture, &layout, config)))
+            .map(|architecture| (architecture, runtime::verdict(runtime, held(architecture), config)))
     };
     let candidates = options.runtime.map_or_else(|| Runtime::ALL.to_vec(), |runtime| vec![runtime]);
     let mut reasons = vec![];
     for &runtime in &candidates {
         match judge(runtime) {
-            Ok((architecture, Verdict::Right)) => return Ok((runtime, architecture)),
+            Ok((architecture, Verdict::Right)) => {
+                let condition = runtime::condition(runtime, held(architecture));
+                warnings.extend(condition.map(|how| format!("{runtime} runs it rightly {how}.")));
+                return Ok((runtime, architecture));
+            }
             Ok((_, verdict)) => reasons.push(verdict.sentence(runtime)),
             Err(reason) => reasons.push(reason),
         }
@@ -311,7 +321,8 @@ fn metadata(
     Ok(all)
 }
 
-/// The tokenizer: as it stands in a GGUF source, else made from `tokenizer.json`.
+/// The tokenizer: as it stands in a GGUF source, else made from `tokenizer.json`. Without one the file
+/// says so, since runtimes load no file that says nothing.
 fn tokenizer_metadata(
     checkpoint: &Checkpoint,
     source: &Path,
@@ -321,46 +332,32 @@ fn tokenizer_metadata(
     if source.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
         let reader = Reader::open(source)?;
         let ours = reader.metadata().iter().filter(|e| e.key.starts_with("tokenizer."));
-        return Ok(ours.map(|e| (e.key.clone(), Meta::Raw(reader.raw(e).to_vec()))).collect());
+        let mut all: Vec<_> = ours.map(|e| (e.key.clone(), Meta::Raw(reader.raw(e).to_vec()))).collect();
+        if reader.text(tokenizer::MODEL_KEY)?.is_none() {
+            all.extend(no_tokenizer(warnings));
+        }
+        return Ok(all);
     }
     let config = &checkpoint.config;
-    let Some(json) = &checkpoint.tokenizer else {
-        warnings
-            .push("The source has no tokenizer, so the output has none: runtimes will refuse text.".into());
-        return Ok(vec![]);
-    };
     let side = side::files(checkpoint)?;
-    let made = match side.iter().find(|(name, _)| name == "tokenizer.model") {
-        Some((_, model)) => {
-            let path = source.join("tokenizer.model");
-            let pieces = pieces(&path, model)?.ok_or_else(|| {
-                Error::input(&path, "expected a SentencePiece model of byte-pair encoding without a normalisation table")
-                    .hint("convert it to tokenizer.json with transformers, or remove it to convert without a tokenizer")
-            })?;
-            tokenizer::sentencepiece_metadata(&pieces, json, config.vocab)
+    let made = checkpoint.tokenizer.as_ref().map(|json| from_hf(json, config.vocab, source, &side));
+    let mut all: Vec<_> = match made.transpose()? {
+        None => no_tokenizer(warnings).into(),
+        Some(Ok(made)) => made.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        Some(Err(reason)) if options.force => {
+            warnings.push(format!("The tokenizer cannot be written: {reason}."));
+            no_tokenizer(warnings).into()
         }
-        None => tokenizer::to_metadata(json, config.vocab),
-    };
-    let made = match made {
-        Ok(made) => made,
-        Err(reason) if options.force => {
-            warnings.push(format!("Written without its tokenizer because of --force: {reason}."));
-            return Ok(vec![]);
-        }
-        Err(reason) => {
+        Some(Err(reason)) => {
             return Err(Error::Usage(format!(
                 "{}: GGUF cannot hold its tokenizer: {reason}\n  --force writes the model without it.",
                 checkpoint.provenance.name
             )));
         }
     };
-    let mut all: Vec<_> = made.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     // Having a BOS token is one thing, beginning with it another.
-    for (key, value) in &mut all {
-        if key.ends_with("add_bos_token") {
-            *value = Meta::Flag(config.bos.is_some());
-        }
-    }
+    all.retain(|(key, _)| key != tokenizer::ADD_BOS_KEY);
+    all.push((tokenizer::ADD_BOS_KEY.into(), Meta::Flag(config.bos.is_some())));
     let mut token = |which: &str, id: Option<u32>| {
         if let Some(id) = id {
             all.push((format!("tokenizer.ggml.{which}_token_id"), Meta::Uint(id)));
@@ -373,4 +370,31 @@ fn tokenizer_metadata(
         all.push(("tokenizer.chat_template".into(), Meta::Text(template)));
     }
     Ok(all)
+}
+
+/// The metadata of a file without a tokenizer.
+fn no_tokenizer(warnings: &mut Vec<String>) -> [(String, Meta); 1] {
+    warnings.push("The output has no tokenizer: runtimes can use it with token ids only.".into());
+    [(tokenizer::MODEL_KEY.into(), Meta::Text(tokenizer::NONE.into()))]
+}
+
+/// The metadata of a tokenizer of a Hugging Face directory, or why there is none for it.
+fn from_hf(
+    json: &[u8],
+    vocab: usize,
+    source: &Path,
+    side: &[(String, Vec<u8>)],
+) -> Result<Result<Vec<(&'static str, Meta)>, String>> {
+    let Some((_, model)) = side.iter().find(|(name, _)| name == "tokenizer.model") else {
+        return Ok(tokenizer::to_metadata(json, vocab));
+    };
+    let path = source.join("tokenizer.model");
+    let pieces = pieces(&path, model)?.ok_or_else(|| {
+        Error::input(
+            &path,
+            "expected a SentencePiece model of byte-pair encoding without a normalisation table",
+        )
+        .hint("convert it to tokenizer.json with transformers, or remove it to convert without a tokenizer")
+    })?;
+    Ok(tokenizer::sentencepiece_metadata(&pieces, json, vocab))
 }
