@@ -321,15 +321,19 @@ impl Shared {
     fn call(&self, id: usize, f: &(dyn Fn(usize) + Sync)) {
         INSIDE_REGION.set(true);
         let result = catch_unwind(AssertUnwindSafe(|| f(id)));
-        INSIDE_REGION.set(false);
-        if let Err(payload) = result {
+        if let Err(mut payload) = result {
             let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*first {
-                None => *first = Some(payload),
-                // Dropping it might panic again, where nobody could wait for the others.
-                Some(_) => std::mem::forget(payload),
+            if first.is_none() {
+                *first = Some(payload);
+            } else {
+                drop(first);
+                // Not to be dropped bare: if that panics, nobody would wait for the others.
+                while let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                    payload = another;
+                }
             }
         }
+        INSIDE_REGION.set(false);
     }
 
     /// Returns when the worker of an opened seat has run its part and left.
