@@ -1,9 +1,12 @@
 //! The program converts, and what it writes is what others write and what went in.
 
-mod common;
+mod common {
+    pub mod fixture;
+    pub mod folders;
+}
 
 use assert_cmd::Command;
-use common::Fixture;
+use common::fixture::{self, Fixture};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -72,7 +75,7 @@ struct Listed {
 fn gguf_tensors_are_those_of_other_writers() {
     let dir = tempfile::tempdir().unwrap();
     let mut files = 0;
-    for folder in common::folders() {
+    for folder in common::folders::folders() {
         let Ok(index) = std::fs::read_to_string(folder.join("gguf/index.json")) else { continue };
         let index: BTreeMap<String, Entry> = serde_json::from_str(&index).unwrap();
         for (name, entry) in index {
@@ -127,7 +130,7 @@ fn every_layout_comes_back_to_the_same_bytes() {
     layouts.extend(["f16", "bf16", "f32"]);
     for fixture in Fixture::all() {
         let dir = scratch();
-        let checkpoint = common::open(&fixture);
+        let checkpoint = fixture::open(&fixture);
         let mut source = fixture.path().to_owned();
         if checkpoint.provenance.dialect != "hf-packed" {
             source = dir.path().join("source");
@@ -488,7 +491,7 @@ fn quantised_embeddings_are_as_close_as_their_form_allows() {
 #[test]
 fn every_family_survives_gguf_and_unpacked_forms() {
     for fixture in Fixture::all() {
-        let checkpoint = common::open(&fixture);
+        let checkpoint = fixture::open(&fixture);
         let dir = scratch();
         let inner_norm = checkpoint.config.inner_norm_eps.is_some();
         let mut family = vec![];

@@ -3,7 +3,9 @@
 //! Runs over every `gguf` folder in `tests/fixtures` and in each folder that the environment variable
 //! `TRITMARK_FIXTURES` names (colon-separated).
 
-mod common;
+mod common {
+    pub mod folders;
+}
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -30,7 +32,7 @@ struct Entry {
 /// Every GGUF file with the directory of the checkpoint that it was made from.
 fn files() -> Vec<(PathBuf, PathBuf)> {
     let mut files = vec![];
-    for folder in common::folders() {
+    for folder in common::folders::folders() {
         let Ok(text) = std::fs::read_to_string(folder.join("gguf/index.json")) else { continue };
         let index: BTreeMap<String, Entry> = serde_json::from_str(&text).unwrap();
         files.extend(index.iter().map(|(name, e)| (folder.join("gguf").join(name), folder.join(&e.source))));

@@ -1,12 +1,17 @@
 //! Logits, hidden states, embeddings and greedy texts of the fixtures: near to those that
-//! transformers computed, and equal bit for bit over kernels, threads and batches.
+//! transformers computed, and equal bit for bit over kernels, threads and batches. The candle reference is
+//! held to the same.
 
-mod common;
-#[path = "common/logits.rs"]
-mod logits;
+mod common {
+    pub mod expected;
+    pub mod fixture;
+    pub mod folders;
+    pub mod logits;
+}
 
-use common::{Fixture, open};
-use logits::{check, f32s, ids};
+use common::expected::json;
+use common::fixture::{Fixture, open};
+use common::logits::{check, f32s, ids};
 use safetensors::SafeTensors;
 use tritmark::Error;
 use tritmark::checkpoint::Checkpoint;
@@ -65,7 +70,7 @@ fn logits_are_those_of_transformers() {
 fn greedy_texts_are_those_of_transformers() {
     let mut compared = 0;
     for_each_fixture(|fixture, checkpoint, expected, texts| {
-        let info: serde_json::Value = fixture.json("reference.json").unwrap();
+        let info: serde_json::Value = json(fixture, "reference.json").unwrap();
         let mut model = Model::load(checkpoint, &BEST).unwrap();
         for i in 0..texts {
             let Some(greedy) = ids(expected, &format!("greedy_{i}")) else { continue };
@@ -167,4 +172,43 @@ fn what_cannot_run_says_why() {
     assert!(cache.is_empty(), "a refused text leaves no traces");
     let context = checkpoint.config.context;
     assert!(fails(&mut cache, &vec![1; context + 1]).contains(&format!("made for {context}")));
+}
+
+/// The candle reference.
+#[cfg(feature = "reference")]
+mod reference {
+    use super::*;
+    use tritmark::reference::{ActivationMode, Reference};
+
+    #[test]
+    fn logits_are_those_of_transformers() {
+        for_each_fixture(|fixture, checkpoint, expected, texts| {
+            let reference = Reference::load(checkpoint, ActivationMode::Int8).unwrap();
+            for i in 0..texts {
+                let ids = ids(expected, &format!("ids_{i}")).unwrap();
+                let at = format!("{fixture}: text {i}");
+                if let Some(logits) = f32s(expected, &format!("logits_{i}")) {
+                    check(&at, &reference.logits(&ids).unwrap(), &logits, checkpoint.config.vocab);
+                } else {
+                    let hidden =
+                        f32s(expected, &format!("last_hidden_{i}")).expect("logits or hidden states");
+                    check(&at, &reference.hidden(&ids).unwrap(), &hidden, checkpoint.config.hidden);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_batch_gives_the_logits_of_its_texts() {
+        let fixture = Fixture::all().into_iter().find(|f| f.path().ends_with("bitnet2b-packed")).unwrap();
+        let reference = Reference::load(&open(&fixture), ActivationMode::Full).unwrap();
+        let (a, b) = ([1, 2, 3, 4, 5], [9, 8, 7, 6, 5]);
+        let both = reference.logits_batch(&[&a, &b]).unwrap();
+        let apart = [reference.logits(&a).unwrap(), reference.logits(&b).unwrap()].concat();
+        assert_eq!(both.len(), apart.len());
+        let max = both.iter().zip(&apart).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(max < 1e-4, "differs by {max}");
+        assert!(reference.logits_batch(&[&a, &b[..4]]).is_err());
+        assert!(reference.logits(&[u32::MAX]).is_err());
+    }
 }

@@ -3,9 +3,14 @@
 //! Runs over every checkpoint in `tests/fixtures`, and in each folder that the environment variable
 //! `TRITMARK_FIXTURES` names (colon-separated).
 
-mod common;
+mod common {
+    pub mod expected;
+    pub mod fixture;
+    pub mod folders;
+}
 
-use common::{Fixture, open};
+use common::expected::json;
+use common::fixture::{Fixture, open};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -23,7 +28,7 @@ struct Expected {
 fn trits_and_scales_are_those_of_the_reference() {
     let mut checkpoints = 0;
     for fixture in Fixture::all() {
-        let Some(expected) = fixture.json::<BTreeMap<String, Expected>>("expected_ternary.json") else {
+        let Some(expected) = json::<BTreeMap<String, Expected>>(&fixture, "expected_ternary.json") else {
             continue;
         };
         let checkpoint = open(&fixture);
@@ -74,7 +79,7 @@ struct Case {
 fn token_ids_are_those_of_the_reference() {
     let mut cases = 0;
     for fixture in Fixture::all() {
-        let Some(expected) = fixture.json::<TokenizerCases>("tokenizer_cases.json") else { continue };
+        let Some(expected) = json::<TokenizerCases>(&fixture, "tokenizer_cases.json") else { continue };
         let json = open(&fixture).tokenizer.unwrap_or_else(|| panic!("{fixture}: no tokenizer"));
         let tokenizer = tokenizers::Tokenizer::from_bytes(&json).unwrap();
         for case in expected.cases {

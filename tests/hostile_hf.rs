@@ -1,7 +1,9 @@
 //! Hostile, damaged and contradictory Hugging Face checkpoints: each gives an error that names what
 //! is wrong, and none a panic, a wrong model, or an allocation beyond the size of its files.
 
-mod common;
+mod common {
+    pub mod draft;
+}
 
 use common::draft::Draft;
 use proptest::prelude::*;

@@ -36,28 +36,6 @@ impl Draft {
         Draft::fixture("llama-rmsnorm-autobitlinear")
     }
 
-    /// A BitNet embedding model on Gemma 3, made of one on Qwen3: the first of its two layers sees four
-    /// positions.
-    pub fn gemma() -> Draft {
-        let mut draft = Draft::fixture("bitembed-qwen3");
-        for layer in 0..2 {
-            let name = |end: &str| format!("layers.{layer}.{end}_layernorm.weight");
-            draft.copy(&name("post_attention"), &name("pre_feedforward"));
-            draft.copy(&name("input"), &name("post_feedforward"));
-        }
-        draft.set(json!({
-            "architectures": ["Gemma3TextModel"], "model_type": "gemma3_text", "hidden_act": null,
-            "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 48, "sliding_window": 4,
-            "rope_local_base_freq": 10000.0, "sliding_window_pattern": 2, "tie_word_embeddings": null,
-        }));
-        draft
-    }
-
-    /// Sets keys of the configuration.
-    pub fn set(&mut self, keys: Value) {
-        self.config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
-    }
-
     /// A tensor to change.
     pub fn tensor(&mut self, name: &str) -> &mut Tensor {
         self.tensors.get_mut(name).unwrap()

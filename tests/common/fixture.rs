@@ -1,11 +1,6 @@
-//! What several test programs share: the fixtures.
+//! Checkpoints with what is expected of them.
 
-// Not every program uses everything.
-#![allow(dead_code)]
-
-pub mod draft;
-
-use serde::de::DeserializeOwned;
+use super::folders::folders;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use tritmark::checkpoint::config::LinearKind;
@@ -18,13 +13,6 @@ impl fmt::Display for Fixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.display().fmt(f)
     }
-}
-
-/// The folder `tests/fixtures` and those that `TRITMARK_FIXTURES` names.
-pub fn folders() -> Vec<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let more = std::env::var_os("TRITMARK_FIXTURES").unwrap_or_default();
-    std::iter::once(own).chain(std::env::split_paths(&more).filter(|p| !p.as_os_str().is_empty())).collect()
 }
 
 impl Fixture {
@@ -45,13 +33,6 @@ impl Fixture {
 
     pub fn path(&self) -> &Path {
         &self.0
-    }
-
-    /// One of its files, where it is there.
-    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let path = self.0.join(name);
-        let bytes = path.is_file().then(|| std::fs::read(&path).unwrap())?;
-        Some(serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
     }
 }
 
