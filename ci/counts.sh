@@ -38,7 +38,7 @@ count() {
   echo "# kernel, shape, tokens, instructions"
   for tokens in 1 4 64; do
     count tm2/avx2 576x640 $tokens
-    count tm1_6/avx2 576x640 $tokens
+    count tm1_67/avx2 576x640 $tokens
     count i2_s/avx2 576x640 $tokens
   done
   count tq1_0/avx2 576x768 1

@@ -10,16 +10,16 @@ arch=$1 objdump=$2 program=$3
 # Function (extended regular expression), instruction, register (or none).
 case $arch in
 x86_64) table='
-AVX2::(gemv|tile|chunks|digits|remainders) vpmaddubsw  ymm
-AVXVNNI::(gemv|tile|chunks|digits|remainders) vpdpbusd    ymm
-AVX512::(gemv|tile|remainders)  vpmaddubsw  zmm
+AVX2::(gemv|tile|chunks|digits)  vpmaddubsw  ymm
+AVXVNNI::(gemv|tile|chunks|digits) vpdpbusd ymm
+AVX512::(gemv|tile)             vpmaddubsw  zmm
 AVX512::(chunks|digits)         vpmaddubsw  ymm
 AVX512VNNI::(gemv|tile)         vpdpbusd    zmm
 AVX512VNNI::(chunks|digits)     vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm
 lookup512::Words.*add_with_dots vpermw      zmm
-fives::(gemv|tile)              vpdpbusd    zmm
+triples::multiply               vpermw      zmm
 nibbles::multiply               vpshufb     ymm' ;;
 aarch64) table='
 NEON::(tile|chunks)             smlal2?

@@ -96,7 +96,7 @@ fn what_was_scored_can_be_recorded_and_reported() {
 fn a_suite_shows_why_native_training_matters() {
     let folder = tempfile::tempdir().unwrap();
     let suite = include_str!("../bench-suites/native-vs-ptq.toml")
-        .replace("layouts = [\"i2_s\", \"tq1_0\", \"tm2\", \"tm1_6\"]", "layouts = [\"i2_s\", \"tm2\"]")
+        .replace("layouts = [\"i2_s\", \"tq1_0\", \"tm2\", \"tm1_67\"]", "layouts = [\"i2_s\", \"tm2\"]")
         .replace("windows = 32", "windows = 4")
         .replace("rounds = 7", "rounds = 2")
         .replace("heads = [\"int8\", \"int6\"]", "heads = [\"int6\", \"q4_0\"]");

@@ -82,7 +82,7 @@ fn record(cpu: &str, started: &str, factor: f64) -> Record {
         ("tq2_0", 2.0625, 104.0),
         ("tq1_0", 1.6875, 71.0),
         ("tm2", 2.0, 151.0),
-        ("tm1_6", 1.6, 163.0),
+        ("tm1_67", 1.6875, 163.0),
     ];
     let tiers = [("scalar", 0.05), ("avx2", 0.7), ("avx512vnni", 1.0)];
     let (prefill, decode) = (
@@ -109,7 +109,7 @@ fn record(cpu: &str, started: &str, factor: f64) -> Record {
                 tg["energy_measured"] = pp["energy_measured"].clone();
                 let mut ppl = arm("ternary", Some(layout), Some(tier), threads, text.clone());
                 ppl["accuracy"] = accuracy(3.910165);
-                if (layout, tier, threads) == ("tm1_6", "avx512vnni", 4) {
+                if (layout, tier, threads) == ("tm1_67", "avx512vnni", 4) {
                     ppl["accuracy"]["against"] = against("candle, int8 activations", 4.1e-3);
                     tg["speed"]["warnings"] =
                         json!(["The first round was slow; the machine was warming up. Use --rounds 20."]);
@@ -121,15 +121,15 @@ fn record(cpu: &str, started: &str, factor: f64) -> Record {
     proofs.push(json!({"model": "ternary", "layout": "tl2", "trits_equal": false, "scale_error": 0.0, "tensors": 0, "bytes": 0, "bits_per_weight": 0.0, "failure": "768 columns are no multiple of 96"}));
     let mut candle = arm("ternary", None, None, 4, decode.clone());
     candle["speed"] = speed(11.0 * factor, None, true);
-    let mut ptq = arm("ptq", Some("tm1_6"), Some("avx512vnni"), 4, text.clone());
+    let mut ptq = arm("ptq", Some("tm1_67"), Some("avx512vnni"), 4, text.clone());
     ptq["accuracy"] = accuracy(6.21);
-    let mut head = arm("ternary", Some("tm1_6"), Some("avx512vnni"), 4, text);
+    let mut head = arm("ternary", Some("tm1_67"), Some("avx512vnni"), 4, text);
     head["subject"]["variant"] = "head q4_0".into();
     head["accuracy"] = accuracy(3.922465);
-    head["accuracy"]["against"] = against("tritmark tm1_6/avx512vnni, 4 threads, head bf16", 9.0e-3);
+    head["accuracy"]["against"] = against("tritmark tm1_67/avx512vnni, 4 threads, head bf16", 9.0e-3);
     let task =
         json!({"kind": "choices", "task": format!("task {HOSTILE}"), "format": "choices", "questions": 100});
-    let mut choices = arm("ternary", Some("tm1_6"), Some("avx512vnni"), 4, task);
+    let mut choices = arm("ternary", Some("tm1_67"), Some("avx512vnni"), 4, task);
     choices["choices"] = json!({
         "questions": 100, "acc": 0.37, "acc_stderr": 0.0485, "acc_norm": 0.36, "acc_norm_stderr": 0.0482,
         "chance": 0.25, "seconds": 2.5,
@@ -409,7 +409,7 @@ fn the_verdict_follows_from_the_figures() {
     );
     assert!(
         // Of the two models only one was timed.
-        got[1].starts_with("tm1_6/avx512vnni is the fastest to decode (tg128)")
+        got[1].starts_with("tm1_67/avx512vnni is the fastest to decode (tg128)")
             && got[1].contains("the candle reference"),
         "{}",
         got[1]

@@ -248,7 +248,7 @@ pub fn best(layout: &dyn Layout, at_most: Option<Tier>) -> Option<&'static dyn K
 /// The layout to keep a model in: it holds every shape, and of those that do it is the fastest with the
 /// kernels of `tier`, or with the best that this CPU can run.
 pub fn own_layout(tier: Option<Tier>) -> &'static dyn Layout {
-    // Fewer bytes a weight are faster where taking them apart is cheap.
-    let fives = tier.unwrap_or(Tier::Avx512Vnni) == Tier::Avx512Vnni && Tier::Avx512Vnni.is_available();
-    if fives { &layout::TM1_6 } else { &layout::TM2 }
+    // Fewer bytes a weight are faster where sums can be looked up in registers.
+    let lookup = tier.unwrap_or(Tier::Avx512Vnni) >= Tier::Avx512 && Tier::Avx512.is_available();
+    if lookup { &layout::TM1_67 } else { &layout::TM2 }
 }

@@ -232,6 +232,13 @@ fn wide_rows_give_the_defined_sums() {
     sweep(&[(2, 170_240)], |_, _| &[1, 2], &[]);
 }
 
+/// More tokens than are looked up or multiplied straight from any layout.
+#[test]
+fn large_batches_give_the_defined_sums() {
+    let _turn = tuned(&Tuning::default());
+    sweep(&[(40, 160)], |_, _| &[130], &[130]);
+}
+
 /// A shape for which `tl1` and `tl2` have tiles unlike those that they derive from shapes.
 #[test]
 fn published_tiles_give_the_defined_sums() {

@@ -9,7 +9,7 @@ mod q2_0;
 pub mod tile;
 pub(crate) mod tl1;
 mod tl2;
-pub(crate) mod tm1_6;
+pub(crate) mod tm1_67;
 pub(crate) mod tm2;
 pub(crate) mod tq1_0;
 mod tq2_0;
@@ -22,7 +22,7 @@ pub use iq2_bn::IQ2_BN;
 pub use q2_0::{Q2_0, Q2_0_G128};
 pub use tl1::TL1;
 pub use tl2::TL2;
-pub use tm1_6::TM1_6;
+pub use tm1_67::TM1_67;
 pub use tm2::TM2;
 pub use tq1_0::TQ1_0;
 pub use tq2_0::TQ2_0;
@@ -268,7 +268,7 @@ impl From<ShapeError> for UnpackError {
 /// Every layout, foreign ones first.
 pub static ALL: &[&dyn Layout] = &[
     &HF, &I2_S, &I2_S_ARM, &I2_S_4ROW, &TL1, &TL2, &TQ1_0, &TQ2_0, &Q2_0, &Q2_0_G128, &IQ1_BN, &IQ2_BN, &TM2,
-    &TM1_6,
+    &TM1_67,
 ];
 
 /// Finds a layout by its [name](Layout::name): one of [`ALL`], or `tl1` or `tl2` with an explicit

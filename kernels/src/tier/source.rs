@@ -3,7 +3,7 @@
 
 use crate::kernel::Packed;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
-use crate::layout::{Layout, TL1, TL2, tm1_6, tq1_0};
+use crate::layout::{Layout, TL1, TL2, tm1_67, tq1_0};
 use std::ops::Range;
 
 /// How a layout's bytes become strips.
@@ -13,8 +13,8 @@ pub(super) enum Source {
     Strips,
     /// Rows of chunks.
     Chunks(Chunks),
-    /// Strips with five weights a byte.
-    Fives,
+    /// Sections of strips with three weights in five bits.
+    Triples,
     /// By unpacking rows.
     Rows,
     /// By unpacking 32 rows at once.
@@ -60,7 +60,7 @@ impl Source {
     pub(super) fn of(layout: &dyn Layout, cols: usize) -> Self {
         match layout.name() {
             "tm2" => Source::Strips,
-            "tm1_6" => Source::Fives,
+            "tm1_67" => Source::Triples,
             // A block straddles rows otherwise.
             "i2_s" if cols.is_multiple_of(GROUP) => {
                 Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true })
@@ -75,12 +75,12 @@ impl Source {
     pub(super) fn planes(self) -> [usize; 4] {
         match self {
             Source::Chunks(chunks) => chunks.planes(),
-            Source::Strips | Source::Fives | Source::Rows | Source::Columns => [0, 32, 64, 96],
+            Source::Strips | Source::Triples | Source::Rows | Source::Columns => [0, 32, 64, 96],
         }
     }
 
     /// The strip of up to [`ROWS`] rows from a multiple of that on: in the weights, or made in
-    /// `space`; `to_tm2` is [`tm1_6::to_tm2`] in the caller's instructions. Inlined so that the rest is
+    /// `space`; `to_tm2` is [`tm1_67::to_tm2`] in the caller's instructions. Inlined so that the rest is
     /// compiled for them too.
     #[inline(always)]
     pub(super) fn strip<'a>(
@@ -105,9 +105,14 @@ impl Source {
                     }
                 }
             }
-            Source::Fives => {
+            Source::Triples => {
                 space.strip.resize(bytes, 0);
-                to_tm2(five_strip(weights, rows.start), &mut space.strip);
+                let strips = weights.rows().div_ceil(ROWS);
+                let parts = space.strip.chunks_mut(tm1_67::SECTION_TM2);
+                for (section, out) in tm1_67::sections(cols).zip(parts) {
+                    let section = tm1_67::place(&section, rows.start / ROWS, strips);
+                    to_tm2(&weights.bytes()[section], out);
+                }
             }
             Source::Rows => {
                 space.unpacked.resize(rows.len() * cols, 0);
@@ -141,12 +146,6 @@ pub(super) fn unpack_row(weights: &Packed, row: usize, out: &mut [i8]) {
         "tq1_0" => tq1_0::unpack_row(weights.bytes(), row, out),
         _ => weights.unpack_row(row, out),
     }
-}
-
-/// The strip of `tm1_6` weights that begins at row `row`.
-pub(super) fn five_strip(weights: &Packed, row: usize) -> &[u8] {
-    let bytes = tm1_6::strip_bytes(weights.cols());
-    &weights.bytes()[row / ROWS * bytes..][..bytes]
 }
 
 /// What making a strip needs; kept so that calls do not allocate.

@@ -11,10 +11,10 @@ mod vector;
 
 use crate::acts::Activations;
 use crate::kernel::{Kernel, New, Packed, Way, check_call};
-use crate::layout::tm1_6;
+use crate::layout::tm1_67;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::layout::{
-    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_6, TM2, TQ1_0,
+    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_67, TM2, TQ1_0,
     TQ2_0,
 };
 use crate::tier::Tier;
@@ -26,7 +26,7 @@ use vector::{Neon, Sdot};
 
 /// Every kernel for this architecture.
 pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
-    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_6
+    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_67
 ];
 
 /// The compiled algorithms of a tier.
@@ -169,7 +169,7 @@ impl Kernel for Aarch64 {
         match Source::of(self.layout, GROUP) {
             Source::Strips | Source::Chunks(_) => (Way::Direct, dots),
             Source::Columns if nibbles::suit(self.layout, 1) => (Way::Lookup, Tier::Neon),
-            Source::Fives | Source::Rows | Source::Columns => (Way::Strips, dots),
+            Source::Triples | Source::Rows | Source::Columns => (Way::Strips, dots),
         }
     }
 
@@ -186,7 +186,7 @@ impl Kernel for Aarch64 {
             source => {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
-                    let strip = source.strip(weights, rows.clone(), space, tm1_6::to_tm2);
+                    let strip = source.strip(weights, rows.clone(), space, tm1_67::to_tm2);
                     self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
                 }
             }

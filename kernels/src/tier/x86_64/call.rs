@@ -5,12 +5,12 @@ use super::digits;
 use super::lookup::Lookup;
 use super::nibbles;
 use super::row;
+use super::triples;
 use super::{MAX_TILE, Ops, most};
 use crate::acts::Activations;
 use crate::kernel::Packed;
-use crate::layout::tm1_6;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-use crate::tier::source::{Chunks, Source, Space, five_strip};
+use crate::tier::source::{Chunks, Source, Space};
 use std::ops::Range;
 
 /// Where sums go; see [`Kernel::run`](crate::kernel::Kernel::run).
@@ -136,37 +136,14 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Straight from strips of five weights a byte, in tiles of at most `most` tokens, with the tier's
-    /// [`fives`](Ops::fives).
-    pub(super) fn by_fives(&self, most: usize, padded: &mut Vec<i8>, sink: Sink) {
-        let groups = self.weights.cols().div_ceil(tm1_6::GROUP);
-        // Groups are wider than those of strides, so tokens may have to be made longer.
-        let width = groups * tm1_6::GROUP;
-        padded.clear();
-        if self.x.stride() < width {
-            for t in self.tokens.clone() {
-                padded.extend_from_slice(self.x.row(t));
-                padded.resize((t + 1 - self.tokens.start) * width, 0);
-            }
-        }
-        let x = |t: usize| {
-            let row =
-                if padded.is_empty() { self.x.row(t) } else { &padded[(t - self.tokens.start) * width..] };
-            row[..width].as_ptr()
-        };
-        let mut sums = [[0; ROWS]; MAX_TILE];
-        for start in self.rows.clone().step_by(ROWS) {
-            let strip = five_strip(self.weights, start);
-            assert_eq!(strip.len(), groups * GROUP_BYTES);
-            self.in_tiles(most, start, &mut sums, sink, |tile, sums| {
-                let mut pointers = [std::ptr::null(); MAX_TILE];
-                for (pointer, t) in pointers.iter_mut().zip(tile.clone()) {
-                    *pointer = x(t);
-                }
-                // SAFETY: the tier is there (`new`); strip and tokens hold all groups.
-                unsafe { (self.ops.fives)(strip.as_ptr(), groups, &pointers[..tile.len()], sums) };
-            });
-        }
+    /// By looking sums of triples of `tm1_67` weights up.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512 with BW.
+    pub(super) unsafe fn by_triples(&self, scratch: &mut triples::Scratch, sink: Sink) {
+        let (tokens, rows) = (self.tokens.clone(), self.rows.clone());
+        // SAFETY: the tier is the caller's promise.
+        unsafe { triples::multiply(self.weights, self.x, tokens, rows, scratch, sink) }
     }
 
     /// Token after token, straight from the nibbles of `tl1` or `tl2`.

@@ -4,28 +4,27 @@
 //! [`tm2`](crate::layout::TM2) form ([`strip`]), over the few operations of [`vector::Vector`]; a
 //! tier is a choice of vector type and tile size. A layout other than `tm2` is turned into that form,
 //! a strip at a time in cache, which many tokens share; where its bytes allow it, one token is
-//! multiplied directly ([`chunk`], [`digits`], [`fives`], [`remainder`]).
+//! multiplied directly ([`chunk`], [`digits`], [`triples`]).
 
 mod call;
 mod chunk;
 mod digits;
-mod fives;
 mod lookup;
 mod lookup256;
 mod lookup512;
 mod nibbles;
 mod peak;
-mod remainder;
 mod row;
 mod strip;
+mod triples;
 mod vector;
 
 use crate::acts::Activations;
 use crate::kernel::{self, Kernel, New, Packed, check_call};
-use crate::layout::tm1_6;
+use crate::layout::tm1_67;
 use crate::layout::tm2::{GROUP, ROWS};
 use crate::layout::{
-    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_6, TM2, TQ1_0,
+    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_67, TM2, TQ1_0,
     TQ2_0,
 };
 use crate::tier::Tier;
@@ -37,7 +36,7 @@ use std::ops::Range;
 
 /// Every kernel for this architecture.
 pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
-    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_6
+    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_67
 ];
 
 /// The compiled algorithms of a tier.
@@ -51,8 +50,6 @@ struct Ops {
     chunks: unsafe fn(*const u8, usize, Chunks, usize, *const i8) -> [i32; chunk::RUN],
     /// [`digits::gemv`].
     digits: unsafe fn(*const u8, usize, usize, *const i8) -> [i32; chunk::RUN],
-    /// [`fives::multiply`], or [`remainder::gemv`] for one token.
-    fives: unsafe fn(*const u8, usize, &[*const i8], &mut Tile),
     /// [`row::few`].
     row: unsafe fn(*const i8, usize, &[*const i8], &mut [i32; row::TOKENS]),
     /// [`unpack_row`].
@@ -78,7 +75,7 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, $strip:ident, $registers:literal, $chunk:ident,
-     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal, ($tokens:literal, $rows:literal), $fives:path) => {
+     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal, ($tokens:literal, $rows:literal), $to_tm2:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
             unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, planes: [usize; 4], out: &mut [i32; ROWS]) {
@@ -124,11 +121,6 @@ macro_rules! ops {
                 unsafe { digits::gemv::<vector::$chunk>(row, stride, blocks, x) }
             }
             #[target_feature(enable = $features)]
-            unsafe fn remainders(strip: *const u8, groups: usize, x: &[*const i8], out: &mut Tile) {
-                // SAFETY: passed on; the function is compiled for the tier.
-                unsafe { remainder::gemv::<vector::$strip, $registers>(strip, groups, x[0], &mut out[0]) }
-            }
-            #[target_feature(enable = $features)]
             unsafe fn row(trits: *const i8, groups: usize, x: &[*const i8], out: &mut [i32; row::TOKENS]) {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe { row::few::<vector::$strip>(trits, groups, x, out) }
@@ -144,7 +136,7 @@ macro_rules! ops {
                 rows: Range<usize>,
                 space: &'a mut Space,
             ) -> &'a [u8] {
-                source.strip(weights, rows, space, |fives, out| $fives(fives, out))
+                source.strip(weights, rows, space, |section, out| $to_tm2(section, out))
             }
             #[target_feature(enable = $features)]
             unsafe fn peak(times: usize) {
@@ -157,7 +149,6 @@ macro_rules! ops {
                 tile,
                 chunks,
                 digits,
-                fives: if matches!($tier, Tier::Avx512Vnni) { fives::multiply } else { remainders },
                 row,
                 unpack_row,
                 strip,
@@ -170,12 +161,12 @@ macro_rules! ops {
     };
 }
 
-ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (32, 512), tm1_6::to_tm2);
-ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, (32, 512), tm1_6::to_tm2);
-ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6], 6, 3, (16, 256), tm1_6::to_tm2);
+ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (32, 512), tm1_67::to_tm2);
+ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, (32, 512), tm1_67::to_tm2);
+ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6], 6, 3, (16, 256), triples::to_tm2);
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi", Vnni512, 2, Vnni256, 2,
-    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (64, 1024), fives::to_tm2
+    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (64, 1024), triples::to_tm2
 );
 
 /// All tiers, lowest first.
@@ -252,7 +243,8 @@ impl Kernel for X86 {
         match self.choose(GROUP, 1, ROWS) {
             // On AVX-512 without VNNI as on AVX2: rows end too soon for wider vectors to pay.
             Way::Chunks(_) | Way::Digits if own == Tier::Avx512 => (kernel::Way::Direct, Tier::Avx2),
-            Way::Chunks(_) | Way::Digits | Way::Fives => (kernel::Way::Direct, own),
+            Way::Chunks(_) | Way::Digits => (kernel::Way::Direct, own),
+            Way::Triples => (kernel::Way::Lookup, Tier::Avx512),
             Way::Strips if self.layout.name() == TM2.name() => (kernel::Way::Direct, own),
             Way::Strips => (kernel::Way::Strips, own),
             Way::Rows => (kernel::Way::Rows, own),
@@ -280,40 +272,39 @@ impl Kernel for X86 {
         let way = self.choose(weights.cols(), tokens.len(), rows.len());
         // SAFETY: `boxed` has seen the tier.
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
-        SCRATCH.with_borrow_mut(|Scratch { space, padded, nibbles, quads, words, mixed }| match way {
-            Way::Chunks(chunks) => call.by_chunks(chunks, sink),
-            Way::Digits => call.by_digits(padded, sink),
-            Way::Fives => call.by_fives(most::fives(self.ops.tier).1, padded, sink),
-            // SAFETY: `boxed` has seen the tier, which includes AVX2.
-            Way::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
-            Way::Rows => call.by_rows(padded, sink),
-            Way::Strips => call.by_strips(space, sink),
-            // SAFETY: `boxed` has seen the tier, which includes the way's.
-            Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
-            // SAFETY: as above; a tier below AVX-512 does not go this way.
-            Way::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
-            // SAFETY: as above; only that of AVX-512 VNNI goes this way.
-            Way::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
-        })
+        SCRATCH.with_borrow_mut(
+            |Scratch { space, padded, nibbles, triples, quads, words, mixed }| match way {
+                Way::Chunks(chunks) => call.by_chunks(chunks, sink),
+                Way::Digits => call.by_digits(padded, sink),
+                // SAFETY: `boxed` has seen the tier; one below AVX-512 does not go this way.
+                Way::Triples => unsafe { call.by_triples(triples, sink) },
+                // SAFETY: `boxed` has seen the tier, which includes AVX2.
+                Way::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
+                Way::Rows => call.by_rows(padded, sink),
+                Way::Strips => call.by_strips(space, sink),
+                // SAFETY: `boxed` has seen the tier, which includes the way's.
+                Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
+                // SAFETY: as above; a tier below AVX-512 does not go this way.
+                Way::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
+                // SAFETY: as above; only that of AVX-512 VNNI goes this way.
+                Way::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
+            },
+        )
     }
 }
 
-/// The most tokens that are faster one after the other (by rows, a few at a time) than with strips, which
-/// have to be made first.
+/// The most tokens that are faster otherwise than with strips, which have to be made first: one after the
+/// other, by rows a few at a time, and by tables of triples.
 mod most {
     use crate::tier::Tier;
 
     pub(super) const CHUNKS: usize = 8;
     pub(super) const ROWS: usize = 12;
+    pub(super) const TRIPLES: usize = 127;
 
     /// Chunks on a tier, at most [`CHUNKS`]: without `vpdpbusd` each token costs more.
     pub(super) fn chunks(tier: Tier) -> usize {
         if matches!(tier, Tier::AvxVnni | Tier::Avx512Vnni) { CHUNKS } else { 5 }
-    }
-
-    /// Fives on a tier, and how many of them at once.
-    pub(super) fn fives(tier: Tier) -> (usize, usize) {
-        if tier == Tier::Avx512Vnni { (usize::MAX, super::MAX_TILE) } else { (2, 1) }
     }
 }
 
@@ -321,7 +312,7 @@ mod most {
 enum Way {
     Chunks(Chunks),
     Digits,
-    Fives,
+    Triples,
     Nibbles,
     Rows,
     Strips,
@@ -344,6 +335,10 @@ impl X86 {
         if digits::suit(self.layout, self.ops.tier, tokens) {
             return Way::Digits;
         }
+        let source = Source::of(self.layout, cols);
+        if matches!(source, Source::Triples) && self.ops.tier >= Tier::Avx512 && tokens <= most::TRIPLES {
+            return Way::Triples;
+        }
         let least = self.lookup_from();
         if tokens >= least.tokens && rows >= least.rows {
             return match self.ops.tier {
@@ -352,10 +347,9 @@ impl X86 {
                 _ => Way::Lookup256,
             };
         }
-        match Source::of(self.layout, cols) {
+        match source {
             Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Way::Chunks(chunks),
             Source::Rows if tokens <= most::ROWS => Way::Rows,
-            Source::Fives if tokens <= most::fives(self.ops.tier).0 => Way::Fives,
             _ => Way::Strips,
         }
     }
@@ -368,6 +362,7 @@ struct Scratch {
     /// Tokens in another order, or tokens or a row of weights with more columns behind the last.
     padded: Vec<i8>,
     nibbles: nibbles::Scratch,
+    triples: triples::Scratch,
     quads: lookup256::Quads,
     words: lookup512::Words<false>,
     mixed: lookup512::Words<true>,

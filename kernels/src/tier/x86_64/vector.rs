@@ -30,12 +30,6 @@ pub(super) trait Vector: Copy {
     /// The codes 0..=2 of trits.
     unsafe fn code(self) -> Self;
 
-    /// Each byte less that of `other`, wrapping.
-    unsafe fn minus(self, other: Self) -> Self;
-
-    /// What is left of each byte, at most `3 unit - 1`, after one or two `unit` or none.
-    unsafe fn remainder(self, unit: u8) -> Self;
-
     /// Keeps the bits `mask` of each byte.
     unsafe fn mask(self, mask: u8) -> Self;
 
@@ -106,7 +100,7 @@ pub(super) struct Vnni512(__m512i);
 macro_rules! vector {
     ($name:ident, $lanes:expr, $narrow:expr,
      zero: $zero:expr, load: $load:expr, splat: $splat:ident, splat8: $splat8:ident, add8: $add8:ident,
-     sub8: $sub8:ident, min8: $min8:ident, and: $and:ident,
+     and: $and:ident,
      shr: $shr:ident, add: $add:ident, sra: $sra:ident, store: $store:expr, sum: $sum:expr,
      dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
         // Every intrinsic here belongs to the type's tier, which the caller vouches for.
@@ -133,20 +127,6 @@ macro_rules! vector {
             unsafe fn code(self) -> Self {
                 // SAFETY: the tier is the caller's promise.
                 Self(unsafe { $add8(self.0, $splat8(1)) })
-            }
-            #[inline(always)]
-            unsafe fn minus(self, other: Self) -> Self {
-                // SAFETY: the tier is the caller's promise.
-                Self(unsafe { $sub8(self.0, other.0) })
-            }
-            #[inline(always)]
-            unsafe fn remainder(self, unit: u8) -> Self {
-                // SAFETY: the tier is the caller's promise.
-                Self(unsafe {
-                    // What wraps is larger than what it was made of.
-                    let less = |units: u8| $sub8(self.0, $splat8((units * unit) as i8));
-                    $min8($min8(less(1), less(2)), self.0)
-                })
             }
             #[inline(always)]
             unsafe fn mask(self, mask: u8) -> Self {
@@ -206,8 +186,7 @@ macro_rules! vector256 {
         vector!(
             $name, 8, $narrow, zero: _mm256_setzero_si256, load: _mm256_loadu_si256,
             splat: _mm256_set1_epi32, splat8: _mm256_set1_epi8, add8: _mm256_add_epi8,
-            sub8: _mm256_sub_epi8, min8: _mm256_min_epu8, and: _mm256_and_si256,
-            shr: _mm256_srli_epi16, add: _mm256_add_epi32, sra: _mm256_srai_epi32,
+            and: _mm256_and_si256, shr: _mm256_srli_epi16, add: _mm256_add_epi32, sra: _mm256_srai_epi32,
             store: _mm256_storeu_si256, sum: sum256, dot: |$s, $c, $x| $dot, widen: |$w| $widen
         );
 
@@ -248,8 +227,7 @@ macro_rules! vector512 {
         vector!(
             $name, 16, $narrow, zero: _mm512_setzero_si512, load: _mm512_loadu_si512,
             splat: _mm512_set1_epi32, splat8: _mm512_set1_epi8, add8: _mm512_add_epi8,
-            sub8: _mm512_sub_epi8, min8: _mm512_min_epu8, and: _mm512_and_si512,
-            shr: _mm512_srli_epi16, add: _mm512_add_epi32, sra: _mm512_srai_epi32,
+            and: _mm512_and_si512, shr: _mm512_srli_epi16, add: _mm512_add_epi32, sra: _mm512_srai_epi32,
             store: _mm512_storeu_si512, sum: _mm512_reduce_add_epi32, dot: |$s, $c, $x| $dot, widen: |$w| $widen
         );
     };

@@ -1,0 +1,327 @@
+//! `tm1_67` on AVX-512: five bits of a word are an index into a table of a register.
+//!
+//! For a few tokens the table holds the sums of a triple's products, and `vpermw` looks those of 32 rows
+//! up at once: for 48 columns of a token 16 lookups and as many additions, whereas taking the weights
+//! apart and multiplying them is half as much again even before the first product. Tables of a section
+//! stay in the first-level cache while all strips pass, which are read once, in order. For many tokens
+//! the table holds codes of weights, which makes strips of the [`tm2`](crate::layout::TM2) form.
+
+// Indices name registers and places in tables.
+#![allow(clippy::needless_range_loop)]
+
+use crate::acts::Activations;
+use crate::buffer::Buffer;
+use crate::kernel::Packed;
+use crate::layout::tm1_67::{
+    BLOCKS, GROUP_BYTES, QUAD, SECTION, TRIPLES, WORD_BYTES, WORDS, column, place, sections,
+};
+use crate::layout::tm2::ROWS;
+use crate::tuning;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Bytes of a register.
+const REG: usize = 64;
+/// Bytes of the tables of a group.
+const TABLES: usize = TRIPLES * REG;
+/// Tokens whose sums are in registers at once.
+const TILE: usize = 4;
+/// Rows 0 to 15 of a strip are in the even words of a register, the others in the odd ones.
+const ODD: u32 = 0xaaaa_aaaa;
+
+/// What a call needs; kept so that calls do not allocate.
+pub(super) struct Scratch {
+    /// `[token of a tile][group of a section][triple]`.
+    tables: Buffer,
+    /// `[token][row]`.
+    sums: Vec<i32>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { tables: Buffer::new(TILE * SECTION * TABLES), sums: Vec::new() }
+    }
+}
+
+/// Hands out the sums of some rows, whole strips but for the last, for some tokens.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn multiply(
+    weights: &Packed,
+    x: &Activations,
+    tokens: Range<usize>,
+    rows: Range<usize>,
+    Scratch { tables, sums }: &mut Scratch,
+    sink: &mut dyn FnMut(usize, usize, &[i32]),
+) {
+    let strips = rows.start / ROWS..rows.end.div_ceil(ROWS);
+    if strips.is_empty() {
+        return;
+    }
+    let all = weights.rows().div_ceil(ROWS);
+    sums.clear();
+    sums.resize(tokens.len() * strips.len() * ROWS, 0);
+    let tiles = tokens.len().div_ceil(TILE);
+    // The strips of a section.
+    let run = |groups: &Range<usize>| {
+        let first = place(groups, strips.start, all);
+        &weights.bytes()[first.start..][..first.len() * strips.len()]
+    };
+    let mut ahead = sections(weights.cols()).skip(1);
+    for groups in sections(weights.cols()) {
+        let section = Section { bytes: run(&groups), groups: groups.len() };
+        let next = ahead.next().map_or(&[][..], |groups| run(&groups));
+        for tile in 0..tiles {
+            // As even as possible.
+            let [from, to] = [tile, tile + 1].map(|i| i * tokens.len() / tiles);
+            let tables = &mut tables.bytes_mut()[..(to - from) * SECTION * TABLES];
+            for (t, tables) in (from..to).zip(tables.chunks_exact_mut(SECTION * TABLES)) {
+                tabulate(x.row(tokens.start + t), &groups, tables);
+            }
+            let sums = &mut sums[from * strips.len() * ROWS..to * strips.len() * ROWS];
+            match to - from {
+                1 => add::<1>(section, next, tables, sums),
+                2 => add::<2>(section, next, tables, sums),
+                3 => add::<3>(section, next, tables, sums),
+                _ => add::<TILE>(section, next, tables, sums),
+            }
+        }
+    }
+    for (t, sums) in tokens.zip(sums.chunks_exact(strips.len() * ROWS)) {
+        sink(t, rows.start, &sums[..rows.len()]);
+    }
+}
+
+/// Fills the tables of some groups for a token. An entry is `Σ digit · x`; as one factor must be
+/// unsigned, it is computed as `Σ digit · (x + 128) - 128 · Σ digit`, four products.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn tabulate(x: &[i8], groups: &Range<usize>, tables: &mut [u8]) {
+    // The digits of the entries, in the order in which the two halves are packed to words.
+    const DIGITS: [[[i8; 4]; 16]; 2] = {
+        let mut digits = [[[0; 4]; 16]; 2];
+        let mut entry = 0;
+        while entry < 27 {
+            let [a, b, c] = [entry % 3, entry / 3 % 3, entry / 9];
+            let [a, b, c] = [a as i8 - 1, b as i8 - 1, c as i8 - 1];
+            digits[entry / 4 % 2][entry / 8 * 4 + entry % 4] = [a, b, c, -(a + b + c)];
+            entry += 1;
+        }
+        digits
+    };
+    let digits = DIGITS.each_ref().map(|d| load(d.as_flattened().first_chunk().expect("a register")));
+    let ones = _mm512_set1_epi16(1);
+    for (group, tables) in groups.clone().zip(tables.as_chunks_mut::<TABLES>().0) {
+        // Of each triple its three activations and 128.
+        let mut triples = [[0u32; QUAD]; BLOCKS + 1];
+        let mut tops = _mm_setzero_si128();
+        for b in 0..BLOCKS {
+            let plane = |p: usize| {
+                let at = x.get(column(group * BLOCKS + b, p)..).and_then(|x| x.first_chunk::<QUAD>());
+                // Padding of weights meets no activations.
+                _mm_cvtsi32_si128(i32::from_le_bytes(at.copied().unwrap_or_default().map(|x| x as u8)))
+            };
+            let (low, high) = (_mm_unpacklo_epi8(plane(0), plane(1)), _mm_unpacklo_epi8(plane(2), plane(3)));
+            // In each lane the four planes of a column.
+            let planes = _mm_unpacklo_epi16(low, high);
+            tops = _mm_or_si128(_mm_srli_epi32::<8>(tops), _mm_and_si128(planes, _mm_set1_epi32(!0xff_ffff)));
+            put(&mut triples[b], _mm_and_si128(planes, _mm_set1_epi32(0xff_ffff)));
+        }
+        put(&mut triples[BLOCKS], _mm_srli_epi32::<8>(tops));
+        for (x, table) in triples.as_flattened().iter().zip(tables.as_chunks_mut::<REG>().0) {
+            let x = _mm512_set1_epi32(*x as i32);
+            let half = |i: usize| _mm512_madd_epi16(_mm512_maddubs_epi16(x, digits[i]), ones);
+            store(table, _mm512_packs_epi32(half(0), half(1)));
+        }
+    }
+}
+
+/// Stores four triples of activations and a byte of zero, 128 added to each byte.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn put(triples: &mut [u32; QUAD], x: __m128i) {
+    let x = _mm_xor_si128(x, _mm_set1_epi8(-128));
+    // SAFETY: the array is the 16 bytes of a register.
+    unsafe { _mm_storeu_si128(triples.as_mut_ptr().cast(), x) };
+}
+
+/// Some strips of a section, one after the other.
+#[derive(Clone, Copy)]
+struct Section<'a> {
+    bytes: &'a [u8],
+    /// Groups of a strip.
+    groups: usize,
+}
+
+/// Adds the sums of a section to `sums`, `[token][row]`, of `NT` tokens and its strips; `next` will be
+/// read after it.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add<const NT: usize>(section: Section, next: &[u8], tables: &[u8], sums: &mut [i32]) {
+    let tables: [_; NT] = std::array::from_fn(|t| tables[t * SECTION * TABLES..].as_chunks::<TABLES>().0);
+    let bytes = section.groups * GROUP_BYTES;
+    let strips = section.bytes.len() / bytes;
+    // The second-level cache has room for more lines that are under way than the first-level one.
+    let ahead = tuning::prefetch() / 4 * 9;
+    for (s, strip) in section.bytes.chunks_exact(bytes).enumerate() {
+        let mut ahead = match (s * bytes + ahead).checked_sub(section.bytes.len()) {
+            None => strip.as_ptr().wrapping_add(ahead),
+            Some(behind) if behind < next.len() => next[behind..].as_ptr(),
+            Some(_) => strip.as_ptr(),
+        };
+        let mut narrow = [_mm512_setzero_si512(); NT];
+        for (g, group) in strip.as_chunks::<GROUP_BYTES>().0.iter().enumerate() {
+            let mut add = |triple: usize, index| {
+                for t in 0..NT {
+                    let table = load(tables[t][g][triple * REG..].first_chunk().expect("a table"));
+                    narrow[t] = _mm512_add_epi16(narrow[t], _mm512_permutexvar_epi16(index, table));
+                }
+            };
+            for _ in 0..WORDS {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                ahead = ahead.wrapping_add(WORD_BYTES);
+            }
+            let words = words(group);
+            for w in 0..WORDS {
+                add(3 * w, words[w]);
+                add(3 * w + 1, _mm512_srli_epi16::<5>(words[w]));
+                add(3 * w + 2, _mm512_srli_epi16::<10>(words[w]));
+            }
+            add(TRIPLES - 1, last(words));
+        }
+        for t in 0..NT {
+            let sums = sums[(t * strips + s) * ROWS..].first_chunk_mut().expect("a strip of sums");
+            add_words(sums, narrow[t]);
+        }
+    }
+}
+
+/// The code of the last triple, whose bits are the highest ones of all words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn last(words: [__m512i; WORDS]) -> __m512i {
+    // Each takes its bit from the second operand where the mask has it, else what is there.
+    const PICK: i32 = 0xd8;
+    let pick = |code, word, bit: i16| _mm512_ternarylogic_epi32::<PICK>(code, word, _mm512_set1_epi16(bit));
+    let code = _mm512_srli_epi16::<15>(words[0]);
+    let code = pick(code, _mm512_srli_epi16::<14>(words[1]), 2);
+    let code = pick(code, _mm512_srli_epi16::<13>(words[2]), 4);
+    let code = pick(code, _mm512_srli_epi16::<12>(words[3]), 8);
+    pick(code, _mm512_srli_epi16::<11>(words[4]), 16)
+}
+
+/// Adds 16-bit sums of a strip to 32-bit ones.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_words(sums: &mut [i32; ROWS], words: __m512i) {
+    let even = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(words));
+    for (sums, half) in sums.as_chunks_mut::<16>().0.iter_mut().zip([even, _mm512_srai_epi32::<16>(words)]) {
+        // SAFETY: the array is the 64 bytes of a register.
+        unsafe {
+            let sum = _mm512_add_epi32(_mm512_loadu_si512(sums.as_ptr().cast()), half);
+            _mm512_storeu_si512(sums.as_mut_ptr().cast(), sum);
+        }
+    }
+}
+
+/// The words of a group.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn words(group: &[u8; GROUP_BYTES]) -> [__m512i; WORDS] {
+    let mut words = [_mm512_setzero_si512(); WORDS];
+    for w in 0..WORDS {
+        words[w] = load(group[w * WORD_BYTES..].first_chunk().expect("a word"));
+    }
+    words
+}
+
+/// [`tm1_67::to_tm2`](crate::layout::tm1_67::to_tm2).
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn to_tm2(section: &[u8], out: &mut [u8]) {
+    // 2-bit codes of the weights of a triple.
+    const CODES: [u16; 32] = {
+        let mut codes = [0; 32];
+        let mut code = 0;
+        while code < 27 {
+            codes[code as usize] = (code % 3) | ((code / 3 % 3) << 2) | ((code / 9) << 4);
+            code += 1;
+        }
+        codes
+    };
+    // SAFETY: an array of 32 `u16` is the 64 bytes of a register.
+    let codes = unsafe { _mm512_loadu_si512(CODES.as_ptr().cast()) };
+    for (group, blocks) in
+        section.as_chunks::<GROUP_BYTES>().0.iter().zip(out.chunks_mut(BLOCKS * QUAD * ROWS))
+    {
+        let words = words(group);
+        // Of all triples.
+        let mut digits = [_mm512_permutexvar_epi16(last(words), codes); TRIPLES];
+        for w in 0..WORDS {
+            digits[3 * w] = _mm512_permutexvar_epi16(words[w], codes);
+            digits[3 * w + 1] = _mm512_permutexvar_epi16(_mm512_srli_epi16::<5>(words[w]), codes);
+            digits[3 * w + 2] = _mm512_permutexvar_epi16(_mm512_srli_epi16::<10>(words[w]), codes);
+        }
+        // Of two columns, each in a byte of the word.
+        let mut pairs = [[_mm512_setzero_si512(); 2]; BLOCKS + 1];
+        for b in 0..=BLOCKS {
+            for i in 0..2 {
+                let at = b * QUAD + 2 * i;
+                pairs[b][i] = _mm512_or_si512(digits[at], _mm512_slli_epi16::<8>(digits[at + 1]));
+            }
+        }
+        for (b, block) in blocks.as_chunks_mut::<{ QUAD * ROWS }>().0.iter_mut().enumerate() {
+            // Two bits of each byte of the last four triples become the highest ones.
+            let place = _mm_cvtsi32_si128(6 - 2 * b as i32);
+            for i in 0..2 {
+                let top = _mm512_sll_epi16(pairs[BLOCKS][i], place);
+                let top = _mm512_and_si512(top, _mm512_set1_epi8(0b1100_0000_u8 as i8));
+                pairs[b][i] = _mm512_or_si512(pairs[b][i], top);
+            }
+            let [low, high] = pairs[b];
+            let (first, second) = block.split_first_chunk_mut().expect("two registers");
+            store(first, _mm512_mask_blend_epi16(ODD, low, _mm512_slli_epi32::<16>(high)));
+            let second = second.first_chunk_mut().expect("two registers");
+            store(second, _mm512_mask_blend_epi16(ODD, _mm512_srli_epi32::<16>(low), high));
+        }
+    }
+}
+
+/// Loads a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load<T>(from: &[T; REG]) -> __m512i {
+    const { assert!(size_of::<T>() == 1) };
+    // SAFETY: the array is the 64 bytes of a register.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+}
+
+/// Stores a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(to: &mut [u8; REG], v: __m512i) {
+    // SAFETY: the array is the 64 bytes of a register.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::tm1_67;
+
+    #[test]
+    fn turns_strips_like_plain_code() {
+        if !crate::Tier::Avx512.is_available() {
+            return println!("skipped: this CPU lacks AVX-512");
+        }
+        for (groups, blocks) in [(1, 3), (1, 2), (3, 8), (5, 15)] {
+            // Codes 0 to 26 in all places, and bits of the last triple that make 26 at most.
+            let words = (0..groups * GROUP_BYTES / 2).map(|i| {
+                let code = |n: usize| ((i * 31 + n * 7) % 1009 % 27) as u16;
+                code(0) | code(1) << 5 | code(2) << 10 | u16::from(i / ROWS % WORDS != 2 && i % 3 == 0) << 15
+            });
+            let section: Vec<u8> = words.flat_map(u16::to_le_bytes).collect();
+            let (mut a, mut b) = (vec![7; blocks * 128], vec![9; blocks * 128]);
+            // SAFETY: the CPU has the features, see above.
+            unsafe { to_tm2(&section, &mut a) };
+            tm1_67::to_tm2(&section, &mut b);
+            assert!(a == b, "{groups} groups, {blocks} blocks");
+        }
+    }
+}
