@@ -18,6 +18,7 @@ use tritmark::checkpoint::Checkpoint;
 use tritmark::model::sample::greatest;
 use tritmark::model::{Head, LoadOptions, Logits, Model};
 use tritmark_kernels::kernel;
+use tritmark_kernels::tuning::Tuning;
 
 const BEST: LoadOptions = LoadOptions { layout: None, tier: None, threads: 2, head: Head::AsIs };
 
@@ -95,6 +96,8 @@ fn greedy_texts_are_those_of_transformers() {
 
 #[test]
 fn logits_are_equal_over_kernels_threads_and_batches() {
+    // All threads take part, however small the products are.
+    Tuning { alone: 0, ..Tuning::default() }.apply();
     for_each_fixture(|fixture, checkpoint, expected, texts| {
         // Some twenty tokens are more than any tile; the longest text is for the real thing only.
         let texts: Vec<_> = (0..texts).map(|i| ids(expected, &format!("ids_{i}")).unwrap()).collect();

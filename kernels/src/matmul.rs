@@ -3,6 +3,7 @@
 use crate::acts::Activations;
 use crate::kernel::{Kernel, Packed};
 use crate::pool::Pool;
+use crate::tier::Tier;
 use crate::tuning;
 use std::ops::Range;
 
@@ -106,7 +107,10 @@ impl Split {
     fn new(matrices: &[&Matrix], tokens: usize, threads: usize) -> Self {
         let steps = matrices.iter().map(|m| m.rows().div_ceil(m.kernel.row_step())).sum();
         let split = |tasks, by_tokens| Self { tokens, steps, tasks, by_tokens };
-        if threads == 1 {
+        let scalar = matrices.iter().all(|m| m.kernel.tier() == Tier::Scalar);
+        let alone = if scalar { tuning::alone() / 64 } else { tuning::alone() };
+        let products: usize = matrices.iter().map(|m| m.rows() * m.cols()).sum();
+        if threads == 1 || tokens * products < alone {
             return split(1, false);
         }
         let least = matrices.iter().map(|m| m.kernel.tokens_each()).max().flatten();
@@ -168,6 +172,7 @@ mod tests {
     use super::*;
     use crate::Trits;
     use crate::kernel;
+    use crate::tuning::Tuning;
 
     #[test]
     fn all_kernels_and_thread_counts_give_the_same_bits() {
@@ -178,6 +183,7 @@ mod tests {
                 Trits::new(r, cols, (0..r * cols).map(|i| (i * 31 % 97 % 3) as i8 - 1).collect()).unwrap()
             })
             .collect();
+        Tuning { alone: 0, ..Tuning::default() }.apply();
         let mut x = Activations::new();
         let input: Vec<f32> = (0..tokens * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
         x.quantize(&input, tokens, cols);

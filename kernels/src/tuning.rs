@@ -1,5 +1,5 @@
 //! Numbers that decide how fast products are, never what they are: from where on tables pay, how far
-//! ahead weights are asked for, how finely work is cut.
+//! ahead weights are asked for, how finely work is cut and how much is worth cutting.
 //!
 //! They hold for the whole process. What is best depends on the CPU, above all on its caches, so the
 //! defaults, which were measured on one, can be replaced by what was measured on another.
@@ -31,11 +31,16 @@ pub struct Tuning {
     /// Tasks that a product is cut into for each thread, at least 1: several, so that a thread that is
     /// held up leaves work to the others, and few, so that each reads a long sequence.
     pub tasks: usize,
+    /// Products of fewer multiply-adds stay on one thread (of scalar kernels a 64th of that, of attention,
+    /// in f32, an eighth): they are done before another thread has taken its part and given the results
+    /// back, unless both share a cache.
+    pub alone: usize,
 }
 
 /// What holds until [`Tuning::apply`] says otherwise; for tables see the tiers themselves.
 const PREFETCH: usize = 3072;
 const TASKS: usize = 2;
+const ALONE: usize = 1 << 19;
 
 impl Default for Tuning {
     fn default() -> Self {
@@ -43,7 +48,7 @@ impl Default for Tuning {
         let lookup = crate::tier::x86_64::lookups().collect();
         #[cfg(not(target_arch = "x86_64"))]
         let lookup = Vec::new();
-        Self { lookup, prefetch: PREFETCH, tasks: TASKS }
+        Self { lookup, prefetch: PREFETCH, tasks: TASKS, alone: ALONE }
     }
 }
 
@@ -54,12 +59,14 @@ struct InUse {
     lookup: [[AtomicUsize; 2]; Tier::ALL.len()],
     prefetch: AtomicUsize,
     tasks: AtomicUsize,
+    alone: AtomicUsize,
 }
 
 static IN_USE: InUse = InUse {
     lookup: [const { [const { AtomicUsize::new(0) }; 2] }; Tier::ALL.len()],
     prefetch: AtomicUsize::new(PREFETCH),
     tasks: AtomicUsize::new(TASKS),
+    alone: AtomicUsize::new(ALONE),
 };
 
 impl Tuning {
@@ -69,7 +76,7 @@ impl Tuning {
         for (tier, lookup) in &mut tuning.lookup {
             *lookup = lookup_of(*tier, *lookup);
         }
-        Self { prefetch: prefetch(), tasks: tasks(), ..tuning }
+        Self { prefetch: prefetch(), tasks: tasks(), alone: alone(), ..tuning }
     }
 
     /// Uses these numbers from now on, in all threads; tiers that are left out get their defaults.
@@ -89,6 +96,7 @@ impl Tuning {
         }
         IN_USE.prefetch.store(self.prefetch, Relaxed);
         IN_USE.tasks.store(self.tasks, Relaxed);
+        IN_USE.alone.store(self.alone, Relaxed);
     }
 }
 
@@ -109,4 +117,10 @@ pub(crate) fn prefetch() -> usize {
 #[inline]
 pub(crate) fn tasks() -> usize {
     IN_USE.tasks.load(Relaxed)
+}
+
+/// See [`Tuning::alone`].
+#[inline]
+pub(crate) fn alone() -> usize {
+    IN_USE.alone.load(Relaxed)
 }

@@ -137,7 +137,7 @@ fn tuned(tuning: &Tuning) -> MutexGuard<'static, ()> {
 
 /// Tables wherever they are possible.
 fn tables() -> Tuning {
-    let mut tuning = Tuning { prefetch: 64, tasks: 7, ..Tuning::default() };
+    let mut tuning = Tuning { prefetch: 64, tasks: 7, alone: 0, ..Tuning::default() };
     for (_, lookup) in &mut tuning.lookup {
         *lookup = LookupFrom { tokens: 1, rows: 1 };
     }
@@ -339,6 +339,7 @@ fn tuning_changes_no_result() {
         lookup: tables().lookup.into_iter().map(|(t, _)| (t, LookupFrom { tokens: 9, rows: 40 })).collect(),
         prefetch: 0,
         tasks: 1,
+        alone: usize::MAX,
     };
     let mut never = tables();
     for (_, lookup) in &mut never.lookup {

@@ -10,6 +10,7 @@ use tritmark_kernels::float::{FloatRows, KvLayer, elementwise};
 use tritmark_kernels::kernel::{self, Packed};
 use tritmark_kernels::matmul::{Matrix, matmul};
 use tritmark_kernels::pool::Pool;
+use tritmark_kernels::tuning::Tuning;
 
 struct Counting;
 
@@ -39,6 +40,7 @@ fn a_decoded_token_allocates_nothing() {
     const DIM: usize = 32;
     const WIDTH: usize = HEADS * DIM;
     let pool = Pool::new(2);
+    Tuning { alone: 0, ..Tuning::default() }.apply();
     let trits = Trits::new(WIDTH, WIDTH, (0..WIDTH * WIDTH).map(|i| (i % 3) as i8 - 1).collect()).unwrap();
     let head = FloatRows::from_f32(&pool, 2 * WIDTH, WIDTH, &vec![0.5; 2 * WIDTH * WIDTH]);
     let matrices: Vec<_> = kernel::available()

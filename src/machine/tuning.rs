@@ -27,6 +27,14 @@ struct Stored {
     lookup: BTreeMap<String, Lookup>,
     prefetch: usize,
     tasks: usize,
+    /// Absent in files of earlier versions. Not measured: what is best depends on which CPUs share a
+    /// cache, which changes under a virtual machine while it runs.
+    #[serde(default = "default_alone")]
+    alone: usize,
+}
+
+fn default_alone() -> usize {
+    Tuning::default().alone
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -45,7 +53,8 @@ impl Stored {
             let tokens = Some(from.tokens).filter(|n| *n != LookupFrom::NEVER);
             (tier.to_string(), Lookup { tokens, rows: from.rows })
         });
-        Self { cpu, lookup: lookup.collect(), prefetch: tuning.prefetch, tasks: tuning.tasks }
+        let Tuning { prefetch, tasks, alone, .. } = *tuning;
+        Self { cpu, lookup: lookup.collect(), prefetch, tasks, alone }
     }
 
     /// The tuning, if its numbers make sense.
@@ -61,7 +70,8 @@ impl Stored {
         let mut lookup: Vec<_> = lookup.collect::<Result<_, String>>()?;
         lookup.sort_by_key(|(tier, _)| *tier);
         let prefetch = between("prefetch", 0, self.prefetch)?;
-        Ok(Tuning { lookup, prefetch, tasks: between("tasks", 1, self.tasks)? })
+        let (tasks, alone) = (between("tasks", 1, self.tasks)?, between("alone", 0, self.alone)?);
+        Ok(Tuning { lookup, prefetch, tasks, alone })
     }
 }
 
@@ -129,7 +139,11 @@ pub fn in_use() -> String {
             tokens => write!(out, "{tier} with tables from {tokens} tokens and {} rows on, ", from.rows),
         };
     }
-    let _ = write!(out, "prefetch {} bytes ahead, {} tasks a thread", tuning.prefetch, tuning.tasks);
+    let Tuning { prefetch, tasks, alone, .. } = tuning;
+    let _ = write!(
+        out,
+        "products below {alone} multiply-adds on one thread, prefetch {prefetch} bytes ahead, {tasks} tasks a thread"
+    );
     out
 }
 

@@ -12,6 +12,7 @@ use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Line, Lines, PANEL, for_each_tile, multiply};
 use crate::pool::Pool;
+use crate::tuning;
 use std::ops::Range;
 
 /// Positions of a block.
@@ -264,20 +265,24 @@ pub fn attention(
     let split = blocks.len();
     if split == 1 {
         scratch.resize(pool, dim, 0);
-        pool.tasks_with(&mut scratch.workers, cache.kv_heads * tiles, |work, i| {
-            let tile = tile(i);
-            work.load(&tile, queries, dim, width);
-            for (n, block) in tile.blocks().enumerate() {
-                let Work { queries, scores, block: part, merged } = &mut *work;
-                attend(cache, &tile, block, queries, scores, if n == 0 { merged } else { part });
-                for t in (0..tile.count).filter(|_| n > 0) {
-                    let seen = tile.sees(t);
-                    if seen.start < (block + 1) * BLOCK && seen.end > block * BLOCK {
-                        merged.merge(part, t);
+        let all = cache.kv_heads * tiles;
+        let products = 2 * rows * cache.kv_heads * dim * (start + tokens).min(window);
+        let tasks = if products < tuning::alone() / 8 { 1 } else { all };
+        pool.tasks_with(&mut scratch.workers, tasks, |work, task| {
+            for tile in (task * all / tasks..(task + 1) * all / tasks).map(tile) {
+                work.load(&tile, queries, dim, width);
+                for (n, block) in tile.blocks().enumerate() {
+                    let Work { queries, scores, block: part, merged } = &mut *work;
+                    attend(cache, &tile, block, queries, scores, if n == 0 { merged } else { part });
+                    for t in (0..tile.count).filter(|_| n > 0) {
+                        let seen = tile.sees(t);
+                        if seen.start < (block + 1) * BLOCK && seen.end > block * BLOCK {
+                            merged.merge(part, t);
+                        }
                     }
                 }
+                write(&tile, &work.merged);
             }
-            write(&tile, &work.merged);
         });
     } else {
         // One token far into a text: its blocks go to different threads and are merged after.
