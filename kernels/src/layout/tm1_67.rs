@@ -50,6 +50,7 @@ pub(crate) const WORD_BYTES: usize = 2 * ROWS;
 pub(crate) const GROUP_BYTES: usize = WORDS * WORD_BYTES;
 /// Groups in a section: as many as 16-bit sums bear, 80 triples · 3 · 128 = 30720.
 pub(crate) const SECTION: usize = 5;
+
 /// Blocks of [`tm2`](super::TM2) in so many columns.
 fn blocks(cols: usize) -> usize {
     cols.div_ceil(tm2::GROUP) * (tm2::GROUP / 16)
@@ -181,8 +182,9 @@ impl Layout for Tm1_67 {
 
     fn packed_len(&self, rows: usize, cols: usize) -> Result<usize, ShapeError> {
         elements(self.name(), rows, cols)?;
-        // Padding adds at most 31 rows and 159 columns; the width itself may exceed the bound by it.
-        elements(self.name(), rows.next_multiple_of(ROWS), cols)?;
+        // Padding adds at most 31 rows and 127 columns to whole blocks; whole groups have fewer bytes than
+        // weights still.
+        elements(self.name(), rows.next_multiple_of(ROWS), cols.next_multiple_of(tm2::GROUP))?;
         Ok(rows.div_ceil(ROWS) * groups(cols) * GROUP_BYTES)
     }
 
