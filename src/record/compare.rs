@@ -4,7 +4,9 @@
 //! rounds is compared: other load only ever makes a run slower, so these are what it disturbed least
 //! (after Chen & Revels, "Robust benchmarking in noisy environments", 2016). A slower program is
 //! slower at its fastest too. What this cannot see, a program whose typical run got slower while its
-//! fastest did not, shows in the medians, and is told where nothing else explains it.
+//! fastest did not, shows in the medians, and is told where nothing else explains it. Where other load
+//! hardly ever pauses, the fastest runs are those that met one of its pauses, and scatter; if the medians
+//! do not, and agree, they show that typical runs are the same.
 //!
 //! A virtual machine moves between cores that share a cache and cores that do not. How fast threads
 //! hand each other a cache line tells which, and is kept beside each sample. Where both records hold
@@ -625,7 +627,12 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     };
     let medians = contrast([&a.samples, &b.samples], 0.5);
     let fastest = have_fastest.then(|| contrast([&a.best, &b.best], FASTEST));
-    let main = fastest.as_ref().unwrap_or(&medians);
+    let scattered = |c: &Contrast| c.too_wide() && !medians.too_wide() && !medians.differs(options.tolerance);
+    let by_medians = fastest.as_ref().is_some_and(scattered);
+    if by_medians {
+        row.ratio_of = "medians";
+    }
+    let main = fastest.as_ref().filter(|_| !by_medians).unwrap_or(&medians);
     (row.ratio, row.interval, row.p) = (main.ratio, Some(main.interval), Some(main.p));
     let percent = |ratio: f64| format!("{:.1} %", 100.0 * (ratio - 1.0).abs());
     let word = |ratio: f64| if ratio < 1.0 { "slower" } else { "faster" };
@@ -670,6 +677,8 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
         row.ratio_of = "medians";
         let reason = "typical runs, by their medians, and without other load; the fastest are the same";
         (of_program(medians.ratio), Some(reason.into()))
+    } else if by_medians {
+        (Verdict::Same, Some("typical runs, by their medians; the fastest scatter too widely".into()))
     } else if main.certain() {
         let reason = format!("{} {}, within the tolerance", percent(main.ratio), word(main.ratio));
         (Verdict::Same, Some(reason))
@@ -769,6 +778,27 @@ mod tests {
             slower * 20 >= trials * 19 && faster * 20 >= trials * 19,
             "{slower} and {faster} of {trials}"
         );
+    }
+
+    /// Beneath load that pauses now and then, and long enough for a whole run only in some rounds.
+    #[test]
+    fn typical_runs_speak_where_the_fastest_scatter() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(17);
+        let mut run = |centre: f64| {
+            let best = (0..15).map(|i| centre * [1.05, 1.7, 2.4][(i + rng.random_range(0..3)) % 3]).collect();
+            let mut record = with(samples(&mut rng, centre, 0.005), vec![40.0; 15]);
+            let speed = record.arms[1].speed.as_mut().unwrap();
+            (speed.best, speed.disturbance) = (best, Some(0.4));
+            record.environment.threads = 8;
+            record
+        };
+        let (a, again, worse) = (run(100.0), run(100.0), run(90.0));
+        assert_eq!([verdict(&a, &again), verdict(&a, &worse)], [Verdict::Same, Verdict::CannotTell]);
+        let comparison = held(&a, &again).unwrap();
+        let row = comparison.rows.iter().find(|r| r.test == a.arms[1].test).unwrap();
+        assert_eq!(row.ratio_of, "medians");
+        assert!(row.reason.as_ref().unwrap().contains("the fastest scatter"), "{row:?}");
+        assert!(row.seen_above.is_some_and(|seen| (0.03..0.25).contains(&seen)), "{row:?}");
     }
 
     #[test]
