@@ -204,7 +204,8 @@ fn settings_that_are_missing_or_contradict_the_tensors() {
     refused(&small(&[], &[]), "general.architecture is missing");
     refused(&small(&[("general.architecture", Meta::Text("x".into()))], &[]), "unknown architecture 'x'");
     refused(&small(&[("general.architecture", Meta::Uint(1))], &[]), "expected a string");
-    refused(&small(&[architecture], &[]), "none of its tensors");
+    refused(&small(std::slice::from_ref(&architecture), &[]), "it has no tensors");
+    refused(&small(&[architecture], &[("x", &[1], 0, 4)]), "none of its tensors");
     for (key, value, reason) in [
         ("bitnet-b1.58.embedding_length", 0, "out of range"),
         ("bitnet-b1.58.feed_forward_length", 128, "the metadata asks for the shape"),

@@ -95,6 +95,31 @@ fn the_least_change_is_found_where_no_form_rounds() {
 }
 
 #[test]
+fn means_of_master_weights_may_differ_in_their_last_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, path) = (fixture("bitnet2b-bf16-odd"), dir.path().join("x.gguf"));
+    let to_f32 = ["--to", "f32", "--for", "bitnet.cpp"];
+    tritmark(&[&["convert", text(&source), text(&path)], &to_f32[..]].concat()).success();
+    let whole = std::fs::read(&path).unwrap();
+    let at = start(&path, "blk.0.ffn_up.weight");
+    for (units, code) in [(2, 0), (64, 1)] {
+        let mut bytes = whole.clone();
+        for value in bytes[at..][..324 * 192 * 4].chunks_exact_mut(4) {
+            let bits = u32::from_le_bytes(value.try_into().unwrap());
+            if bits << 1 != 0 {
+                value.copy_from_slice(&(bits + units).to_le_bytes());
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let output = tritmark(&["verify", text(&source), text(&path)]).code(code);
+        let output = output.get_output();
+        let said = String::from_utf8([&output.stdout[..], &output.stderr].concat()).unwrap();
+        let expected = if code == 0 { "scales rounded to f32" } else { "up_proj.weight: the scales differ" };
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
 fn rounding_is_said_in_the_first_line() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("x.gguf");

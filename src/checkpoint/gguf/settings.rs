@@ -168,6 +168,7 @@ fn refuse_unsupported(keys: &Keys, by_role: &HashMap<Role, usize>) -> Result<()>
         Some(t) => {
             Err(Error::tensor(keys.reader.path(), &t.name, "models with this tensor are not supported"))
         }
+        None if keys.reader.tensors().is_empty() => Err(keys.error("it has no tensors".into())),
         None if by_role.is_empty() => Err(keys.error("none of its tensors has a name that is known".into())),
         None => Ok(()),
     }
