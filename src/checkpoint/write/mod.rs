@@ -159,7 +159,8 @@ impl Origin {
         let mut origin = Self::unhashed(checkpoint);
         for path in source_files(checkpoint) {
             let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-            let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+            // So small that it stays in the cache between being read and hashed.
+            let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 128 << 10]);
             loop {
                 match file.read(&mut buffer).map_err(|e| Error::io(path, e))? {
                     0 => break,
