@@ -4,7 +4,7 @@ use super::common::{print_json, print_line};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{Activation, Gemma, ModelConfig};
 use crate::checkpoint::families::{self, Family};
-use crate::checkpoint::gguf::runtime::{Runtime, architecture, cpu, mistake, runs};
+use crate::checkpoint::gguf::runtime::{Runtime, architecture, cpu, runs};
 use crate::checkpoint::write::hf;
 use crate::convert::Container;
 use crate::error::Result;
@@ -84,11 +84,7 @@ impl Args {
                 let runners: Vec<_> = Runtime::ALL
                     .into_iter()
                     .filter(|&r| held[1] && runs(r, form))
-                    .map(|r| {
-                        let cpu = cpu(form).map(|cpu| format!(" on {cpu}")).unwrap_or_default();
-                        let forced = mistake(form).map(|_| ", with --force").unwrap_or_default();
-                        format!("{r}{cpu}{forced}")
-                    })
+                    .map(|r| r.to_string() + &cpu(form).map(|cpu| format!(" on {cpu}")).unwrap_or_default())
                     .collect();
                 (form, held, runners)
             })

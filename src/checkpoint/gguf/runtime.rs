@@ -230,22 +230,14 @@ pub fn condition(runtime: Runtime, held: Held) -> Option<&'static str> {
         (BitnetCpp, "i2_s_arm") => {
             Some("in releases after its first, which reads the arrangement of x86-64 (--to i2_s) on ARM too")
         }
+        (BitnetCpp, "tl1") => Some(
+            "with -b 1, as its run_inference.py does: in batches of two tokens and more its first release takes the bytes for floats; that release also reserves 15 bytes a column of working memory and fills 16 (mend ggml_bitnet_mul_mat_get_wsize, else it hangs or aborts)",
+        ),
+        (BitnetCpp, "tl2") => Some(
+            "with -b 1, as its run_inference.py does, or --ubatch-size 7 at most: of each batch of 8 and more tokens its TL2 kernels keep the last only",
+        ),
         (BitnetCpp, _) if held.q4_0 => Some(
             "if built without its lookup kernels (BITNET_X86_TL2, BITNET_ARM_TL1), which take Q4_0 for theirs and crash",
-        ),
-        _ => None,
-    }
-}
-
-/// What lookup kernels of bitnet.cpp compute wrongly from a layout when they run as usual, and how they
-/// run rightly. Such files are written when forced.
-pub fn mistake(layout: &str) -> Option<&'static str> {
-    match family(layout) {
-        "tl1" => Some(
-            "takes the bytes for floats in batches of two tokens and more (its run_inference.py passes -b 1, which avoids that), and fills 16 bytes a column of its working memory but reserves 15 (mend ggml_bitnet_mul_mat_get_wsize, else it hangs or aborts)",
-        ),
-        "tl2" => Some(
-            "keeps the last token only of each batch of 8 and more (its run_inference.py passes -b 1, which avoids that, as --ubatch-size 7 does elsewhere)",
         ),
         _ => None,
     }
@@ -292,9 +284,6 @@ pub fn verdict(runtime: Runtime, held: Held, config: &ModelConfig) -> Verdict {
             "has {} kernels for the shapes of three models only, and none for {rows}x{cols} with this tile",
             family(layout)
         ));
-    }
-    if let Some(mistake) = mistake(layout) {
-        return Verdict::Wrong(mistake.into());
     }
     let narrow = |columns: usize| Linear::ALL.iter().any(|&l| config.linear_shape(l).1 < columns);
     let uneven =
@@ -398,13 +387,14 @@ mod tests {
         let large = config(|c| (c.hidden, c.ffn, c.heads, c.kv_heads, c.head_dim) = (1536, 4096, 16, 16, 96));
         let tiled = |layout: &str, config: &ModelConfig| judge(BitnetCpp, "bitnet-b1.58", layout, config);
         for layout in ["tl1", "tl2"] {
-            assert_eq!(tiled(layout, &large), Verdict::Wrong(mistake(layout).unwrap().into()));
+            assert_eq!(tiled(layout, &large), Verdict::Right);
             assert!(matches!(tiled(layout, &config(|_| {})), Verdict::Refused(_)));
         }
         assert!(matches!(tiled("tl2_BM64_BK96_bm32", &large), Verdict::Refused(_)));
         let held = |layout, q4_0| Held { architecture: "bitnet-b1.58", layout, q4_0 };
         for layout in ["tl1", "tl2"] {
             assert!(matches!(verdict(BitnetCpp, held(layout, true), &large), Verdict::Refused(_)));
+            assert!(condition(BitnetCpp, held(layout, false)).unwrap().contains("-b 1"));
         }
         assert_eq!(verdict(BitnetCpp, held("i2_s", true), &large), Verdict::Right);
         assert!(condition(BitnetCpp, held("i2_s", true)).unwrap().contains("lookup kernels"));
