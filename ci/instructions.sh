@@ -19,7 +19,7 @@ AVX512VNNI::(chunks|digits)     vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm
 lookup512::Words.*add_with_dots vpermw      zmm
-triples::multiply               vpermw      zmm
+triples::add                    vpermw      zmm
 nibbles::multiply               vpshufb     ymm' ;;
 aarch64) table='
 NEON::(tile|chunks)             smlal2?

@@ -153,6 +153,8 @@ struct Section<'a> {
 
 /// Adds the sums of a section to `sums`, `[token][row]`, of `NT` tokens and its strips; `next` will be
 /// read after it.
+// A function of its own, so that its machine code can be checked.
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn add<const NT: usize>(section: Section, next: &[u8], tables: &[u8], sums: &mut [i32]) {
     let tables: [_; NT] = std::array::from_fn(|t| tables[t * SECTION * TABLES..].as_chunks::<TABLES>().0);
