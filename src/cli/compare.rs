@@ -28,7 +28,8 @@ gives p < 0.01, the 95 % interval of the ratio excludes 1, it exceeds --toleranc
 the machine itself did between the records by the fixed loads that were timed in the same rounds. Of two
 threads or more, only rounds are compared around which these handed each other data about as fast (a virtual
 machine moves between near and far cores); the rounds left out are named. Where
-the CPUs were quiet, a difference of the medians that meets the same tests counts too. Where
+the CPUs were quiet, a difference of the medians that meets the same tests counts too; where the fastest
+runs scatter too widely to tell, medians that do not and that agree count as the same. Where
 nothing is found the column `sees` says how large a change would have been noticed.")]
 pub struct Args {
     /// Records: the first is what the others are held against

@@ -113,8 +113,8 @@ pub struct Row {
     pub b: f64,
     /// B over A, of [`ratio_of`](Self::ratio_of).
     pub ratio: f64,
-    /// What ratio, interval and p are of: `fastest runs`, where both records hold them, else `medians`;
-    /// `figures` where there is one on each side.
+    /// What ratio, interval and p are of: `fastest runs`, where both records hold them, unless only the
+    /// `medians` show something; `figures` where there is one on each side.
     pub ratio_of: &'static str,
     /// 95 % interval of the ratio, where there are samples.
     pub interval: Option<[f64; 2]>,
