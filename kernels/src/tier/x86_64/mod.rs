@@ -52,7 +52,7 @@ struct Ops {
     digits: unsafe fn(*const u8, usize, usize, *const i8) -> [i32; chunk::RUN],
     /// [`row::few`].
     row: unsafe fn(*const i8, usize, &[*const i8], &mut [i32; row::TOKENS]),
-    /// [`unpack_row`].
+    /// [`source::unpack_row`].
     unpack_row: unsafe fn(&Packed, usize, &mut [i8]),
     /// [`Source::strip`].
     strip: for<'a> unsafe fn(Source, &'a Packed, Range<usize>, &'a mut Space) -> &'a [u8],
