@@ -95,14 +95,14 @@ pub(super) fn multiply(
 /// unsigned, it is computed as `Σ digit · (x + 128) - 128 · Σ digit`, four products.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn tabulate(x: &[i8], groups: &Range<usize>, tables: &mut [u8]) {
-    // The digits of the entries, in the order in which the two halves are packed to words.
-    const DIGITS: [[[i8; 4]; 16]; 2] = {
+    // The digits of the entries, as signed bytes, in the order in which the two halves are packed to words.
+    const DIGITS: [[[u8; 4]; 16]; 2] = {
         let mut digits = [[[0; 4]; 16]; 2];
         let mut entry = 0;
         while entry < 27 {
-            let [a, b, c] = [entry % 3, entry / 3 % 3, entry / 9];
-            let [a, b, c] = [a as i8 - 1, b as i8 - 1, c as i8 - 1];
-            digits[entry / 4 % 2][entry / 8 * 4 + entry % 4] = [a, b, c, -(a + b + c)];
+            let [a, b, c] = [(entry % 3) as i8 - 1, (entry / 3 % 3) as i8 - 1, (entry / 9) as i8 - 1];
+            digits[entry / 4 % 2][entry / 8 * 4 + entry % 4] =
+                [a as u8, b as u8, c as u8, -(a + b + c) as u8];
             entry += 1;
         }
         digits
@@ -288,8 +288,7 @@ pub(super) fn to_tm2(section: &[u8], out: &mut [u8]) {
 /// Loads a register.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load<T>(from: &[T; REG]) -> __m512i {
-    const { assert!(size_of::<T>() == 1) };
+fn load(from: &[u8; REG]) -> __m512i {
     // SAFETY: the array is the 64 bytes of a register.
     unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
