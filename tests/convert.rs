@@ -446,6 +446,21 @@ fn a_directory_has_one_float_type() {
 }
 
 #[test]
+fn a_shape_that_a_form_cannot_hold_is_named_with_a_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.gguf");
+    // 192 columns are no whole blocks of 256.
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/falcon3-158");
+    let failed =
+        tritmark(&["convert", text(&model), text(&out), "--to", "tq2_0", "--for", "llama.cpp"]).code(2);
+    let said = String::from_utf8(failed.get_output().stderr.clone()).unwrap();
+    assert!(
+        said.contains("tensor blk.0.") && said.contains("cannot hold a") && said.contains("--to (tm2"),
+        "{said}"
+    );
+}
+
+#[test]
 fn lookup_forms_are_written_with_what_they_ask_of_who_runs_them() {
     let dir = tempfile::tempdir().unwrap();
     // Shapes for which bitnet.cpp generates kernels.

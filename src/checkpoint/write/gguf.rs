@@ -1,6 +1,6 @@
 //! The plan of a GGUF file for a named runtime.
 
-use super::{Action, FilePlan, Item, Origin, Plan, encode, matrix, side, source_form};
+use super::{Action, FilePlan, Item, Origin, Plan, encode, length, matrix, side, source_form};
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::gguf::quant::Quant;
@@ -222,10 +222,7 @@ fn item(checkpoint: &Checkpoint, role: Role, architecture: &str, options: &Optio
         }
         _ => (Form::F32, Action::Float { form: Form::F32, interleave: None, less_one: false }),
     };
-    let len = form.len(rows, cols).map_err(|message| {
-        let name = names::name(role).unwrap_or_default();
-        Error::Usage(format!("tensor {name}: {message}"))
-    })?;
+    let len = length(form, &names::name(role).unwrap_or_default(), rows, cols)?;
     named(checkpoint, role, form, shape, len as u64, action)
 }
 

@@ -231,7 +231,7 @@ fn tensor(
         (form, Action::Float { form, interleave: None, less_one }, shape.clone())
     };
     let (rows, cols) = super::matrix(&shape);
-    let len = form.len(rows, cols).map_err(|message| Error::Usage(format!("{role}: {message}")))?;
+    let len = super::length(form, &role, rows, cols)?;
     let item = named(checkpoint, family, role, shape, len as u64, form.name(), action)?;
     Ok(Stored { item, dtype: archive::dtype(form), shape: in_file })
 }

@@ -242,6 +242,18 @@ pub fn start_threads() -> Result<()> {
     }
 }
 
+/// Bytes of a tensor of this name in a form.
+///
+/// # Errors
+/// If the form cannot hold its shape.
+fn length(form: Form, name: &dyn std::fmt::Display, rows: usize, cols: usize) -> Result<usize> {
+    form.len(rows, cols).map_err(|reason| {
+        Error::Usage(format!(
+            "tensor {name}: {reason}\n  Choose another form with --to (tm2 holds every shape), for embedding and head with --embedding."
+        ))
+    })
+}
+
 impl Plan {
     /// Bytes of all files with tensors.
     pub fn bytes(&self) -> u64 {

@@ -7,7 +7,7 @@
 //! with `.scale`. `tokenizer.json` and `tokenizer_config.json` are `U8` tensors.
 
 use super::archive::{self, Stored};
-use super::{Action, Item, Origin, Plan, encode, matrix, side, source_form};
+use super::{Action, Item, Origin, Plan, encode, length, matrix, side, source_form};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::gguf::form::Form;
@@ -33,8 +33,7 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
     let (mut stored, mut forms) = (vec![], HashMap::new());
     let mut push = |role: Role, shape: Vec<usize>, form: Form, action: Action| -> Result<()> {
         let (rows, cols) = matrix(&shape);
-        let len =
-            form.len(rows, cols).map_err(|message| Error::Usage(format!("tensor {role}: {message}")))?;
+        let len = length(form, &role, rows, cols)?;
         let item = Item {
             name: role.to_string(),
             role: Some(role),
