@@ -252,11 +252,7 @@ impl FloatTensor {
 
     /// All values as f32, exact.
     pub fn to_f32(&self) -> Vec<f32> {
-        match &self.data {
-            FloatData::F32(v) => v.clone(),
-            FloatData::F16(v) => v.iter().map(|x| x.to_f32()).collect(),
-            FloatData::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
-        }
+        self.data.clone().into_f32()
     }
 }
 

@@ -1,8 +1,10 @@
-//! The precision of the output head, which may be rounded after loading.
+//! The precision of the output head, which may be rounded as it is loaded.
 
+use crate::checkpoint::FloatData;
 use crate::checkpoint::gguf::quant::Quant;
 use crate::error::{Error, Result};
 use half::{bf16, f16};
+use std::ops::Range;
 use tritmark_kernels::float::FloatRows;
 use tritmark_kernels::pool::Pool;
 
@@ -47,46 +49,46 @@ impl Head {
         }
     }
 
-    /// `rows` in this precision. The block-quantised forms are encoded as a GGUF file would hold them
-    /// and decoded again to f32, so that logits are those of the form, but speed is that of f32.
+    /// A matrix in this precision, which is read band by band (see [`FloatRows::read`]), so that it is
+    /// never there as it was. The block-quantised forms are encoded as a GGUF file would hold them and
+    /// decoded again to f32, so that logits are those of the form, but speed is that of f32.
     ///
     /// # Errors
-    /// If rows are no whole blocks of the form.
-    pub(super) fn round(self, rows: &FloatRows, pool: &Pool) -> Result<FloatRows> {
-        let (count, cols) = (rows.rows(), rows.cols());
+    /// As `read`, or if rows are no whole blocks of the form.
+    pub(super) fn read(
+        self,
+        pool: &Pool,
+        rows: usize,
+        cols: usize,
+        read: impl Fn(Range<usize>) -> Result<FloatData> + Sync,
+    ) -> Result<FloatRows> {
         let quant = match self {
-            Head::Int8 => return Ok(rows.to_int8(pool)),
-            Head::Int6 => return Ok(rows.to_int6(pool)),
+            Head::AsIs => return FloatRows::read(pool, rows, cols, read),
+            Head::Int8 => return FloatRows::read_int8(pool, rows, cols, read),
+            Head::Int6 => return FloatRows::read_int6(pool, rows, cols, read),
+            Head::F16 | Head::Bf16 => None,
             Head::Q6K => Some(Quant::Q6K),
             Head::Q4_0 => Some(Quant::Q4_0),
-            Head::AsIs | Head::F16 | Head::Bf16 => None,
         };
-        if let Some((values, _)) = quant.map(Quant::block).filter(|(values, _)| cols % values != 0) {
+        if let Some((values, _)) = quant.map(Quant::block).filter(|(values, _)| !cols.is_multiple_of(*values)) {
             return Err(Error::Usage(format!(
                 "--head {}: rows are no multiple of {values} values, but of {cols}; choose int8, f16 or bf16",
                 self.name()
             )));
         }
-        let mut values = vec![0f32; count * cols];
-        pool.chunks_mut(&mut values, cols, |r, out| {
-            rows.row(r, out);
-            if let Some(quant) = quant {
-                let (values, bytes) = quant.block();
-                let mut blocks = vec![0; cols / values * bytes];
-                quant.encode(out, &mut blocks);
-                quant.decode(&blocks, out);
-            }
-        });
-        Ok(match self {
-            Head::F16 => {
-                let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
-                FloatRows::from_f16(pool, count, cols, &halves)
-            }
-            Head::Bf16 => {
-                let halves: Vec<bf16> = values.iter().map(|&v| bf16::from_f32(v)).collect();
-                FloatRows::from_bf16(pool, count, cols, &halves)
-            }
-            _ => FloatRows::from_f32(pool, count, cols, &values),
+        FloatRows::read(pool, rows, cols, |band| {
+            let mut values = read(band)?.into_f32();
+            Ok(match (self, quant) {
+                (_, Some(quant)) => {
+                    let (block, bytes) = quant.block();
+                    let mut blocks = vec![0; values.len() / block * bytes];
+                    quant.encode(&values, &mut blocks);
+                    quant.decode(&blocks, &mut values);
+                    FloatData::F32(values)
+                }
+                (Head::F16, _) => FloatData::F16(values.into_iter().map(f16::from_f32).collect()),
+                _ => FloatData::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+            })
         })
     }
 }
@@ -96,19 +98,20 @@ mod tests {
     use super::*;
 
     /// Values that no form holds exactly.
-    fn matrix(pool: &Pool, rows: usize, cols: usize) -> (Vec<f32>, FloatRows) {
-        let values: Vec<f32> =
-            (0..rows * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 640.0 * 1.001).collect();
-        let packed = FloatRows::from_f32(pool, rows, cols, &values);
-        (values, packed)
+    fn matrix(rows: usize, cols: usize) -> Vec<f32> {
+        (0..rows * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 640.0 * 1.001).collect()
+    }
+
+    fn rounded(head: Head, values: &[f32], cols: usize) -> Result<FloatRows> {
+        let band = |r: Range<usize>| Ok(FloatData::F32(values[r.start * cols..r.end * cols].to_vec()));
+        head.read(&Pool::new(2), values.len() / cols, cols, band)
     }
 
     #[test]
     fn fewer_bits_are_farther_off() {
-        let pool = Pool::new(2);
-        let (values, rows) = matrix(&pool, 5, 256);
+        let values = matrix(5, 256);
         let error = |head: Head| {
-            let rounded = head.round(&rows, &pool).unwrap();
+            let rounded = rounded(head, &values, 256).unwrap();
             let mut row = vec![0.0; 256];
             let mut sum = 0.0;
             for (r, exact) in values.chunks(256).enumerate() {
@@ -128,10 +131,9 @@ mod tests {
 
     #[test]
     fn rows_that_are_no_whole_blocks_are_refused() {
-        let pool = Pool::new(1);
-        let (_, rows) = matrix(&pool, 2, 96);
-        assert!(Head::Q4_0.round(&rows, &pool).is_ok());
-        let error = Head::Q6K.round(&rows, &pool).unwrap_err().to_string();
+        let values = matrix(2, 96);
+        assert!(rounded(Head::Q4_0, &values, 96).is_ok());
+        let error = rounded(Head::Q6K, &values, 96).unwrap_err().to_string();
         assert!(error.contains("256") && error.contains("96"), "{error}");
     }
 

@@ -3,7 +3,7 @@
 use super::{Head, LoadOptions};
 use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
-use crate::checkpoint::{Checkpoint, FloatData, FloatTensor};
+use crate::checkpoint::{Checkpoint, FloatData};
 use crate::error::{Error, Result};
 use half::f16;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,8 +60,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Reads all tensors; the head is rounded before the others are there, so that its two forms never
-    /// stand beside them.
+    /// Reads all tensors.
     pub fn load(
         checkpoint: &Checkpoint,
         kernel: Option<&'static dyn Kernel>,
@@ -69,13 +68,10 @@ impl Weights {
         pool: &Pool,
     ) -> Result<Self> {
         let loader = Loader { checkpoint, config: &checkpoint.config, pool, read: AtomicU64::new(0) };
-        let (vocab, hidden) = (loader.config.vocab, loader.config.hidden);
-        let round =
-            |rows: FloatRows| if precision == Head::AsIs { Ok(rows) } else { precision.round(&rows, pool) };
-        let tied = loader.config.tied;
-        let head = (!tied).then(|| round(loader.rows(Role::Head, vocab, hidden)?)).transpose()?;
-        let embedding = loader.rows(Role::TokenEmbedding, vocab, hidden)?;
-        let embedding = if tied { round(embedding)? } else { embedding };
+        let hidden = loader.config.hidden;
+        let head = (!loader.config.tied).then(|| loader.table(Role::Head, precision)).transpose()?;
+        let precision = if loader.config.tied { precision } else { Head::AsIs };
+        let embedding = loader.table(Role::TokenEmbedding, precision)?;
         let mut projections = match kernel {
             Some(kernel) => loader.ternary(kernel)?,
             None => loader.floats()?,
@@ -240,24 +236,25 @@ impl Loader<'_> {
         (0..self.config.layers).flat_map(|l| Linear::ALL.map(|linear| one(l, linear))).collect()
     }
 
+    /// A matrix of floats of a block.
     fn rows(&self, role: Role, rows: usize, cols: usize) -> Result<FloatRows> {
-        let whole = |found: FloatTensor| {
-            self.check(role, &found.shape, (rows, cols))?;
-            Ok(match &found.data {
-                FloatData::F32(v) => FloatRows::from_f32(self.pool, rows, cols, v),
-                FloatData::F16(v) => FloatRows::from_f16(self.pool, rows, cols, v),
-                FloatData::Bf16(v) => FloatRows::from_bf16(self.pool, rows, cols, v),
-            })
-        };
-        let mut tensors = self.checkpoint.tensors().iter();
-        let Some(tensor) =
-            tensors.find(|t| t.role == Some(role)).filter(|_| !matches!(role, Role::Layer(..)))
-        else {
-            return whole(self.checkpoint.float(role)?);
-        };
-        // The largest tensors are never there twice.
-        self.check(role, &tensor.shape, (rows, cols))?;
-        FloatRows::read(self.pool, rows, cols, |band| {
+        let found = self.checkpoint.float(role)?;
+        self.check(role, &found.shape, (rows, cols))?;
+        Ok(match &found.data {
+            FloatData::F32(v) => FloatRows::from_f32(self.pool, rows, cols, v),
+            FloatData::F16(v) => FloatRows::from_f16(self.pool, rows, cols, v),
+            FloatData::Bf16(v) => FloatRows::from_bf16(self.pool, rows, cols, v),
+        })
+    }
+
+    /// The embedding or the head; the largest tensors are never there twice.
+    fn table(&self, role: Role, precision: Head) -> Result<FloatRows> {
+        let (rows, cols) = (self.config.vocab, self.config.hidden);
+        // One that is missing is an error of reading.
+        if let Some(tensor) = self.checkpoint.tensors().iter().find(|t| t.role == Some(role)) {
+            self.check(role, &tensor.shape, (rows, cols))?;
+        }
+        precision.read(self.pool, rows, cols, |band| {
             let size = band.len() * cols * size_of::<f16>();
             let data = self.checkpoint.float_rows(role, band)?.data;
             self.copied(size);

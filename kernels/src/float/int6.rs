@@ -80,17 +80,23 @@ thread_local! {
 type Out<'a> = &'a mut dyn FnMut(usize, usize, &[f32; PANEL]);
 
 impl Int6 {
-    /// Rounds a matrix whose row `r` is written by `row(r, to)`.
-    pub fn new(pool: &Pool, rows: usize, cols: usize, row: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+    /// Rounds a matrix of whose panel `p` the rows, row-major, are `read(p)`; panels that it has no rows
+    /// for stay zero.
+    pub fn new(
+        pool: &Pool,
+        rows: usize,
+        cols: usize,
+        read: impl Fn(usize) -> Option<Vec<f32>> + Sync,
+    ) -> Self {
         let blocks = cols.div_ceil(BLOCK);
         let mut panels = Array::<Block>::new(rows.div_ceil(PANEL) * blocks);
         if !panels.is_empty() {
-            let mut rows_at_hand = vec![vec![0.0; blocks * BLOCK]; pool.threads()];
-            pool.chunks_mut_with(&mut rows_at_hand, &mut panels, blocks, |values, p, panel| {
-                for i in 0..PANEL.min(rows - p * PANEL) {
-                    row(p * PANEL + i, &mut values[..cols]);
-                    for (block, values) in panel.iter_mut().zip(values.as_chunks().0) {
-                        block.set(i, values);
+            pool.chunks_mut(&mut panels, blocks, |p, panel| {
+                for (r, row) in read(p).iter().flat_map(|values| values.chunks_exact(cols)).enumerate() {
+                    for (block, values) in panel.iter_mut().zip(row.chunks(BLOCK)) {
+                        let mut padded = [0.0; BLOCK];
+                        padded[..values.len()].copy_from_slice(values);
+                        block.set(r, &padded);
                     }
                 }
             });
@@ -146,16 +152,11 @@ impl Block {
     fn set(&mut self, r: usize, values: &[f32; BLOCK]) {
         let (scale, codes) = encode(values);
         self.scales[bf16::place(r)] = scale;
-        for (c, code) in codes.into_iter().enumerate() {
-            let (run, group, at) = (&mut self.codes[r / LANES][c / 16], c % 16 / 4, r % LANES * 4 + c % 4);
-            if group < 3 {
-                let byte = &mut run[64 * group + at];
-                *byte = *byte & 0xc0 | code;
-            } else {
-                for i in 0..3 {
-                    let byte = &mut run[64 * i + at];
-                    *byte = *byte & 0x3f | (code >> (2 * i)) << 6;
-                }
+        for (run, codes) in self.codes[r / LANES].iter_mut().zip(codes.as_chunks::<16>().0) {
+            let quad = |g: usize| u32::from_le_bytes(codes.as_chunks().0[g]);
+            for g in 0..3 {
+                let word = quad(g) | (quad(3) >> (2 * g) & 0x0303_0303) << 6;
+                run[64 * g + r % LANES * 4..][..4].copy_from_slice(&word.to_le_bytes());
             }
         }
     }
@@ -178,8 +179,14 @@ impl Block {
 /// A scale and codes; the greatest magnitude gets the code furthest from that of zero.
 #[inline(always)]
 fn encode_body<S: Simd>(_: S, values: &[f32; BLOCK]) -> (bf16, [u8; BLOCK]) {
-    // A NaN stays.
-    let greatest = values.iter().fold(0.0f32, |m, &v| if m.is_nan() || m.abs() >= v.abs() { m } else { v });
+    // Magnitudes order as their bits do, and NaN above infinity. Two passes, because one over pairs of
+    // magnitude and place would go value by value.
+    let magnitude = |v: f32| v.abs().to_bits();
+    let most = values.iter().fold(0, |max, &v| magnitude(v).max(max));
+    let first = (0..BLOCK as u32)
+        .zip(values)
+        .fold(BLOCK as u32, |first, (i, &v)| if magnitude(v) == most { first.min(i) } else { first });
+    let greatest = values[first as usize];
     let scale = bf16::from_f32(greatest / -f32::from(ZERO));
     let inverse = if scale == bf16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
     (
@@ -279,13 +286,18 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+    /// Reads a matrix that is there.
+    fn panels(values: &[f32], cols: usize) -> impl Fn(usize) -> Option<Vec<f32>> + Sync {
+        move |p| values.chunks(PANEL * cols).nth(p).map(<[f32]>::to_vec)
+    }
+
     #[test]
     fn codes_come_back_and_are_near() {
         let pool = Pool::new(2);
         for (rows, cols) in [(1, 1), (33, 64), (40, 65), (64, 200)] {
             let mut w = values(20, rows * cols);
             w[..cols].fill(0.0);
-            let m = Int6::new(&pool, rows, cols, |r, out| out.copy_from_slice(&w[r * cols..][..cols]));
+            let m = Int6::new(&pool, rows, cols, panels(&w, cols));
             let mut row = vec![f32::NAN; cols];
             for r in 0..rows {
                 m.row(r, &mut row);
@@ -296,7 +308,7 @@ mod tests {
                     assert!(found.iter().zip(exact).all(|(a, b)| (a - b).abs() <= most));
                 }
                 // What is rounded already stays.
-                let again = Int6::new(&pool, 1, cols, |_, out| out.copy_from_slice(&row));
+                let again = Int6::new(&pool, 1, cols, panels(&row, cols));
                 let mut twice = vec![0.0; cols];
                 again.row(0, &mut twice);
                 assert_eq!(twice, row);
@@ -310,7 +322,7 @@ mod tests {
             let w = values(21, rows * cols);
             for (threads, tokens) in [(1, 1), (2, 3), (3, 29)] {
                 let pool = Pool::new(threads);
-                let m = Int6::new(&pool, rows, cols, |r, out| out.copy_from_slice(&w[r * cols..][..cols]));
+                let m = Int6::new(&pool, rows, cols, panels(&w, cols));
                 let mut x = values(22, tokens * cols);
                 x[0] = -5.0;
                 let found = equal_on_every_level(|| {
@@ -352,12 +364,12 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_seen() {
         let pool = Pool::new(1);
-        let m = Int6::new(&pool, 1, 3, |_, out| out.copy_from_slice(&[1.0, -2.0, 0.5]));
+        let m = Int6::new(&pool, 1, 3, panels(&[1.0, -2.0, 0.5], 3));
         for bad in [f32::NAN, f32::INFINITY] {
             m.matmul(&pool, &[1.0, bad, 2.0], 1, |_, _, sums| assert!(!sums[0].is_finite(), "{bad}"));
         }
         m.matmul(&pool, &[0.0; 3], 1, |_, _, sums| assert_eq!(sums[0], 0.0));
-        let m = Int6::new(&pool, 1, 2, |_, out| out.copy_from_slice(&[f32::NAN, 1.0]));
+        let m = Int6::new(&pool, 1, 2, panels(&[f32::NAN, 1.0], 2));
         m.matmul(&pool, &[1.0; 2], 1, |_, _, sums| assert!(sums[0].is_nan()));
     }
 }

@@ -5,6 +5,7 @@ use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Element, Line, Lines, PANEL, for_each_tile, multiply};
 use crate::pool::Pool;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::convert::Infallible;
 use std::ops::{Deref, Range};
@@ -13,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 /// A float matrix `[rows, cols]`, kept in its stored precision, multiplied in f32.
 ///
 /// `y[t, r]` is `fma(w[r, c], x[t, c], sum)` over the columns in order (and other for int6, see
-/// [`to_int6`](Self::to_int6)). The matrix lies in panels of
+/// [`read_int6`](Self::read_int6)). The matrix lies in panels of
 /// 32 rows, column by column, so that one token reads it as a single sequential stream.
 pub struct FloatRows {
     rows: usize,
@@ -39,6 +40,22 @@ pub enum Floats {
     F16(Vec<f16>),
     /// bfloat16.
     Bf16(Vec<bf16>),
+}
+
+impl Floats {
+    /// All values as f32, exact.
+    pub fn into_f32(self) -> Vec<f32> {
+        fn widened(v: &(impl HalfFloatSliceExt + ?Sized), len: usize) -> Vec<f32> {
+            let mut wide = vec![0.0; len];
+            v.convert_to_f32_slice(&mut wide);
+            wide
+        }
+        match self {
+            Floats::F32(v) => v,
+            Floats::F16(v) => widened(&v[..], v.len()),
+            Floats::Bf16(v) => widened(&v[..], v.len()),
+        }
+    }
 }
 
 /// Takes the 32 sums of (panel, token).
@@ -105,35 +122,59 @@ impl FloatRows {
         Self { rows, cols, panels: Panels::Bf16(pack_all(pool, rows, cols, data)) }
     }
 
-    /// The same matrix with its rows rounded to int8: `round(w · 127 / absmax)`, each with a scale of
-    /// its own. This is not exact: a value is off by up to `absmax / 254`.
-    pub fn to_int8(&self, pool: &Pool) -> Self {
-        let (rows, cols) = (self.rows, self.cols);
+    /// As [`read`](Self::read), each row rounded to int8: `round(w · 127 / absmax)`, with a scale of its
+    /// own. This is not exact: a value is off by up to `absmax / 254`.
+    ///
+    /// # Errors
+    /// As `read`.
+    ///
+    /// # Panics
+    /// If `read` gives another number of values.
+    pub fn read_int8<X: Send>(
+        pool: &Pool,
+        rows: usize,
+        cols: usize,
+        read: impl Fn(Range<usize>) -> Result<Floats, X> + Sync,
+    ) -> Result<Self, X> {
         let panels = rows.div_ceil(PANEL);
         let (mut lines, mut scales) = (Lines::<i8>::new(panels * cols), vec![0.0; panels * PANEL]);
-        let mut values = vec![vec![0.0; cols]; pool.threads()];
+        let failed = Failure::default();
         let (l, s) = ((&mut lines[..], cols.max(1)), (&mut scales[..], PANEL));
-        pool.chunks_mut2_with(&mut values, l, s, |values, p, lines, scales| {
-            for (i, scale) in scales.iter_mut().enumerate().take(rows - p * PANEL) {
-                self.row(p * PANEL + i, values);
-                let absmax = values.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
+        pool.chunks_mut2(l, s, |p, lines, scales| {
+            let Some(values) = failed.keep(band(rows, cols, p, &read)) else { return };
+            for (i, (row, scale)) in values.chunks_exact(cols).zip(scales).enumerate() {
+                let absmax = row.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
                 let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
-                for (line, v) in lines.iter_mut().zip(values.iter()) {
+                for (line, v) in lines.iter_mut().zip(row) {
                     line.0[i] = (*v * inverse + ROUND).to_bits() as i8;
                 }
                 *scale = absmax / 127.0;
             }
         });
+        failed.none()?;
         scales.truncate(rows);
-        Self { rows, cols, panels: Panels::Int8(lines, scales) }
+        Ok(Self { rows, cols, panels: Panels::Int8(lines, scales) })
     }
 
-    /// The same matrix rounded to six bits a weight, with a scale for every 64 columns of a row: 6.25
-    /// bits. This is not exact: a value is off by up to a 32nd of the greatest of the 64. Products round
-    /// the activations too, to 16 bits.
-    pub fn to_int6(&self, pool: &Pool) -> Self {
-        let (rows, cols) = (self.rows, self.cols);
-        Self { rows, cols, panels: Panels::Int6(Int6::new(pool, rows, cols, |r, out| self.row(r, out))) }
+    /// As [`read`](Self::read), rounded to six bits a weight, with a scale for every 64 columns of a row:
+    /// 6.25 bits. This is not exact: a value is off by up to a 32nd of the greatest of the 64. Products
+    /// round the activations too, to 16 bits.
+    ///
+    /// # Errors
+    /// As `read`.
+    ///
+    /// # Panics
+    /// If `read` gives another number of values.
+    pub fn read_int6<X: Send>(
+        pool: &Pool,
+        rows: usize,
+        cols: usize,
+        read: impl Fn(Range<usize>) -> Result<Floats, X> + Sync,
+    ) -> Result<Self, X> {
+        let failed = Failure::default();
+        let panels = Int6::new(pool, rows, cols, |p| failed.keep(band(rows, cols, p, &read)));
+        failed.none()?;
+        Ok(Self { rows, cols, panels: Panels::Int6(panels) })
     }
 
     /// Number of outputs.
@@ -290,26 +331,55 @@ fn pack<E: Element, B: Deref<Target = [E]>, X: Send>(
     if lines.is_empty() {
         return Ok(lines);
     }
-    let failed = Mutex::new(None);
+    let failed = Failure::default();
     pool.chunks_mut(&mut lines, cols, |panel, lines| {
         let band = panel * PANEL..rows.min((panel + 1) * PANEL);
         let count = band.len();
-        match read(band) {
-            Ok(band) => {
-                assert_eq!(band.len(), count * cols, "a band is [rows, cols]");
-                for (i, row) in band.chunks_exact(cols).enumerate() {
-                    let place = E::place(i);
-                    for (line, v) in lines.iter_mut().zip(row) {
-                        line.0[place] = *v;
-                    }
-                }
+        let Some(band) = failed.keep(read(band)) else { return };
+        assert_eq!(band.len(), count * cols, "a band is [rows, cols]");
+        for (i, row) in band.chunks_exact(cols).enumerate() {
+            let place = E::place(i);
+            for (line, v) in lines.iter_mut().zip(row) {
+                line.0[place] = *v;
             }
-            Err(e) => *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e),
         }
     });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(e) => Err(e),
-        None => Ok(lines),
+    failed.none()?;
+    Ok(lines)
+}
+
+/// The rows of a panel, row-major, as f32.
+fn band<X>(
+    rows: usize,
+    cols: usize,
+    panel: usize,
+    read: impl Fn(Range<usize>) -> Result<Floats, X>,
+) -> Result<Vec<f32>, X> {
+    let band = panel * PANEL..rows.min((panel + 1) * PANEL);
+    let count = band.len();
+    let values = read(band)?.into_f32();
+    assert_eq!(values.len(), count * cols, "a band is [rows, cols]");
+    Ok(values)
+}
+
+/// An error of one of several threads.
+struct Failure<X>(Mutex<Option<X>>);
+
+impl<X> Default for Failure<X> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<X> Failure<X> {
+    /// Keeps an error.
+    fn keep<T>(&self, result: Result<T, X>) -> Option<T> {
+        result.map_err(|e| *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(e)).ok()
+    }
+
+    /// Gives the error that was kept.
+    fn none(self) -> Result<(), X> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 }
 
@@ -416,7 +486,9 @@ mod tests {
         let pool = Pool::new(2);
         let (mut w, x) = (values(10, rows * cols), values(11, tokens * cols));
         w[7 * cols..8 * cols].fill(0.0);
-        let rounded = FloatRows::from_f32(&pool, rows, cols, &w).to_int8(&pool);
+        let band =
+            |r: Range<usize>| Ok::<_, Infallible>(Floats::F32(w[r.start * cols..r.end * cols].to_vec()));
+        let rounded = FloatRows::read_int8(&pool, rows, cols, band).unwrap();
         assert_eq!((rounded.precision(), rounded.bytes()), ("int8", 64 * cols + 4 * rows));
         let Panels::Int8(_, scales) = &rounded.panels else { panic!("not int8") };
         let (mut row, mut codes) = (vec![0.0; cols], vec![]);
@@ -450,6 +522,8 @@ mod tests {
         }
         let fails = |r: Range<usize>| if r.contains(&40) { Err("row 40") } else { Ok(band(r)) };
         assert_eq!(FloatRows::read(&pool, rows, cols, fails).unwrap_err(), "row 40");
+        assert_eq!(FloatRows::read_int8(&pool, rows, cols, fails).unwrap_err(), "row 40");
+        assert_eq!(FloatRows::read_int6(&pool, rows, cols, fails).unwrap_err(), "row 40");
     }
 
     #[test]

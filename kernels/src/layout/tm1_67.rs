@@ -95,12 +95,14 @@ fn codes_of(words: [u16; WORDS]) -> [u8; TRIPLES] {
     codes
 }
 
-/// The words of a group of one row.
-fn words_of(codes: [u8; TRIPLES]) -> [u16; WORDS] {
-    std::array::from_fn(|w| {
-        let code = |i: usize| u16::from(codes[3 * w + i]);
-        code(0) | code(1) << 5 | code(2) << 10 | u16::from(codes[TRIPLES - 1] >> w) << 15
-    })
+/// Of a row's 128 columns: for each column of a plane the code of its triple of planes 0, 1 and 2, and the
+/// code of plane 3.
+fn codes_of_planes(trits: &[i8; tm2::GROUP], low: &mut [u8; 32], top: &mut [u8; 32]) {
+    let [a, b, c, d] = *trits.as_chunks::<32>().0 else { unreachable!("four planes") };
+    for i in 0..32 {
+        low[i] = (13 + a[i] + 3 * b[i] + 9 * c[i]) as u8;
+        top[i] = (1 + d[i]) as u8;
+    }
 }
 
 /// The planes of a triple: block of the group and plane.
@@ -192,31 +194,36 @@ impl Layout for Tm1_67 {
         let (rows, cols) = (trits.rows(), trits.cols());
         assert_eq!(out.len(), self.packed_len(rows, cols)?);
         let strips = rows.div_ceil(ROWS);
-        // A row as codes of single weights, to the end of the last group.
-        let mut row = vec![1; column(groups(cols) * BLOCKS, 0).next_multiple_of(tm2::GROUP)];
+        // Of a row the codes of the triples of planes 0, 1 and 2, and the codes of plane 3, block after block
+        // to the end of the last group; behind it what loads of 16 bytes may touch.
+        let len = groups(cols) * BLOCKS * QUAD;
+        let (mut low, mut top) =
+            (vec![0; len.next_multiple_of(32) + 32], vec![0; len.next_multiple_of(32) + 32]);
         for r in 0..strips * ROWS {
-            match r < rows {
-                true => row.iter_mut().zip(trits.row(r)).for_each(|(q, trit)| *q = (trit + 1) as u8),
-                false => row.fill(1),
+            let trits = if r < rows { trits.row(r) } else { &[] };
+            let (whole, rest) = trits.as_chunks::<{ tm2::GROUP }>();
+            let mut last = [0; tm2::GROUP];
+            last[..rest.len()].copy_from_slice(rest);
+            let padding = std::iter::once(&last).chain(std::iter::repeat(&[0; tm2::GROUP]));
+            let quads = low.as_chunks_mut::<32>().0.iter_mut().zip(top.as_chunks_mut::<32>().0);
+            for ((low, top), trits) in quads.zip(whole.iter().chain(padding)) {
+                codes_of_planes(trits, low, top);
             }
             for section in sections(cols) {
                 let bytes = &mut out[place(&section, r / ROWS, strips)];
                 for (group, bytes) in section.zip(bytes.as_chunks_mut::<GROUP_BYTES>().0) {
+                    let [low, top] = [&low, &top].map(|of| {
+                        let at = of[group * BLOCKS * QUAD..].first_chunk();
+                        u128::from_le_bytes(*at.expect("whole groups are there, and bytes behind them"))
+                    });
                     // Four triples at once: no byte of a sum overflows.
-                    let quad = |of: [(usize, usize); 3]| {
-                        let four = |(b, p)| {
-                            let at = row[column(group * BLOCKS + b, p)..].first_chunk();
-                            u32::from_le_bytes(*at.expect("the row has whole groups"))
-                        };
-                        (four(of[0]) + 3 * four(of[1]) + 9 * four(of[2])).to_le_bytes()
-                    };
-                    let mut codes = [0; TRIPLES];
-                    for (q, codes) in codes.as_chunks_mut().0.iter_mut().enumerate() {
-                        *codes = quad(planes_of(q * QUAD));
-                    }
-                    let words = bytes.as_chunks_mut::<WORD_BYTES>().0;
-                    for (bytes, word) in words.iter_mut().zip(words_of(codes)) {
-                        bytes[2 * lane(r % ROWS)..][..2].copy_from_slice(&word.to_le_bytes());
+                    let last = top as u32 + 3 * (top >> 32) as u32 + 9 * (top >> 64) as u32;
+                    let threes = [0, 24, 48, 72].map(|at| (low >> at) as u32);
+                    for (w, three) in threes.into_iter().chain([last]).enumerate() {
+                        let codes = three & 31 | three >> 3 & 31 << 5 | three >> 6 & 31 << 10;
+                        let word = codes | last >> (9 + w) & 1 << 15;
+                        let at = w * WORD_BYTES + 2 * lane(r % ROWS);
+                        bytes[at..at + 2].copy_from_slice(&(word as u16).to_le_bytes());
                     }
                 }
             }
