@@ -10,7 +10,7 @@
 use super::elementwise::{exp1, exponentials};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Line, Lines, PANEL, for_each_tile, multiply};
+use super::tile::{Lines, PANEL, for_each_tile, multiply};
 use crate::pool::Pool;
 use crate::tuning;
 use std::ops::Range;
@@ -58,27 +58,29 @@ impl KvLayer {
         assert!(keys.len() == values.len() && keys.len().is_multiple_of(width));
         assert!(start + keys.len() / width <= self.capacity, "the cache has no such positions");
         let (key_lines, value_lines) = self.lines();
-        let one = |head: usize, key_lines: &mut [Line<f32>], value_lines: &mut [Line<f32>]| {
-            let tokens = keys.chunks_exact(width).zip(values.chunks_exact(width));
-            for (position, (keys, values)) in (start..).zip(tokens) {
-                let panel = &mut key_lines[position / PANEL * dim..][..dim];
-                for (line, v) in panel.iter_mut().zip(&keys[head * dim..]) {
-                    line.0[position % PANEL] = *v;
-                }
-                for (group, part) in values[head * dim..][..dim].chunks(PANEL).enumerate() {
-                    value_lines[group * self.capacity + position].0[..part.len()].copy_from_slice(part);
+        let end = start + keys.len() / width;
+        let (capacity, kv_heads) = (self.capacity, self.kv_heads);
+        let (k, v) = (Shared::new(&mut self.keys[..]), Shared::new(&mut self.values[..]));
+        // By panels of positions, so that most of what a thread reads here is what it computed.
+        let first = start / PANEL;
+        pool.tasks(end.div_ceil(PANEL) - first, |_, task| {
+            let panel = first + task;
+            for head in 0..kv_heads {
+                // SAFETY: each panel of a head belongs to one task, and each task comes once.
+                let lines = unsafe { k.get(head * key_lines + panel * dim, dim) };
+                for position in start.max(panel * PANEL)..end.min((panel + 1) * PANEL) {
+                    let at = (position - start) * width + head * dim;
+                    for (line, v) in lines.iter_mut().zip(&keys[at..]) {
+                        line.0[position % PANEL] = *v;
+                    }
+                    for (group, part) in values[at..at + dim].chunks(PANEL).enumerate() {
+                        // SAFETY: each position belongs to one panel, so to one task.
+                        let line = unsafe { v.get(head * value_lines + group * capacity + position, 1) };
+                        line[0].0[..part.len()].copy_from_slice(part);
+                    }
                 }
             }
-        };
-        let (k, v) = ((&mut self.keys[..], key_lines), (&mut self.values[..], value_lines));
-        if keys.len() == width {
-            // One token is not worth waking anybody.
-            for (head, (k, v)) in k.0.chunks_mut(k.1).zip(v.0.chunks_mut(v.1)).enumerate() {
-                one(head, k, v);
-            }
-        } else {
-            pool.chunks_mut2(k, v, one);
-        }
+        });
     }
 
     /// Lines of keys and of values of one head.
@@ -247,14 +249,20 @@ pub fn attention(
     assert!(queries.len() == out.len() && queries.len().is_multiple_of(width));
     let tokens = queries.len() / width;
     assert!(start + tokens <= cache.capacity, "the cache has no such positions");
-    let group = heads / cache.kv_heads;
+    let kv_heads = cache.kv_heads;
+    let group = heads / kv_heads;
     let rows = tokens * group;
     let tiles = rows.div_ceil(TILE);
+    // Each thread begins with some tokens, those that it computed queries of and will go on with, head by
+    // head.
+    let share = tiles.div_ceil(pool.threads());
     let tile = |i: usize| {
-        let first = i % tiles * TILE;
-        Tile { head: i / tiles, group, first, count: TILE.min(rows - first), start, window, scale }
+        let (before, i) = (i / (kv_heads * share) * share, i % (kv_heads * share));
+        let here = share.min(tiles - before);
+        let first = (before + i % here) * TILE;
+        Tile { head: i / here, group, first, count: TILE.min(rows - first), start, window, scale }
     };
-    let out = Shared { data: out.as_mut_ptr(), len: out.len() };
+    let out = Shared::new(out);
     let write = |tile: &Tile, result: &Partial| {
         for t in 0..tile.count {
             // SAFETY: a row belongs to one head and one tile, and each tile is written once.
@@ -265,8 +273,8 @@ pub fn attention(
     let split = blocks.len();
     if split == 1 {
         scratch.resize(pool, dim, 0);
-        let all = cache.kv_heads * tiles;
-        let products = 2 * rows * cache.kv_heads * dim * (start + tokens).min(window);
+        let all = kv_heads * tiles;
+        let products = 2 * rows * kv_heads * dim * (start + tokens).min(window);
         let tasks = if products < tuning::alone() / 8 { 1 } else { all };
         pool.tasks_with(&mut scratch.workers, tasks, |work, task| {
             for tile in (task * all / tasks..(task + 1) * all / tasks).map(tile) {
@@ -286,8 +294,8 @@ pub fn attention(
         });
     } else {
         // One token far into a text: its blocks go to different threads and are merged after.
-        scratch.resize(pool, dim, cache.kv_heads * tiles * split);
-        let parts = &mut scratch.partial[..cache.kv_heads * tiles * split];
+        scratch.resize(pool, dim, kv_heads * tiles * split);
+        let parts = &mut scratch.partial[..kv_heads * tiles * split];
         pool.chunks_mut_with(&mut scratch.workers, parts, 1, |work, i, part| {
             let tile = tile(i / split);
             work.load(&tile, queries, dim, width);
@@ -304,21 +312,25 @@ pub fn attention(
     }
 }
 
-/// Output that threads write at different places.
-struct Shared {
-    data: *mut f32,
+/// What threads write at different places.
+struct Shared<T> {
+    data: *mut T,
     len: usize,
 }
 
 // SAFETY: `get` demands that no two threads have the same elements.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
+impl<T> Shared<T> {
+    fn new(data: &mut [T]) -> Self {
+        Self { data: data.as_mut_ptr(), len: data.len() }
+    }
+
     /// # Safety
-    /// Nobody else may hold any of these elements, and the output's borrow must be alive.
+    /// Nobody else may hold any of these elements, and the borrow of all must be alive.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn get(&self, at: usize, len: usize) -> &mut [f32] {
-        assert!(at + len <= self.len);
+    unsafe fn get(&self, at: usize, len: usize) -> &mut [T] {
+        assert!(at <= self.len && len <= self.len - at);
         // SAFETY: in bounds as asserted; exclusive as demanded.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(at), len) }
     }
