@@ -70,7 +70,8 @@ impl Head {
             Head::Q6K => Some(Quant::Q6K),
             Head::Q4_0 => Some(Quant::Q4_0),
         };
-        if let Some((values, _)) = quant.map(Quant::block).filter(|(values, _)| !cols.is_multiple_of(*values)) {
+        if let Some((values, _)) = quant.map(Quant::block).filter(|(values, _)| !cols.is_multiple_of(*values))
+        {
             return Err(Error::Usage(format!(
                 "--head {}: rows are no multiple of {values} values, but of {cols}; choose int8, f16 or bf16",
                 self.name()

@@ -2,7 +2,7 @@
 
 use super::bound::{self, Cost};
 use super::control::controls;
-use super::protocol::{ArmSpec, Observer, Options, Run, measure};
+use super::protocol::{ArmSpec, Observer, Options, QUICK_LOAD, Renew, Run, measure};
 use super::stats;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
@@ -65,8 +65,16 @@ struct Group<'a> {
 
 /// A loaded model and its caches, one for each depth: all tests of a depth share what is before them.
 struct Session {
+    load: LoadOptions,
     model: Model,
     caches: BTreeMap<usize, KvCache>,
+}
+
+impl Session {
+    fn new(checkpoint: &Checkpoint, load: LoadOptions) -> Result<Self> {
+        let model = Model::load(checkpoint, &load)?;
+        Ok(Self { load, model, caches: BTreeMap::new() })
+    }
 }
 
 /// What all measurements of a run share.
@@ -154,13 +162,11 @@ impl<'a> Bench<'a> {
             let what =
                 format!("loading {id}: {} {}T", load.layout.as_deref().unwrap_or("model"), load.threads);
             self.observer.step(i as u64, total as u64, &what);
-            let model = Model::load(candidate.checkpoint, load)?;
-            let caches = capacities(tests).into_values().map(|positions| model.cache_bytes(positions));
-            let bytes = model.bytes().1 + caches.sum::<u64>();
+            let session = Session::new(candidate.checkpoint, load.clone())?;
+            let caches = capacities(tests).into_values().map(|n| session.model.cache_bytes(n));
+            let bytes = session.model.bytes().1 + caches.sum::<u64>();
             held += bytes;
-            group
-                .sessions
-                .push((candidate, Rc::new(RefCell::new(Session { model, caches: BTreeMap::new() }))));
+            group.sessions.push((candidate, Rc::new(RefCell::new(session))));
             if reference && *last_of_model {
                 held += size_of::<f32>() as u64 * candidate.model.params;
                 group.oracles.push((candidate, load_oracle(candidate.checkpoint)?));
@@ -290,6 +296,8 @@ impl<'a> Bench<'a> {
                         bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
                         load: Some(load),
                         energy_modelled: Some(modelled.clone()),
+                        renew: (session.borrow().model.load_seconds() <= QUICK_LOAD)
+                            .then(|| renewal(session.clone(), candidate.checkpoint)),
                         run: model_run(
                             session.clone(),
                             ids.clone(),
@@ -338,6 +346,7 @@ impl<'a> Bench<'a> {
                 bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
                 load: None,
                 energy_modelled: None,
+                renew: None,
                 run: Box::new(move |clock| {
                     let oracle: &crate::reference::Reference = &oracle;
                     clock.prompt(|| pool.install(|| oracle.hidden(&ids)))?;
@@ -427,6 +436,7 @@ impl<'a> Bench<'a> {
                             .and_then(|l| bound::of_kernel(l, (rows, cols, batch), bytes, set, threads)),
                         load: None,
                         energy_modelled: None,
+                        renew: None,
                         run: kernel_run(*kernel, copies.clone(), acts.clone(), pool.clone()),
                     });
                 }
@@ -554,6 +564,15 @@ fn capacities(tests: &[Test]) -> BTreeMap<u32, usize> {
     capacities
 }
 
+/// Loads a model anew, beside the one that was there, so that its data comes to lie elsewhere.
+fn renewal(session: Rc<RefCell<Session>>, checkpoint: &Checkpoint) -> Renew<'_> {
+    Box::new(move || {
+        let session = &mut *session.borrow_mut();
+        *session = Session::new(checkpoint, session.load.clone())?;
+        Ok(())
+    })
+}
+
 /// A run of `prompt` tokens of `ids` in batches and then `generate` one by one, after `depth` of them,
 /// which go into the cache once and are not timed.
 fn model_run<'a>(
@@ -563,7 +582,7 @@ fn model_run<'a>(
     capacity: usize,
 ) -> Run<'a> {
     Box::new(move |clock| {
-        let Session { model, caches } = &mut *session.borrow_mut();
+        let Session { model, caches, .. } = &mut *session.borrow_mut();
         let cache = match caches.entry(depth) {
             Entry::Occupied(cache) => cache.into_mut(),
             Entry::Vacant(place) => {

@@ -21,6 +21,9 @@ const SETTLED_RUNS: usize = 4;
 /// Variation of the last warm-up runs below which an arm counts as settled.
 const SETTLED: f64 = 0.02;
 
+/// Seconds within which a model must load to be loaded anew for each sample.
+pub const QUICK_LOAD: f64 = 0.02;
+
 /// How to take samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -92,6 +95,11 @@ impl Options {
                 self.budget.map_or_else(String::new, |b| format!(" or as many as fit into {:.0} s", b.as_secs_f64())),
                 1e3 * self.min_time.as_secs_f64()
             ),
+            format!(
+                "Models that load within {:.0} ms were loaded anew before each sample and ran once untimed, because \
+                 where in memory their data lies changes their speed.",
+                1e3 * QUICK_LOAD
+            ),
             "The fastest run within each sample is kept beside it; comparisons rest on these, because other load \
              disturbs them least."
                 .into(),
@@ -156,6 +164,9 @@ impl Clock {
 /// A run of an arm. Only what it does inside of the clock counts.
 pub type Run<'a> = Box<dyn FnMut(&mut Clock) -> Result<()> + 'a>;
 
+/// Puts the data of an arm elsewhere in memory.
+pub type Renew<'a> = Box<dyn FnMut() -> Result<()> + 'a>;
+
 /// An arm to be measured.
 pub struct ArmSpec<'a> {
     /// What is measured.
@@ -172,6 +183,9 @@ pub struct ArmSpec<'a> {
     pub load: Option<Load>,
     /// Modelled energy of one token.
     pub energy_modelled: Option<ModelledEnergy>,
+    /// Done before each sample, where it is quick: where data lies changes the speed by some per cent, for
+    /// as long as it lies there.
+    pub renew: Option<Renew<'a>>,
     /// One run.
     pub run: Run<'a>,
 }
@@ -351,6 +365,10 @@ fn last_variation(runs: &[f64]) -> f64 {
 }
 
 fn sample(spec: &mut ArmSpec<'_>, samples: &mut Samples, options: &Options, root: &Path) -> Result<()> {
+    if let Some(renew) = &mut spec.renew {
+        renew()?;
+        run(spec, &mut Clock::default())?;
+    }
     let handoff_before = handoff(spec.subject.threads);
     let before = CpuTimes::read(root);
     let mut clock = Clock::default();
@@ -470,6 +488,7 @@ mod tests {
 
     fn spec<'a>(threads: u32, run: impl FnMut(&mut Clock) -> Result<()> + 'a) -> ArmSpec<'a> {
         ArmSpec {
+            renew: None,
             subject: Subject {
                 model: "m".into(),
                 engine: "tritmark".into(),
@@ -554,6 +573,27 @@ mod tests {
         assert!(
             matches!(&arms[0].energy_measured, Some(Outcome::NotMeasured(r)) if r.contains("no energy sensor"))
         );
+    }
+
+    #[test]
+    fn data_moves_before_each_sample_and_the_first_run_on_it_does_not_count() {
+        // Runs since the data moved.
+        let since = Rc::new(RefCell::new(0));
+        let moved = Rc::new(RefCell::new(0));
+        let mut arm = spec(1, |clock| {
+            let first = since.replace_with(|runs| *runs + 1) == 0;
+            clock.time(|| spin(Duration::from_micros(if first { 20_000 } else { 100 })));
+            Ok(())
+        });
+        arm.renew = Some(Box::new(|| {
+            (*since.borrow_mut(), *moved.borrow_mut()) = (0, *moved.borrow() + 1);
+            Ok(())
+        }));
+        let (arms, _) = measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).unwrap();
+        let speed = arms[0].speed.as_ref().unwrap();
+        assert_eq!(moved.take(), speed.samples.len());
+        // What disturbed a sample has to reach 20 ms to be taken for a first run.
+        assert!(speed.seconds.iter().filter(|s| **s < 0.02).count() > speed.seconds.len() / 2);
     }
 
     #[test]
