@@ -20,6 +20,7 @@ lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm
 lookup512::Words.*add_with_dots vpermw      zmm
 triples::add                    vpermw      zmm
+triples::add_vbmi2              vpshldw     zmm
 nibbles::multiply               vpshufb     ymm' ;;
 aarch64) table='
 NEON::(tile|chunks)             smlal2?

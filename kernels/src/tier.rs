@@ -24,7 +24,7 @@ pub enum Tier {
     AvxVnni,
     /// x86-64: AVX-512 F and BW.
     Avx512,
-    /// x86-64: AVX-512 F, BW, VL, VNNI and VBMI.
+    /// x86-64: AVX-512 F, BW, VL, VNNI, VBMI and VBMI2.
     Avx512Vnni,
     /// aarch64: Advanced SIMD.
     Neon,
@@ -82,6 +82,7 @@ impl Tier {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
                     && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vbmi2")
             }
             #[cfg(target_arch = "aarch64")]
             Tier::Neon => std::arch::is_aarch64_feature_detected!("neon"),

@@ -10,6 +10,7 @@ use super::{MAX_TILE, Ops, most};
 use crate::acts::Activations;
 use crate::kernel::Packed;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
+use crate::tier::Tier;
 use crate::tier::source::{Chunks, Source, Space};
 use std::ops::Range;
 
@@ -142,8 +143,9 @@ impl<'a> Call<'a> {
     /// The CPU must have AVX-512 with BW.
     pub(super) unsafe fn by_triples(&self, scratch: &mut triples::Scratch, sink: Sink) {
         let (tokens, rows) = (self.tokens.clone(), self.rows.clone());
-        // SAFETY: the tier is the caller's promise.
-        unsafe { triples::multiply(self.weights, self.x, tokens, rows, scratch, sink) }
+        let vbmi2 = self.ops.tier == Tier::Avx512Vnni;
+        // SAFETY: the tier is the caller's promise; the one with VNNI has VBMI2 (`new`).
+        unsafe { triples::multiply(self.weights, self.x, tokens, rows, vbmi2, scratch, sink) }
     }
 
     /// Token after token, straight from the nibbles of `tl1` or `tl2`.

@@ -165,7 +165,7 @@ ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (32, 512), tm1
 ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, (32, 512), tm1_67::to_tm2);
 ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6], 6, 3, (16, 256), triples::to_tm2);
 ops!(
-    AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi", Vnni512, 2, Vnni256, 2,
+    AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2", Vnni512, 2, Vnni256, 2,
     [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (64, 1024), triples::to_tm2
 );
 
@@ -244,7 +244,7 @@ impl Kernel for X86 {
             // On AVX-512 without VNNI as on AVX2: rows end too soon for wider vectors to pay.
             Way::Chunks(_) | Way::Digits if own == Tier::Avx512 => (kernel::Way::Direct, Tier::Avx2),
             Way::Chunks(_) | Way::Digits => (kernel::Way::Direct, own),
-            Way::Triples => (kernel::Way::Lookup, Tier::Avx512),
+            Way::Triples => (kernel::Way::Lookup, own),
             Way::Strips if self.layout.name() == TM2.name() => (kernel::Way::Direct, own),
             Way::Strips => (kernel::Way::Strips, own),
             Way::Rows => (kernel::Way::Rows, own),

@@ -19,6 +19,7 @@ use crate::layout::tm2::ROWS;
 use crate::tuning;
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Bytes of a register.
 const REG: usize = 64;
@@ -44,12 +45,16 @@ impl Default for Scratch {
 }
 
 /// Hands out the sums of some rows, whole strips but for the last, for some tokens.
+///
+/// # Safety
+/// If `vbmi2`, the CPU must have it.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn multiply(
+pub(super) unsafe fn multiply(
     weights: &Packed,
     x: &Activations,
     tokens: Range<usize>,
     rows: Range<usize>,
+    vbmi2: bool,
     Scratch { tables, sums }: &mut Scratch,
     sink: &mut dyn FnMut(usize, usize, &[i32]),
 ) {
@@ -78,11 +83,20 @@ pub(super) fn multiply(
                 tabulate(x.row(tokens.start + t), &groups, tables);
             }
             let sums = &mut sums[from * strips.len() * ROWS..to * strips.len() * ROWS];
-            match to - from {
-                1 => add::<1>(section, next, tables, sums),
-                2 => add::<2>(section, next, tables, sums),
-                3 => add::<3>(section, next, tables, sums),
-                _ => add::<TILE>(section, next, tables, sums),
+            macro_rules! add {
+                ($add:ident) => {
+                    match to - from {
+                        1 => $add::<1>(section, next, tables, sums),
+                        2 => $add::<2>(section, next, tables, sums),
+                        3 => $add::<3>(section, next, tables, sums),
+                        _ => $add::<TILE>(section, next, tables, sums),
+                    }
+                };
+            }
+            match vbmi2 {
+                // SAFETY: the CPU has it, as the caller promises.
+                true => unsafe { add!(add_vbmi2) },
+                false => add!(add),
             }
         }
     }
@@ -151,49 +165,61 @@ struct Section<'a> {
     groups: usize,
 }
 
-/// Adds the sums of a section to `sums`, `[token][row]`, of `NT` tokens and its strips; `next` will be
-/// read after it.
-// A function of its own, so that its machine code can be checked.
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn add<const NT: usize>(section: Section, next: &[u8], tables: &[u8], sums: &mut [i32]) {
-    let tables: [_; NT] = std::array::from_fn(|t| tables[t * SECTION * TABLES..].as_chunks::<TABLES>().0);
-    let bytes = section.groups * GROUP_BYTES;
-    let strips = section.bytes.len() / bytes;
-    // The second-level cache has room for more lines that are under way than the first-level one.
-    let ahead = tuning::prefetch() / 4 * 9;
-    for (s, strip) in section.bytes.chunks_exact(bytes).enumerate() {
-        let mut ahead = match (s * bytes + ahead).checked_sub(section.bytes.len()) {
-            None => strip.as_ptr().wrapping_add(ahead),
-            Some(behind) if behind < next.len() => next[behind..].as_ptr(),
-            Some(_) => strip.as_ptr(),
-        };
-        let mut narrow = [_mm512_setzero_si512(); NT];
-        for (g, group) in strip.as_chunks::<GROUP_BYTES>().0.iter().enumerate() {
-            let mut add = |triple: usize, index| {
-                for t in 0..NT {
-                    let table = load(tables[t][g][triple * REG..].first_chunk().expect("a table"));
-                    narrow[t] = _mm512_add_epi16(narrow[t], _mm512_permutexvar_epi16(index, table));
+/// 16-bit sums of a token that additions take turns at: one would be waited for.
+const CHAINS: usize = 3;
+
+/// A function that adds the sums of a section to `sums`, `[token][row]`, of `NT` tokens and its strips; `next`
+/// will be read after it. `last` is [`last`] with the same instructions.
+macro_rules! adding {
+    ($add:ident, $features:literal, $last:ident) => {
+        // A function of its own, so that its machine code can be checked.
+        #[inline(never)]
+        #[target_feature(enable = $features)]
+        fn $add<const NT: usize>(section: Section, next: &[u8], tables: &[u8], sums: &mut [i32]) {
+            let tables: [_; NT] =
+                std::array::from_fn(|t| tables[t * SECTION * TABLES..].as_chunks::<TABLES>().0);
+            let bytes = section.groups * GROUP_BYTES;
+            let strips = section.bytes.len() / bytes;
+            // The second-level cache has room for more lines that are under way than the first-level one.
+            let ahead = tuning::prefetch() / 4 * 9;
+            for (s, strip) in section.bytes.chunks_exact(bytes).enumerate() {
+                let mut ahead = match (s * bytes + ahead).checked_sub(section.bytes.len()) {
+                    None => strip.as_ptr().wrapping_add(ahead),
+                    Some(behind) if behind < next.len() => next[behind..].as_ptr(),
+                    Some(_) => strip.as_ptr(),
+                };
+                let mut narrow = [[_mm512_setzero_si512(); CHAINS]; NT];
+                for (g, group) in strip.as_chunks::<GROUP_BYTES>().0.iter().enumerate() {
+                    let mut add = |triple: usize, index| {
+                        for t in 0..NT {
+                            let table = load(tables[t][g][triple * REG..].first_chunk().expect("a table"));
+                            let sum = &mut narrow[t][triple % CHAINS];
+                            *sum = _mm512_add_epi16(*sum, _mm512_permutexvar_epi16(index, table));
+                        }
+                    };
+                    for _ in 0..WORDS {
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        ahead = ahead.wrapping_add(WORD_BYTES);
+                    }
+                    let words = words(group);
+                    for w in 0..WORDS {
+                        add(3 * w, words[w]);
+                        add(3 * w + 1, _mm512_srli_epi16::<5>(words[w]));
+                        add(3 * w + 2, _mm512_srli_epi16::<10>(words[w]));
+                    }
+                    add(TRIPLES - 1, $last(words));
                 }
-            };
-            for _ in 0..WORDS {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                ahead = ahead.wrapping_add(WORD_BYTES);
+                for t in 0..NT {
+                    let sums = sums[(t * strips + s) * ROWS..].first_chunk_mut().expect("a strip of sums");
+                    let [a, b, c] = narrow[t];
+                    add_words(sums, _mm512_add_epi16(_mm512_add_epi16(a, b), c));
+                }
             }
-            let words = words(group);
-            for w in 0..WORDS {
-                add(3 * w, words[w]);
-                add(3 * w + 1, _mm512_srli_epi16::<5>(words[w]));
-                add(3 * w + 2, _mm512_srli_epi16::<10>(words[w]));
-            }
-            add(TRIPLES - 1, last(words));
         }
-        for t in 0..NT {
-            let sums = sums[(t * strips + s) * ROWS..].first_chunk_mut().expect("a strip of sums");
-            add_words(sums, narrow[t]);
-        }
-    }
+    };
 }
+adding!(add, "avx512f,avx512bw", last);
+adding!(add_vbmi2, "avx512f,avx512bw,avx512vbmi2", last_vbmi2);
 
 /// The code of the last triple, whose bits are the highest ones of all words.
 #[inline]
@@ -207,6 +233,15 @@ fn last(words: [__m512i; WORDS]) -> __m512i {
     let code = pick(code, _mm512_srli_epi16::<13>(words[2]), 4);
     let code = pick(code, _mm512_srli_epi16::<12>(words[3]), 8);
     pick(code, _mm512_srli_epi16::<11>(words[4]), 16)
+}
+
+/// [`last`] in five instructions.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
+fn last_vbmi2(words: [__m512i; WORDS]) -> __m512i {
+    // Each bit pushes those before it up; what is above five bits does not count.
+    let push = |code, word| _mm512_shldi_epi16::<1>(code, word);
+    push(push(push(push(push(words[4], words[4]), words[3]), words[2]), words[1]), words[0])
 }
 
 /// Adds 16-bit sums of a strip to 32-bit ones.
@@ -230,6 +265,9 @@ fn words(group: &[u8; GROUP_BYTES]) -> [__m512i; WORDS] {
     let mut words = [_mm512_setzero_si512(); WORDS];
     for w in 0..WORDS {
         words[w] = load(group[w * WORD_BYTES..].first_chunk().expect("a word"));
+        // The compiler would read them in another order than that of memory, which the CPU then does not
+        // read ahead of.
+        compiler_fence(Ordering::SeqCst);
     }
     words
 }
