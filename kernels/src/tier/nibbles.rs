@@ -15,6 +15,7 @@
 //! [`fold`] comes earlier.
 
 use crate::acts::Activations;
+use crate::buffer::aligned;
 use crate::kernel::Packed;
 use crate::layout::tl1::blocks;
 use crate::layout::tm2::ROWS;
@@ -80,7 +81,9 @@ pub(super) trait Halves: Copy {
 }
 
 /// The four tables (see above) of two byte columns side by side.
-type Two = [[u8; 32]; 4];
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct Two([[u8; 32]; 4]);
 
 /// Weights that nibbles stand for.
 static PAIRS: [[i16; 16]; 2] = {
@@ -124,7 +127,7 @@ unsafe fn fill<H: Halves, const W: usize>(tables: &mut Vec<Two>, x: &[i8], digit
                 }
                 sums.bytes()
             };
-            for (table, bytes) in two[i % 2 * 2..].iter_mut().zip(bytes) {
+            for (table, bytes) in two.0[i % 2 * 2..].iter_mut().zip(bytes) {
                 table.as_chunks_mut().0[i / 2] = bytes;
             }
         }
@@ -140,7 +143,7 @@ unsafe fn one<H: Halves>(two: &Two, column: usize) -> [H; 4] {
     // SAFETY: the tier is the caller's promise.
     unsafe {
         let mut tables = [H::zero(); 4];
-        for (table, bytes) in tables.iter_mut().zip(two) {
+        for (table, bytes) in tables.iter_mut().zip(&two.0) {
             *table = H::twice(&bytes.as_chunks().0[column]);
         }
         tables
@@ -152,7 +155,7 @@ unsafe fn one<H: Halves>(two: &Two, column: usize) -> [H; 4] {
 /// # Safety
 /// As for [`Halves`].
 #[inline(always)]
-unsafe fn both<H: Halves>([a, b, c, d]: &Two) -> [H; 4] {
+unsafe fn both<H: Halves>(Two([a, b, c, d]): &Two) -> [H; 4] {
     // SAFETY: the tier is the caller's promise.
     unsafe { [H::load(a), H::load(b), H::load(c), H::load(d)] }
 }
@@ -214,7 +217,7 @@ pub(super) struct Scratch {
     /// Tables of all byte columns: those of `tl1` or of the triples of `tl2`, and those of its pairs.
     tables: [Vec<Two>; 2],
     /// Sums of the rows of a tile.
-    sums: Vec<[i32; ROWS]>,
+    sums: Vec<i32>,
 }
 
 /// `Σ_k w(r, k) · x[k]` for `rows` of `tl1` or `tl2` weights, which begin and end at multiples of 32, as
@@ -267,8 +270,9 @@ unsafe fn tl1<H: Halves>(
     unsafe { fill::<H, _>(tables, x, &PAIRS) };
     let tile = TL1.tile(weights.rows(), weights.cols());
     for rows in by_tiles(rows, tile.rows) {
-        sums.clear();
-        sums.resize(rows.len() / ROWS, [0; ROWS]);
+        let sums = aligned(sums, rows.len());
+        sums.fill(0);
+        let sums = sums.as_chunks_mut::<ROWS>().0;
         for i in 0..weights.cols() / tile.cols {
             for (row, sums) in rows.clone().step_by(ROWS).zip(sums.iter_mut()) {
                 // A lane takes two sums of two products of a block.
@@ -356,8 +360,9 @@ unsafe fn tl2<H: Halves>(
     let bytes = weights.bytes();
     let tile = parts.tile();
     for rows in by_tiles(rows, tile.rows) {
-        sums.clear();
-        sums.resize(rows.len() / ROWS, [0; ROWS]);
+        let sums = aligned(sums, rows.len());
+        sums.fill(0);
+        let sums = sums.as_chunks_mut::<ROWS>().0;
         for i in 0..x.len() / tile.cols {
             for (row, sums) in rows.clone().step_by(ROWS).zip(sums.iter_mut()) {
                 let (magnitudes, signs) = parts.triples(row, i);

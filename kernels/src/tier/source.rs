@@ -1,6 +1,7 @@
 //! What the vector kernels of all architectures share: how the rows of any layout become strips of
 //! the [`tm2`](crate::layout::TM2) form, whose lanes are rows.
 
+use crate::buffer::aligned;
 use crate::kernel::Packed;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
 use crate::layout::{Layout, TL1, TL2, tm1_67, tq1_0};
@@ -92,13 +93,13 @@ impl Source {
     ) -> &'a [u8] {
         let cols = weights.cols();
         let bytes = tm2::strip_bytes(cols);
+        let strip = aligned(&mut space.strip, bytes);
         match self {
             Source::Strips => return &weights.bytes()[rows.start / ROWS * bytes..][..bytes],
             Source::Chunks(chunks) => {
-                space.strip.resize(bytes, 0);
                 for (r, row) in rows.enumerate() {
                     let row = chunks.row(weights, row);
-                    let groups = space.strip.as_chunks_mut::<GROUP_BYTES>().0;
+                    let groups = strip.as_chunks_mut::<GROUP_BYTES>().0;
                     for (g, group) in groups.iter_mut().enumerate() {
                         let codes = row[chunks.offset(g)..].first_chunk().expect("a chunk is inside its row");
                         tm2::put_row(group, r, codes);
@@ -106,36 +107,32 @@ impl Source {
                 }
             }
             Source::Triples => {
-                space.strip.resize(bytes, 0);
                 let strips = weights.rows().div_ceil(ROWS);
-                let parts = space.strip.chunks_mut(tm1_67::SECTION_TM2);
+                let parts = strip.chunks_mut(tm1_67::SECTION_TM2);
                 for (section, out) in tm1_67::sections(cols).zip(parts) {
                     let section = tm1_67::place(&section, rows.start / ROWS, strips);
                     to_tm2(&weights.bytes()[section], out);
                 }
             }
             Source::Rows => {
-                space.unpacked.resize(rows.len() * cols, 0);
-                for (row, out) in rows.clone().zip(space.unpacked.chunks_exact_mut(cols)) {
+                let unpacked = aligned(&mut space.unpacked, rows.len() * cols);
+                for (row, out) in rows.clone().zip(unpacked.chunks_exact_mut(cols)) {
                     unpack_row(weights, row, out);
                 }
-                space.strip.resize(bytes, 0);
-                let row = |r| &space.unpacked[r * cols..][..cols];
-                tm2::pack_strip(rows.len(), row, &mut space.strip);
+                tm2::pack_strip(rows.len(), |r| &unpacked[r * cols..][..cols], strip);
             }
             Source::Columns => {
                 // Columns behind the last stay zero weights.
-                space.columns.clear();
-                space.columns.resize(cols.next_multiple_of(GROUP), [1; ROWS]);
+                let columns = aligned(&mut space.columns, cols.next_multiple_of(GROUP));
+                columns[cols..].fill([1; ROWS]);
                 match weights.layout().name() {
-                    "tl1" => TL1.columns(weights, rows.start, &mut space.columns[..cols]),
-                    _ => TL2.columns(weights, rows.start, &mut space.columns[..cols]),
+                    "tl1" => TL1.columns(weights, rows.start, &mut columns[..cols]),
+                    _ => TL2.columns(weights, rows.start, &mut columns[..cols]),
                 }
-                space.strip.resize(bytes, 0);
-                tm2::pack_columns(&space.columns, &mut space.strip);
+                tm2::pack_columns(columns, strip);
             }
         }
-        &space.strip
+        strip
     }
 }
 

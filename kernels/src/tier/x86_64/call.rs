@@ -8,6 +8,7 @@ use super::row;
 use super::triples;
 use super::{MAX_TILE, Ops, most};
 use crate::acts::Activations;
+use crate::buffer::aligned;
 use crate::kernel::Packed;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::tier::Tier;
@@ -59,11 +60,11 @@ impl<'a> Call<'a> {
     /// Token after token, straight from the bytes of `tq1_0`.
     pub(super) fn by_digits(&self, arranged: &mut Vec<i8>, sink: Sink) {
         let cols = self.weights.cols();
-        arranged.clear();
-        for t in self.tokens.clone() {
-            digits::arrange(&self.x.row(t)[..cols], arranged);
-        }
         let (bytes, width) = (digits::row_bytes(cols), digits::arranged(cols));
+        let arranged = aligned(arranged, self.tokens.len() * width);
+        for (t, out) in self.tokens.clone().zip(arranged.chunks_exact_mut(width)) {
+            digits::arrange(&self.x.row(t)[..cols], out);
+        }
         let row = |row| &self.weights.bytes()[row * bytes..][..bytes];
         self.by_runs(row, bytes, sink, |rows, stride, t| {
             let x = &arranged[(t - self.tokens.start) * width..][..width];
@@ -110,7 +111,7 @@ impl<'a> Call<'a> {
     /// Row by row, unpacked, for a few tokens at a time.
     pub(super) fn by_rows(&self, unpacked: &mut Vec<i8>, sink: Sink) {
         // Columns behind the last meet activations of zero.
-        unpacked.resize(self.groups * GROUP, 0);
+        let unpacked = aligned(unpacked, self.groups * GROUP);
         let mut sums = [[0; ROWS]; most::ROWS];
         let sums = &mut sums[..self.tokens.len()];
         for start in self.rows.clone().step_by(ROWS) {

@@ -43,10 +43,10 @@ pub(super) fn row_bytes(cols: usize) -> usize {
     blocks(cols) * BYTES
 }
 
-/// Appends the activations of a token, in the order in which [`gemv`] meets them.
-pub(super) fn arrange(x: &[i8], out: &mut Vec<i8>) {
-    for x in x.as_chunks::<BLOCK>().0 {
-        let mut arranged = [0; ARRANGED];
+/// Writes the activations of a token in the order in which [`gemv`] meets them.
+pub(super) fn arrange(x: &[i8], out: &mut [i8]) {
+    for (x, arranged) in x.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<ARRANGED>().0) {
+        arranged.fill(0);
         for (first, byte, step, digits) in GROUPS {
             let (register, lane) = if byte == 0 { (0, 0) } else { (1, byte - TAIL) };
             for n in 0..digits {
@@ -54,11 +54,10 @@ pub(super) fn arrange(x: &[i8], out: &mut Vec<i8>) {
                     .copy_from_slice(&x[first + n * step..][..step]);
             }
         }
-        out.extend_from_slice(&arranged);
     }
 }
 
-/// Length of what [`arrange`] appends.
+/// Length of what [`arrange`] writes.
 pub(super) fn arranged(cols: usize) -> usize {
     blocks(cols) * ARRANGED
 }

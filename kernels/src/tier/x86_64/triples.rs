@@ -10,7 +10,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::acts::Activations;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, aligned};
 use crate::kernel::Packed;
 use crate::layout::tm1_67::{
     BLOCKS, GROUP_BYTES, QUAD, SECTION, TRIPLES, WORD_BYTES, WORDS, column, place, sections,
@@ -63,8 +63,8 @@ pub(super) unsafe fn multiply(
         return;
     }
     let all = weights.rows().div_ceil(ROWS);
-    sums.clear();
-    sums.resize(tokens.len() * strips.len() * ROWS, 0);
+    let sums = aligned(sums, tokens.len() * strips.len() * ROWS);
+    sums.fill(0);
     let tiles = tokens.len().div_ceil(TILE);
     // The strips of a section.
     let run = |groups: &Range<usize>| {
