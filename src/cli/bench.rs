@@ -72,10 +72,10 @@ pub struct Args {
     /// A short look: fewer and shorter samples
     #[arg(long)]
     quick: bool,
-    /// Rounds, which is samples of each arm [default: 15, with --quick 5]
+    /// Rounds, which is samples of each arm [default: 15, with --quick 8]
     #[arg(short, long, visible_alias = "repetitions", value_name = "N")]
     rounds: Option<u32>,
-    /// Shortest time of a sample in seconds [default: 0.2, with --quick 0.05]
+    /// Shortest time of a sample in seconds [default: 0.2, with --quick 0.03]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     min_time: Option<f64>,
     /// Seconds for the rounds of all arms together: fewer rounds are made, but at least one

@@ -64,8 +64,9 @@ impl Options {
     /// A short look.
     pub fn quick() -> Self {
         Self {
-            rounds: 5,
-            min_time: Duration::from_millis(50),
+            // So many that comparisons may leave some out.
+            rounds: 8,
+            min_time: Duration::from_millis(30),
             warmup: Duration::from_millis(300),
             energy: Windows {
                 load: Duration::from_secs(2),
