@@ -252,7 +252,7 @@ impl FloatTensor {
 
     /// All values as f32, exact.
     pub fn to_f32(&self) -> Vec<f32> {
-        self.data.clone().into_f32()
+        self.data.to_f32()
     }
 }
 

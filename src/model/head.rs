@@ -78,7 +78,7 @@ impl Head {
             )));
         }
         FloatRows::read(pool, rows, cols, |band| {
-            let mut values = read(band)?.into_f32();
+            let mut values = read(band)?.to_f32();
             Ok(match (self, quant) {
                 (_, Some(quant)) => {
                     let (block, bytes) = quant.block();

@@ -44,14 +44,14 @@ pub enum Floats {
 
 impl Floats {
     /// All values as f32, exact.
-    pub fn into_f32(self) -> Vec<f32> {
+    pub fn to_f32(&self) -> Vec<f32> {
         fn widened(v: &(impl HalfFloatSliceExt + ?Sized), len: usize) -> Vec<f32> {
             let mut wide = vec![0.0; len];
             v.convert_to_f32_slice(&mut wide);
             wide
         }
         match self {
-            Floats::F32(v) => v,
+            Floats::F32(v) => v.clone(),
             Floats::F16(v) => widened(&v[..], v.len()),
             Floats::Bf16(v) => widened(&v[..], v.len()),
         }
@@ -357,7 +357,7 @@ fn band<X>(
 ) -> Result<Vec<f32>, X> {
     let band = panel * PANEL..rows.min((panel + 1) * PANEL);
     let count = band.len();
-    let values = read(band)?.into_f32();
+    let values = read(band)?.to_f32();
     assert_eq!(values.len(), count * cols, "a band is [rows, cols]");
     Ok(values)
 }

@@ -123,7 +123,8 @@ impl Source {
             }
             Source::Columns => {
                 // Columns behind the last stay zero weights.
-                let columns = aligned(&mut space.columns, cols.next_multiple_of(GROUP));
+                let columns = aligned(&mut space.columns, cols.next_multiple_of(GROUP) * ROWS);
+                let columns = columns.as_chunks_mut::<ROWS>().0;
                 columns[cols..].fill([1; ROWS]);
                 match weights.layout().name() {
                     "tl1" => TL1.columns(weights, rows.start, &mut columns[..cols]),
@@ -150,5 +151,5 @@ pub(super) fn unpack_row(weights: &Packed, row: usize, out: &mut [i8]) {
 pub(super) struct Space {
     strip: Vec<u8>,
     unpacked: Vec<i8>,
-    columns: Vec<[u8; ROWS]>,
+    columns: Vec<u8>,
 }
