@@ -2,7 +2,7 @@
 
 use crate::Trits;
 use crate::acts::Activations;
-use crate::buffer::Buffer;
+use crate::buffer::{Arena, Buffer};
 use crate::layout::{self, Layout, ShapeError, UnpackError};
 use crate::tier::{self, Tier};
 use std::fmt;
@@ -133,8 +133,24 @@ impl Packed {
     /// # Errors
     /// If the layout cannot hold the shape.
     pub fn pack(layout: &'static dyn Layout, trits: &Trits) -> Result<Self, ShapeError> {
+        Self::pack_to(layout, trits, Buffer::new)
+    }
+
+    /// As [`pack`](Self::pack), beside the other matrices of a model.
+    ///
+    /// # Errors
+    /// As `pack`.
+    pub fn pack_in(arena: &Arena, layout: &'static dyn Layout, trits: &Trits) -> Result<Self, ShapeError> {
+        Self::pack_to(layout, trits, |len| arena.buffer(len))
+    }
+
+    fn pack_to(
+        layout: &'static dyn Layout,
+        trits: &Trits,
+        buffer: impl FnOnce(usize) -> Buffer,
+    ) -> Result<Self, ShapeError> {
         let (rows, cols) = (trits.rows(), trits.cols());
-        let mut bytes = Buffer::new(layout.packed_len(rows, cols)?);
+        let mut bytes = buffer(layout.packed_len(rows, cols)?);
         layout.pack(trits, 1.0, bytes.bytes_mut())?;
         Ok(Self { layout, rows, cols, bytes })
     }

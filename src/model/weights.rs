@@ -7,6 +7,7 @@ use crate::checkpoint::{Checkpoint, FloatData};
 use crate::error::{Error, Result};
 use half::f16;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tritmark_kernels::buffer::Arena;
 use tritmark_kernels::float::FloatRows;
 use tritmark_kernels::kernel::{self, Kernel, Packed};
 use tritmark_kernels::layout::{self, Layout};
@@ -67,7 +68,13 @@ impl Weights {
         precision: Head,
         pool: &Pool,
     ) -> Result<Self> {
-        let loader = Loader { checkpoint, config: &checkpoint.config, pool, read: AtomicU64::new(0) };
+        let loader = Loader {
+            checkpoint,
+            config: &checkpoint.config,
+            pool,
+            arena: Arena::new(),
+            read: AtomicU64::new(0),
+        };
         let hidden = loader.config.hidden;
         let head = (!loader.config.tied).then(|| loader.table(Role::Head, precision)).transpose()?;
         let precision = if loader.config.tied { precision } else { Head::AsIs };
@@ -175,6 +182,8 @@ struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
     pool: &'a Pool,
+    /// Where packed weights go.
+    arena: Arena,
     /// Bytes that were copied.
     read: AtomicU64,
 }
@@ -215,7 +224,7 @@ impl Loader<'_> {
         let role = Role::Layer(layer, LayerRole::Linear(linear));
         let found = self.checkpoint.ternary_into(role, std::mem::take(spare))?;
         self.check(role, &[found.trits.rows(), found.trits.cols()], self.config.linear_shape(linear))?;
-        let packed = Packed::pack(kernel.layout(), &found.trits).map_err(|e| {
+        let packed = Packed::pack_in(&self.arena, kernel.layout(), &found.trits).map_err(|e| {
             Error::Usage(format!(
                 "{}: tensor {}: {e}\n  choose another kernel with --kernel; {} holds every shape",
                 self.checkpoint.provenance.name,

@@ -10,7 +10,8 @@
 use super::elementwise::{exp1, exponentials};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Lines, PANEL, for_each_tile, multiply};
+use super::tile::{Array, Lines, PANEL, for_each_tile, multiply};
+use crate::buffer::AtLine;
 use crate::pool::Pool;
 use crate::tuning;
 use std::ops::Range;
@@ -99,12 +100,12 @@ pub struct Scratch {
 }
 
 /// The state of one tile of queries.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 struct Work {
     /// Queries `[TILE, head_dim]`.
     queries: Vec<f32>,
     /// Scores, then exponentials `[TILE, BLOCK]`.
-    scores: Vec<f32>,
+    scores: Array<f32>,
     /// The block at hand.
     block: Partial,
     /// All blocks so far.
@@ -113,16 +114,17 @@ struct Work {
 
 /// Results over some positions: for each query of a tile the maximum, the sum and the weighted values
 /// `[TILE, padded head_dim]`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 struct Partial {
     max: [f32; TILE],
     sum: [f32; TILE],
-    values: Vec<f32>,
+    values: Array<f32>,
 }
 
 impl Partial {
-    fn resize(&mut self, dim: usize) {
-        self.values.resize(TILE * dim.next_multiple_of(PANEL), 0.0);
+    fn new(dim: usize) -> Self {
+        let values = Array::new(TILE * dim.next_multiple_of(PANEL));
+        Self { max: [0.0; TILE], sum: [0.0; TILE], values }
     }
 
     /// Takes the positions of `next`, which follow those of `self`, in, for query `t`.
@@ -145,6 +147,15 @@ impl Partial {
 }
 
 impl Work {
+    fn new(dim: usize) -> Self {
+        Self {
+            queries: vec![0.0; TILE * dim],
+            scores: Array::new(TILE * BLOCK),
+            block: Partial::new(dim),
+            merged: Partial::new(dim),
+        }
+    }
+
     /// Gathers the tile's queries.
     fn load(&mut self, tile: &Tile, queries: &[f32], dim: usize, width: usize) {
         for (t, query) in self.queries.chunks_exact_mut(dim).take(tile.count).enumerate() {
@@ -161,16 +172,10 @@ impl Scratch {
         }
         self.workers.truncate(pool.threads());
         while self.workers.len() < pool.threads() {
-            let mut work =
-                Work { queries: vec![0.0; TILE * dim], scores: vec![0.0; TILE * BLOCK], ..Work::default() };
-            work.block.resize(dim);
-            work.merged.resize(dim);
-            self.workers.push(work);
+            self.workers.push(Work::new(dim));
         }
         while self.partial.len() < partials {
-            let mut partial = Partial::default();
-            partial.resize(dim);
-            self.partial.push(partial);
+            self.partial.push(Partial::new(dim));
         }
     }
 }
@@ -353,14 +358,14 @@ fn attend_body<S: Simd>(
     for panel in 0..seen.div_ceil(PANEL) {
         let lines = &cache.keys[(tile.head * capacity + start) / PANEL * dim + panel * dim..][..dim];
         for_each_tile!(S, tile.count, |first, T| {
-            let mut total = [[0.0; PANEL]; T];
+            let mut total = AtLine([[0.0; PANEL]; T]);
             for (i, part) in lines.chunks(PART).enumerate() {
                 let sums = multiply::<S, f32, T>(simd, part, &queries[first * dim + i * PART..], dim);
-                for (to, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                for (to, sum) in total.0.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
                     *to += sum;
                 }
             }
-            for (t, sums) in (first..).zip(&total) {
+            for (t, sums) in (first..).zip(&total.0) {
                 for (to, sum) in scores[t * BLOCK + panel * PANEL..].iter_mut().zip(sums) {
                     *to = sum * tile.scale;
                 }

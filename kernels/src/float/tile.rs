@@ -29,7 +29,11 @@ pub(super) unsafe trait Plain: Copy + Send + Sync {}
 // SAFETY: nothing but elements, aligned to 32 bytes or as they are (see `Element`).
 unsafe impl<E: Element> Plain for Line<E> {}
 
+// SAFETY: as a line of one.
+unsafe impl Plain for f32 {}
+
 /// Zeros in huge pages where large.
+#[derive(Debug)]
 pub(super) struct Array<T> {
     bytes: Buffer,
     item: PhantomData<T>,

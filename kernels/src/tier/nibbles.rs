@@ -15,7 +15,7 @@
 //! [`fold`] comes earlier.
 
 use crate::acts::Activations;
-use crate::buffer::aligned;
+use crate::buffer::{AtLine, aligned};
 use crate::kernel::Packed;
 use crate::layout::tl1::blocks;
 use crate::layout::tm2::ROWS;
@@ -81,9 +81,7 @@ pub(super) trait Halves: Copy {
 }
 
 /// The four tables (see above) of two byte columns side by side.
-#[derive(Clone, Copy, Default)]
-#[repr(C, align(64))]
-struct Two([[u8; 32]; 4]);
+type Two = AtLine<[[u8; 32]; 4]>;
 
 /// Weights that nibbles stand for.
 static PAIRS: [[i16; 16]; 2] = {
@@ -155,7 +153,7 @@ unsafe fn one<H: Halves>(two: &Two, column: usize) -> [H; 4] {
 /// # Safety
 /// As for [`Halves`].
 #[inline(always)]
-unsafe fn both<H: Halves>(Two([a, b, c, d]): &Two) -> [H; 4] {
+unsafe fn both<H: Halves>(AtLine([a, b, c, d]): &Two) -> [H; 4] {
     // SAFETY: the tier is the caller's promise.
     unsafe { [H::load(a), H::load(b), H::load(c), H::load(d)] }
 }

@@ -8,7 +8,7 @@ use super::row;
 use super::triples;
 use super::{MAX_TILE, Ops, most};
 use crate::acts::Activations;
-use crate::buffer::aligned;
+use crate::buffer::{AtLine, aligned};
 use crate::kernel::Packed;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::tier::Tier;
@@ -83,8 +83,8 @@ impl<'a> Call<'a> {
         sink: Sink,
         run: impl Fn(*const u8, usize, usize) -> [i32; chunk::RUN],
     ) {
-        let mut sums = [[0; ROWS]; most::CHUNKS];
-        let sums = &mut sums[..self.tokens.len()];
+        let mut sums = AtLine([[0; ROWS]; most::CHUNKS]);
+        let sums = &mut sums.0[..self.tokens.len()];
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
             for first in rows.clone().step_by(chunk::RUN) {
@@ -112,8 +112,8 @@ impl<'a> Call<'a> {
     pub(super) fn by_rows(&self, unpacked: &mut Vec<i8>, sink: Sink) {
         // Columns behind the last meet activations of zero.
         let unpacked = aligned(unpacked, self.groups * GROUP);
-        let mut sums = [[0; ROWS]; most::ROWS];
-        let sums = &mut sums[..self.tokens.len()];
+        let mut sums = AtLine([[0; ROWS]; most::ROWS]);
+        let sums = &mut sums.0[..self.tokens.len()];
         for start in self.rows.clone().step_by(ROWS) {
             for row in start..self.rows.end.min(start + ROWS) {
                 // SAFETY: the tier is there (`new`).
@@ -162,13 +162,13 @@ impl<'a> Call<'a> {
     /// Strip by strip, in tiles of tokens.
     pub(super) fn by_strips(&self, space: &mut Space, sink: Sink) {
         let planes = self.source.planes();
-        let mut sums = [[0; ROWS]; MAX_TILE];
+        let mut sums = AtLine([[0; ROWS]; MAX_TILE]);
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
             let strip = self.strip(rows.clone(), space);
             assert_eq!(strip.len(), self.groups * GROUP_BYTES);
             let strip = strip.as_ptr();
-            self.in_tiles(self.ops.tile_tokens, start, &mut sums, sink, |tile, sums| {
+            self.in_tiles(self.ops.tile_tokens, start, &mut sums.0, sink, |tile, sums| {
                 if tile.len() == 1 {
                     let x = self.x.row(tile.start).as_ptr();
                     // SAFETY: the tier is there (`new`); the strip holds all groups, as asserted, and

@@ -16,7 +16,7 @@
 //! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them.
 
 use super::lookup::Lookup;
-use crate::buffer::Buffer;
+use crate::buffer::{AtLine, Buffer};
 use crate::layout::tm2::{GROUP, ROWS};
 use std::arch::x86_64::*;
 
@@ -140,7 +140,7 @@ impl Lookup for Quads {
     #[target_feature(enable = "avx2")]
     unsafe fn each_sum(&self, _tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
         for (i, rows) in self.wide.as_chunks::<ROWS>().0.iter().enumerate() {
-            let mut tokens = [[0; ROWS]; TOKENS];
+            let mut tokens = AtLine([[0; ROWS]; TOKENS]);
             for (r, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
                 for half in 0..2 {
                     let lanes = transpose(std::array::from_fn(|r| {
@@ -148,14 +148,14 @@ impl Lookup for Quads {
                         // SAFETY: the array is the 32 bytes of a register.
                         unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
                     }));
-                    for (token, lane) in tokens[8 * half..].iter_mut().zip(lanes) {
+                    for (token, lane) in tokens.0[8 * half..].iter_mut().zip(lanes) {
                         let out = token[8 * r..].first_chunk_mut::<8>().expect("a run has 32 rows");
                         // SAFETY: as above.
                         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), lane) };
                     }
                 }
             }
-            for (t, sums) in tokens.iter().enumerate() {
+            for (t, sums) in tokens.0.iter().enumerate() {
                 f(t, i * ROWS, sums);
             }
         }
