@@ -22,7 +22,7 @@ virtual and the other is not.
 --fail-on asks where the whole 95 % interval lies: beyond the limit fails, within it passes, across it
 is inconclusive. Of perplexity the figure itself counts. Energy has one window on each side, so more
 than the limit is inconclusive.
-Speeds are compared by the fastest run of each round (upper quartile over the rounds): other load only
+Speeds are compared by the fastest run of each round (90 % quantile over the rounds): other load only
 slows runs down, so these are what it disturbs least. A difference counts where the Mann-Whitney U test
 gives p < 0.01, the 95 % interval of the ratio excludes 1, it exceeds --tolerance, and it exceeds what
 the machine itself did between the records by the fixed loads that were timed in the same rounds. Of two
