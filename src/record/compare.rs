@@ -561,6 +561,30 @@ impl<'a> Sides<'a> {
         self.speeds.iter().all(|s| !s.best.is_empty())
     }
 
+    /// Of the rounds compared the slower of the hand-overs before and after.
+    fn handoff(&self) -> [Vec<f64>; 2] {
+        [0, 1].map(|side| {
+            let compared = |i: &usize| self.rounds.as_ref().is_none_or(|r| r[side].contains(i));
+            let pairs = self.speeds[side].handoff.iter().enumerate().filter(|(i, _)| compared(i));
+            pairs.filter_map(|(_, pair)| pair.map(|[x, y]| x.min(y))).collect()
+        })
+    }
+
+    /// Why the samples scatter too widely.
+    fn scatter(&self) -> String {
+        let handoff = self.handoff();
+        if handoff.iter().all(|rates| !rates.is_empty()) {
+            let [a, b] = handoff.map(|rates| stats::median(&rates));
+            if a.max(b) > ONE_STATE * a.min(b) {
+                return format!(
+                    "most rounds before and after met the machine in different states, in which threads handed each \
+                     other {a:.1} and {b:.1} million cache lines a second; measure again, with more --rounds"
+                );
+            }
+        }
+        "the samples scatter too widely".into()
+    }
+
     /// The power of a control's change that the arm follows.
     fn follows(&self, control: &Control) -> f64 {
         let memory = self.speeds.iter().any(|s| s.bound.as_ref().is_none_or(|b| b.memory));
@@ -587,12 +611,7 @@ impl<'a> Sides<'a> {
                 range = [range[0].min(low), range[1].max(high)];
             }
         };
-        let handoff = [0, 1].map(|side| {
-            let compared = |i: &usize| self.rounds.as_ref().is_none_or(|r| r[side].contains(i));
-            let pairs = self.speeds[side].handoff.iter().enumerate().filter(|(i, _)| compared(i));
-            pairs.filter_map(|(_, pair)| pair.map(|[x, y]| x.min(y))).collect::<Vec<f64>>()
-        });
-        widen(handoff.each_ref().map(Vec::as_slice), if fastest { FASTEST } else { 0.5 }, 1.0);
+        widen(self.handoff().each_ref().map(Vec::as_slice), if fastest { FASTEST } else { 0.5 }, 1.0);
         for after in b.controls.iter().filter(|c| c.threads == threads) {
             let alike = |c: &&Control| c.threads == threads && c.name == after.name;
             let Some(before) = a.controls.iter().find(alike) else { continue };
@@ -654,7 +673,7 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     row.doubt = if few {
         Some(format!("fewer than {ENOUGH_SAMPLES} samples"))
     } else if main.too_wide() {
-        Some("the samples scatter too widely".into())
+        Some(sides.scatter())
     } else if !main.certain() {
         None
     } else if let Some(taken) = sides.crowded(threads) {
@@ -926,6 +945,20 @@ mod tests {
             verdict(&near, &record)
         };
         assert_eq!((changed(100.0), changed(10.0)), (Verdict::Same, Verdict::Slower));
+    }
+
+    #[test]
+    fn mostly_different_states_are_told() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(20);
+        let (near, mut far) = (moving(&mut rng, 100.0, 0.0, true), moving(&mut rng, 70.0, 0.0, false));
+        for round in 0..2 {
+            let speed = near.arms[1].speed.as_ref().unwrap();
+            let of_far = far.arms[1].speed.as_mut().unwrap();
+            (of_far.handoff[round], of_far.best[round]) = (speed.handoff[round], speed.best[round]);
+        }
+        let row = held(&near, &far).unwrap().rows.remove(1);
+        assert_eq!(row.verdict, Verdict::CannotTell);
+        assert!(row.reason.as_ref().unwrap().contains("different states"), "{row:?}");
     }
 
     #[test]
