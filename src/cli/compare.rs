@@ -25,7 +25,8 @@ than the limit is inconclusive.
 Speeds are compared by the fastest run of each round (90 % quantile over the rounds): other load only
 slows runs down, so these are what it disturbs least. A difference counts where the Mann-Whitney U test
 gives p < 0.01, the 95 % interval of the ratio excludes 1, it exceeds --tolerance, and it exceeds what
-the machine itself did between the records by the fixed loads that were timed in the same rounds. Of two
+the machine itself did between the records by the fixed loads that were timed in the same rounds (of memory's
+change, what is bound by arithmetic follows the power of 0.2 on one thread and nothing on more). Of two
 threads or more, only rounds are compared around which these handed each other data about as fast (a virtual
 machine moves between near and far cores); the rounds left out are named. Where
 the CPUs were quiet, a difference of the medians that meets the same tests counts too; where the fastest

@@ -1009,6 +1009,30 @@ mod tests {
     }
 
     #[test]
+    fn arithmetic_on_one_thread_follows_memory_a_little() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(21);
+        let mut of = |threads: u32, speed: f64, read: f64| {
+            let mut record = with(samples(&mut rng, speed, 0.003), samples(&mut rng, read, 0.003));
+            (record.controls[0].name, record.controls[0].threads) = ("read".into(), threads);
+            let arm = &mut record.arms[1];
+            arm.subject.threads = threads;
+            arm.speed.as_mut().unwrap().bound =
+                Some(Bound { value: 1e3, how: "an example".into(), memory: false });
+            record
+        };
+        // Memory a fifth slower accounts for 4 %, of one thread.
+        for (threads, speed, read, expected) in [
+            (1, 96.2, 32.0, Verdict::Same),
+            (1, 96.2, 40.0, Verdict::Slower),
+            (1, 93.0, 32.0, Verdict::Slower),
+            (2, 96.2, 32.0, Verdict::Slower),
+        ] {
+            let (a, b) = (of(threads, 100.0, 40.0), of(threads, speed, read));
+            assert_eq!(verdict(&a, &b), expected, "{threads} threads, {speed}, {read}");
+        }
+    }
+
+    #[test]
     fn a_slower_machine_is_not_a_slower_program() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(12);
         let a = with(samples(&mut rng, 100.0, 0.01), samples(&mut rng, 40.0, 0.01));
