@@ -35,10 +35,11 @@ const CODES: usize = 121;
 /// Bytes of an entry.
 const ENTRY: usize = 2 * TOKENS;
 
-/// Sums of the tokens of a tile for one row.
-#[derive(Clone, Copy, Default)]
-#[repr(C, align(32))]
-struct Row<T>([T; TOKENS]);
+/// Bytes of the tables of a chunk.
+const TABLES: usize = ((CHUNK - 1) * ENTRIES + CODES) * ENTRY;
+/// Bytes of a row's sums of all tokens, of 16 and of 32 bits.
+const NARROW: usize = 2 * TOKENS;
+const WIDE: usize = 4 * TOKENS;
 
 /// What a call needs; kept so that calls do not allocate.
 pub(super) struct Quads {
@@ -49,24 +50,16 @@ pub(super) struct Quads {
     /// Activations `[token][column]`.
     x: Vec<i8>,
     width: usize,
-    /// `[quad of the chunk][entry][token]`.
-    tables: Buffer,
-    narrow: Vec<Row<i16>>,
-    wide: Vec<Row<i32>>,
+    /// Tables `[quad of the chunk][entry][token]`, sums of 16 bits `[row][token]` and sums of 32 bits. One after
+    /// the other, because they are used together and fill most of a first cache: some CPUs guess where a line
+    /// lies in it by a hash of its address, and tables apart from sums may get the same hashes, at two thirds
+    /// of the speed.
+    work: Buffer,
 }
 
 impl Default for Quads {
     fn default() -> Self {
-        Self {
-            offsets: Buffer::new(0),
-            rows: 0,
-            chunks: 0,
-            x: Vec::new(),
-            width: 0,
-            tables: Buffer::new(((CHUNK - 1) * ENTRIES + CODES) * ENTRY),
-            narrow: Vec::new(),
-            wide: Vec::new(),
-        }
+        Self { offsets: Buffer::new(0), rows: 0, chunks: 0, x: Vec::new(), width: 0, work: Buffer::new(0) }
     }
 }
 
@@ -83,8 +76,10 @@ impl Lookup for Quads {
         }
         self.width = self.chunks / CHUNKS * GROUP;
         self.x.resize(TOKENS * self.width, 0);
-        self.narrow.resize(self.rows, Row::default());
-        self.wide.resize(self.rows, Row::default());
+        let bytes = TABLES + self.rows * (NARROW + WIDE);
+        if bytes > self.work.len() {
+            self.work = Buffer::new(bytes);
+        }
     }
 
     // Planes in another order are met by tables of other columns.
@@ -139,12 +134,15 @@ impl Lookup for Quads {
 
     #[target_feature(enable = "avx2")]
     unsafe fn each_sum(&self, _tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
-        for (i, rows) in self.wide.as_chunks::<ROWS>().0.iter().enumerate() {
+        let wide = &self.work.bytes()[TABLES + self.rows * NARROW..][..self.rows * WIDE];
+        for (i, rows) in wide.as_chunks::<{ ROWS * WIDE }>().0.iter().enumerate() {
             let mut tokens = AtLine([[0; ROWS]; TOKENS]);
-            for (r, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
+            for (r, rows) in rows.as_chunks::<{ 8 * WIDE }>().0.iter().enumerate() {
                 for half in 0..2 {
                     let lanes = transpose(std::array::from_fn(|r| {
-                        let row = rows[r].0[8 * half..].first_chunk::<8>().expect("half a row");
+                        let row = rows[r * WIDE + half * WIDE / 2..]
+                            .first_chunk::<{ WIDE / 2 }>()
+                            .expect("half a row");
                         // SAFETY: the array is the 32 bytes of a register.
                         unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
                     }));
@@ -163,7 +161,7 @@ impl Lookup for Quads {
 
     #[target_feature(enable = "avx2")]
     unsafe fn multiply(&mut self, _tokens: usize, planes: [usize; 4]) {
-        self.wide.fill(Row::default());
+        self.work.bytes_mut()[TABLES + self.rows * NARROW..][..self.rows * WIDE].fill(0);
         for chunk in 0..self.chunks {
             self.tabulate(chunk, planes);
             // Sums begin and end in the loop that adds to them.
@@ -184,7 +182,7 @@ impl Quads {
     fn tabulate(&mut self, chunk: usize, planes: [usize; 4]) {
         let k = chunk / CHUNKS * GROUP + chunk % CHUNKS * CHUNK;
         let columns = planes.map(|p| self.columns(k + p));
-        let tables = self.tables.bytes_mut().as_chunks_mut::<{ ENTRIES * ENTRY }>().0;
+        let tables = self.work.bytes_mut()[..TABLES].as_chunks_mut::<{ ENTRIES * ENTRY }>().0;
         let zero = _mm256_setzero_si256();
         // Sums for the nine combinations of two weights.
         let nine = |x: __m256i, y: __m256i| {
@@ -233,15 +231,18 @@ impl Quads {
     fn look_up<const FIRST: bool, const LAST: bool>(&mut self, chunk: usize) {
         let start = chunk * self.rows * CHUNK * 2;
         let offsets = self.offsets.bytes()[start..][..self.rows * CHUNK * 2].as_chunks::<{ CHUNK * 2 }>().0;
-        let tables = self.tables.bytes().as_ptr();
-        for ((narrow, wide), offsets) in self.narrow.iter_mut().zip(&mut self.wide).zip(offsets) {
+        let (tables, sums) = self.work.bytes_mut().split_at_mut(TABLES);
+        let (narrow, wide) = sums.split_at_mut(self.rows * NARROW);
+        let sums = narrow.as_chunks_mut::<NARROW>().0.iter_mut().zip(wide.as_chunks_mut::<WIDE>().0);
+        let tables = tables.as_ptr();
+        for ((narrow, wide), offsets) in sums.zip(offsets) {
             let (words, _) = offsets.as_chunks::<8>();
             let words = [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])];
             // SAFETY: a row is the 32 bytes of a register, or of two. Offsets are zero or written by `decode`, so
             // they are those of entries below `CODES`, and the buffer holds as many behind the start
             // of the last table.
             unsafe {
-                let narrow = narrow.0.as_mut_ptr().cast();
+                let narrow = narrow.as_mut_ptr().cast();
                 let mut sums = if FIRST { _mm256_setzero_si256() } else { _mm256_loadu_si256(narrow) };
                 for quad in 0..CHUNK {
                     let offset = (words[quad / 4] >> (quad % 4 * 16)) as u16 as usize;
@@ -254,7 +255,7 @@ impl Quads {
                 }
                 let halves = [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)];
                 for (i, half) in halves.into_iter().enumerate() {
-                    let wide = wide.0.as_mut_ptr().cast::<__m256i>().add(i);
+                    let wide = wide.as_mut_ptr().cast::<__m256i>().add(i);
                     let sums = _mm256_add_epi32(_mm256_loadu_si256(wide), _mm256_cvtepi16_epi32(half));
                     _mm256_storeu_si256(wide, sums);
                 }
