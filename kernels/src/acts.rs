@@ -49,7 +49,7 @@ impl Activations {
         assert!(cols <= MAX_COLS, "{cols} columns: at most {MAX_COLS} are possible");
         let stride = cols.next_multiple_of(ALIGN);
         if tokens * stride > self.data.len() {
-            self.data = Buffer::new(tokens * stride);
+            self.data = Buffer::near(tokens * stride);
         }
         self.quants.resize(tokens, Quant::default());
         (self.tokens, self.cols, self.stride) = (tokens, cols, stride);

@@ -1,9 +1,11 @@
 //! Memory for vectors: 64-byte aligned, zeroed, in huge pages where large.
 
 use memmap2::{MmapMut, MmapRaw};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Size from which a buffer is mapped from the system with huge pages asked for.
 const MAP_FROM: usize = 1 << 20;
@@ -11,6 +13,12 @@ const MAP_FROM: usize = 1 << 20;
 const HUGE_PAGE: usize = 1 << 21;
 /// What an arena maps at a time.
 const CHUNK: usize = 32 << 20;
+/// What buffers near each other share, at a multiple of its size.
+const WINDOW: usize = 1 << 20;
+/// Up to this size a buffer fits into a window with others.
+const NEAR: usize = WINDOW / 4;
+/// What CPUs read at once, at most.
+const PAIR: usize = 128;
 
 /// A cache line.
 type Line = AtLine<[u8; 64]>;
@@ -30,6 +38,8 @@ enum Store {
     Lines(Vec<Line>),
     /// The bytes begin at the offset; no other buffer has them.
     Map(Arc<MmapRaw>, usize),
+    /// As a mapping, a part of a window.
+    Window(Arc<MmapRaw>, Place),
 }
 
 /// A mapping of at least `len` zero bytes and the offset at which they begin, in whole huge pages where the
@@ -38,13 +48,71 @@ enum Store {
 /// # Panics
 /// If memory is exhausted.
 fn map(len: usize) -> (Arc<MmapRaw>, usize) {
-    let size = len.next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
-    let map = MmapMut::map_anon(size).expect("memory for packed weights");
+    let (map, offset) = map_at(HUGE_PAGE, len.next_multiple_of(HUGE_PAGE));
     // Only a wish: without huge pages everything still works.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
-    let offset = map.as_ptr().addr().wrapping_neg() % HUGE_PAGE;
     (Arc::new(map.into()), offset)
+}
+
+/// A mapping of zeros and the offset of `len` of them at a multiple of `align`.
+fn map_at(align: usize, len: usize) -> (MmapMut, usize) {
+    let map = MmapMut::map_anon(len + align).expect("memory for weights and activations");
+    let offset = map.as_ptr().addr().wrapping_neg() % align;
+    (map, offset)
+}
+
+/// Where a buffer lies in the windows: which, and its first byte.
+type Place = (usize, usize);
+
+/// Memory for what threads use at the same time, over and over. Some CPUs guess where a line lies in their
+/// first cache by a hash of its address, and lines with the same hash keep pushing each other out: with
+/// buffers anywhere it is chance whether two of them collide, which costs up to a third of the speed of a whole
+/// process. Within a window addresses differ in low bits alone, and so do hashes.
+struct Windows {
+    /// Each with the offset where the window begins.
+    maps: Vec<(Arc<MmapRaw>, usize)>,
+    /// Lengths of what is free.
+    free: BTreeMap<Place, usize>,
+}
+
+static WINDOWS: Mutex<Windows> = Mutex::new(Windows { maps: Vec::new(), free: BTreeMap::new() });
+
+impl Windows {
+    fn lock() -> MutexGuard<'static, Self> {
+        WINDOWS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first place that is large enough; what was there is left there.
+    fn take(&mut self, len: usize) -> (Arc<MmapRaw>, Place) {
+        let len = len.next_multiple_of(PAIR);
+        let place = self.free.iter().find(|(_, free)| **free >= len).map(|(&place, _)| place);
+        let (window, at) = place.unwrap_or_else(|| {
+            let (map, offset) = map_at(WINDOW, WINDOW);
+            self.maps.push((Arc::new(map.into()), offset));
+            let place = (self.maps.len() - 1, offset);
+            self.free.insert(place, WINDOW);
+            place
+        });
+        let free = self.free.remove(&(window, at)).expect("it was found free");
+        if free > len {
+            self.free.insert((window, at + len), free - len);
+        }
+        (self.maps[window].0.clone(), (window, at))
+    }
+
+    fn give_back(&mut self, (window, mut at): Place, len: usize) {
+        let mut len = len.next_multiple_of(PAIR);
+        if let Some((&(_, before), &free)) = self.free.range((window, 0)..(window, at)).next_back()
+            && before + free == at
+        {
+            (at, len) = (before, free + len);
+        }
+        if let Some(free) = self.free.remove(&(window, at + len)) {
+            len += free;
+        }
+        self.free.insert((window, at), len);
+    }
 }
 
 /// Buffers side by side in large mappings: they fill huge pages together, and lie to each other's cache
@@ -100,6 +168,21 @@ impl Buffer {
         Self { store, len }
     }
 
+    /// `len` zero bytes near those of other such buffers, if there are not too many: for what is in use all the
+    /// time.
+    ///
+    /// # Panics
+    /// If memory is exhausted.
+    pub(crate) fn near(len: usize) -> Self {
+        if len == 0 || len > NEAR {
+            return Self::new(len);
+        }
+        let (map, place) = Windows::lock().take(len);
+        let mut buffer = Self { store: Store::Window(map, place), len };
+        buffer.bytes_mut().fill(0);
+        buffer
+    }
+
     /// Number of bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -119,9 +202,11 @@ impl Buffer {
             Store::Lines(lines) => unsafe {
                 &std::slice::from_raw_parts(lines.as_ptr().cast::<u8>(), size_of_val(&lines[..]))[..len]
             },
-            // SAFETY: `len` bytes from the offset on are part of the mapping (`new`, `Arena::buffer`), were
-            // zeroed by the system and belong to this buffer alone.
-            Store::Map(map, offset) => unsafe { std::slice::from_raw_parts(map.as_ptr().add(*offset), len) },
+            // SAFETY: `len` bytes from the offset on are part of the mapping (`new`, `Arena::buffer`,
+            // `Windows::take`), were zeroed by the system and belong to this buffer alone while it lives.
+            Store::Map(map, offset) | Store::Window(map, (_, offset)) => unsafe {
+                std::slice::from_raw_parts(map.as_ptr().add(*offset), len)
+            },
         }
     }
 
@@ -135,9 +220,17 @@ impl Buffer {
                 &mut std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<u8>(), size)[..len]
             },
             // SAFETY: as in `bytes`; the borrow of `self` is exclusive.
-            Store::Map(map, offset) => unsafe {
+            Store::Map(map, offset) | Store::Window(map, (_, offset)) => unsafe {
                 std::slice::from_raw_parts_mut(map.as_mut_ptr().add(*offset), len)
             },
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Store::Window(_, place) = self.store {
+            Windows::lock().give_back(place, self.len);
         }
     }
 }
@@ -148,15 +241,67 @@ impl fmt::Debug for Buffer {
     }
 }
 
-/// The first `len` elements of a vector that begin at a multiple of 64 bytes; they hold what was left there.
-/// Where the vector itself begins is chance, and registers that straddle cache lines take twice the time.
-pub(crate) fn aligned<T: Copy + Default>(vector: &mut Vec<T>, len: usize) -> &mut [T] {
-    let line = 64 / size_of::<T>();
-    if vector.len() < len + line {
-        vector.resize(len + line, T::default());
+/// What an [`Array`] may hold.
+///
+/// # Safety
+/// Any bits are a value without padding, all bits zero are the one to begin with, and it needs no
+/// more than 64 bytes of alignment.
+pub(crate) unsafe trait Plain: Copy + Send + Sync {}
+
+macro_rules! plain {
+    ($($number:ty)*) => {
+        // SAFETY: a number.
+        $(unsafe impl Plain for $number {})*
+    };
+}
+plain!(u8 i8 i16 i32 f32);
+
+/// Zeros to begin with, at a multiple of 64 bytes; [near](Buffer::near) others.
+#[derive(Debug)]
+pub(crate) struct Array<T> {
+    bytes: Buffer,
+    item: PhantomData<T>,
+}
+
+impl<T: Plain> Array<T> {
+    pub(crate) fn new(count: usize) -> Self {
+        const { assert!(align_of::<T>() <= 64) };
+        Self { bytes: Buffer::near(count * size_of::<T>()), item: PhantomData }
     }
-    let at = vector.as_ptr().align_offset(64).min(line);
-    &mut vector[at..at + len]
+
+    /// The first `count` items, whatever they are; makes room for them if there never was as much.
+    pub(crate) fn first(&mut self, count: usize) -> &mut [T] {
+        if self.len() < count {
+            *self = Self::new(0);
+            *self = Self::new(count);
+        }
+        &mut self[..count]
+    }
+}
+
+impl<T: Plain> Default for Array<T> {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl<T: Plain> Deref for Array<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        let count = self.bytes.len() / size_of::<T>();
+        // SAFETY: the buffer holds `count` items, begins at a multiple of 64, enough for one, and is
+        // initialised with bits that are values (see `Plain`).
+        unsafe { std::slice::from_raw_parts(self.bytes.bytes().as_ptr().cast(), count) }
+    }
+}
+
+impl<T: Plain> DerefMut for Array<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        let count = self.bytes.len() / size_of::<T>();
+        // SAFETY: as in `deref`; the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.bytes_mut().as_mut_ptr().cast(), count) }
+    }
 }
 
 /// The same bytes as signed numbers.
@@ -176,14 +321,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_vectors_begin_at_lines() {
-        let mut vector: Vec<i32> = Vec::new();
-        for len in [0, 1, 100, 64, 1000] {
-            let part = aligned(&mut vector, len);
+    fn arrays_grow_and_begin_at_lines() {
+        let mut array = Array::<i32>::default();
+        for len in [0, 1, 100, 64, 1000, NEAR] {
+            let part = array.first(len);
             assert!(part.len() == len && part.as_ptr().addr().is_multiple_of(64));
             part.fill(7);
         }
-        assert!(aligned(&mut vector, 1000).iter().all(|&v| v == 7));
+        assert!(array.first(1000).iter().all(|&v| v == 7));
+    }
+
+    #[test]
+    fn windows_give_zeros_to_one_buffer_at_a_time() {
+        let mut buffers: Vec<Buffer> = Vec::new();
+        for i in 0..200usize {
+            // Some go amid the others; places are taken again.
+            if i % 3 == 2 {
+                drop(buffers.swap_remove(i * 7 % buffers.len()));
+            }
+            let mut buffer = Buffer::near([1, 64, 700, 5000, NEAR][i * 11 % 5]);
+            assert!(buffer.bytes().as_ptr().addr().is_multiple_of(64));
+            assert!(buffer.bytes().iter().all(|&b| b == 0));
+            buffer.bytes_mut().fill(i as u8 + 1);
+            buffers.push(buffer);
+        }
+        for buffer in &buffers {
+            assert!(buffer.bytes().iter().all(|&b| b == buffer.bytes()[0] && b != 0));
+        }
+    }
+
+    #[test]
+    fn windows_join_what_comes_back() {
+        let mut windows = Windows { maps: Vec::new(), free: BTreeMap::new() };
+        let places: Vec<_> = (0..4).map(|_| windows.take(NEAR - 1).1).collect();
+        assert!(windows.free.is_empty() && windows.maps.len() == 1);
+        assert!((windows.maps[0].0.as_ptr().addr() + places[0].1).is_multiple_of(WINDOW));
+        for i in [2, 0, 3, 1] {
+            windows.give_back(places[i], NEAR - 1);
+        }
+        assert_eq!(windows.free, BTreeMap::from([(places[0], WINDOW)]));
     }
 
     #[test]

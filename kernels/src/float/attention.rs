@@ -10,8 +10,8 @@
 use super::elementwise::{exp1, exponentials};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Array, Lines, PANEL, for_each_tile, multiply};
-use crate::buffer::AtLine;
+use super::tile::{Lines, PANEL, for_each_tile, multiply};
+use crate::buffer::{Array, AtLine};
 use crate::pool::Pool;
 use crate::tuning;
 use std::ops::Range;
@@ -103,7 +103,7 @@ pub struct Scratch {
 #[derive(Debug)]
 struct Work {
     /// Queries `[TILE, head_dim]`.
-    queries: Vec<f32>,
+    queries: Array<f32>,
     /// Scores, then exponentials `[TILE, BLOCK]`.
     scores: Array<f32>,
     /// The block at hand.
@@ -149,7 +149,7 @@ impl Partial {
 impl Work {
     fn new(dim: usize) -> Self {
         Self {
-            queries: vec![0.0; TILE * dim],
+            queries: Array::new(TILE * dim),
             scores: Array::new(TILE * BLOCK),
             block: Partial::new(dim),
             merged: Partial::new(dim),

@@ -18,7 +18,8 @@
 
 use super::on_every_level;
 use super::simd::{LANES, Simd};
-use super::tile::{Array, Element, PANEL, Plain, Sums, for_each_tile};
+use super::tile::{Element, PANEL, Sums, for_each_tile};
+use crate::buffer::{Array, Plain};
 use crate::pool::Pool;
 use half::bf16;
 use std::cell::RefCell;

@@ -6,10 +6,8 @@
 //! order, from 0: a sequence that does not depend on how many tokens or rows share the pass.
 
 use super::simd::{LANES, Simd};
-use crate::buffer::Buffer;
+use crate::buffer::{Array, Plain};
 use half::{bf16, f16};
-use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
 
 /// Rows of a panel.
 pub(super) const PANEL: usize = 2 * LANES;
@@ -19,57 +17,11 @@ pub(super) const PANEL: usize = 2 * LANES;
 #[repr(C, align(32))]
 pub(super) struct Line<E>(pub [E; PANEL]);
 
-/// What an [`Array`] may hold.
-///
-/// # Safety
-/// Any bits are a value without padding, all bits zero are the one to begin with, and it needs no
-/// more than 64 bytes of alignment.
-pub(super) unsafe trait Plain: Copy + Send + Sync {}
-
 // SAFETY: nothing but elements, aligned to 32 bytes or as they are (see `Element`).
 unsafe impl<E: Element> Plain for Line<E> {}
 
-// SAFETY: as a line of one.
-unsafe impl Plain for f32 {}
-
-/// Zeros in huge pages where large.
-#[derive(Debug)]
-pub(super) struct Array<T> {
-    bytes: Buffer,
-    item: PhantomData<T>,
-}
-
 /// An array of lines.
 pub(super) type Lines<E> = Array<Line<E>>;
-
-impl<T: Plain> Array<T> {
-    pub(super) fn new(count: usize) -> Self {
-        const { assert!(align_of::<T>() <= 64) };
-        Self { bytes: Buffer::new(count * size_of::<T>()), item: PhantomData }
-    }
-
-    fn count(&self) -> usize {
-        self.bytes.len() / size_of::<T>()
-    }
-}
-
-impl<T: Plain> Deref for Array<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        // SAFETY: the buffer holds `count` items, begins at a multiple of 64, enough for one, and is
-        // initialised with bits that are values (see `Plain`).
-        unsafe { std::slice::from_raw_parts(self.bytes.bytes().as_ptr().cast(), self.count()) }
-    }
-}
-
-impl<T: Plain> DerefMut for Array<T> {
-    fn deref_mut(&mut self) -> &mut [T] {
-        let count = self.count();
-        // SAFETY: as in `deref`; the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.bytes.bytes_mut().as_mut_ptr().cast(), count) }
-    }
-}
 
 /// A stored float.
 ///

@@ -15,7 +15,7 @@
 //! [`fold`] comes earlier.
 
 use crate::acts::Activations;
-use crate::buffer::{AtLine, aligned};
+use crate::buffer::{Array, AtLine, Plain};
 use crate::kernel::Packed;
 use crate::layout::tl1::blocks;
 use crate::layout::tm2::ROWS;
@@ -83,6 +83,9 @@ pub(super) trait Halves: Copy {
 /// The four tables (see above) of two byte columns side by side.
 type Two = AtLine<[[u8; 32]; 4]>;
 
+// SAFETY: bytes that fill two lines.
+unsafe impl Plain for Two {}
+
 /// Weights that nibbles stand for.
 static PAIRS: [[i16; 16]; 2] = {
     let mut digits = [[0; 16]; 2];
@@ -113,8 +116,8 @@ static TRIPLES: [[i16; 16]; 3] = {
 /// # Safety
 /// As for [`Halves`].
 #[inline(always)]
-unsafe fn fill<H: Halves, const W: usize>(tables: &mut Vec<Two>, x: &[i8], digits: &[[i16; 16]; W]) {
-    tables.resize(x.len().div_ceil(4 * W), Two::default());
+unsafe fn fill<H: Halves, const W: usize>(tables: &mut Array<Two>, x: &[i8], digits: &[[i16; 16]; W]) {
+    let tables = tables.first(x.len().div_ceil(4 * W));
     for (two, x) in tables.iter_mut().zip(x.chunks(4 * W)) {
         for (i, x) in x.as_chunks::<W>().0.iter().enumerate() {
             // SAFETY: the tier is the caller's promise.
@@ -213,9 +216,9 @@ fn at(bytes: &[u8], offset: usize) -> &[u8; 32] {
 #[derive(Default)]
 pub(super) struct Scratch {
     /// Tables of all byte columns: those of `tl1` or of the triples of `tl2`, and those of its pairs.
-    tables: [Vec<Two>; 2],
+    tables: [Array<Two>; 2],
     /// Sums of the rows of a tile.
-    sums: Vec<i32>,
+    sums: Array<i32>,
 }
 
 /// `Σ_k w(r, k) · x[k]` for `rows` of `tl1` or `tl2` weights, which begin and end at multiples of 32, as
@@ -268,7 +271,7 @@ unsafe fn tl1<H: Halves>(
     unsafe { fill::<H, _>(tables, x, &PAIRS) };
     let tile = TL1.tile(weights.rows(), weights.cols());
     for rows in by_tiles(rows, tile.rows) {
-        let sums = aligned(sums, rows.len());
+        let sums = sums.first(rows.len());
         sums.fill(0);
         let sums = sums.as_chunks_mut::<ROWS>().0;
         for i in 0..weights.cols() / tile.cols {
@@ -358,7 +361,7 @@ unsafe fn tl2<H: Halves>(
     let bytes = weights.bytes();
     let tile = parts.tile();
     for rows in by_tiles(rows, tile.rows) {
-        let sums = aligned(sums, rows.len());
+        let sums = sums.first(rows.len());
         sums.fill(0);
         let sums = sums.as_chunks_mut::<ROWS>().0;
         for i in 0..x.len() / tile.cols {

@@ -1,7 +1,7 @@
 //! What the vector kernels of all architectures share: how the rows of any layout become strips of
 //! the [`tm2`](crate::layout::TM2) form, whose lanes are rows.
 
-use crate::buffer::aligned;
+use crate::buffer::Array;
 use crate::kernel::Packed;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
 use crate::layout::{Layout, TL1, TL2, tm1_67, tq1_0};
@@ -93,7 +93,7 @@ impl Source {
     ) -> &'a [u8] {
         let cols = weights.cols();
         let bytes = tm2::strip_bytes(cols);
-        let strip = aligned(&mut space.strip, bytes);
+        let strip = space.strip.first(bytes);
         match self {
             Source::Strips => return &weights.bytes()[rows.start / ROWS * bytes..][..bytes],
             Source::Chunks(chunks) => {
@@ -115,7 +115,7 @@ impl Source {
                 }
             }
             Source::Rows => {
-                let unpacked = aligned(&mut space.unpacked, rows.len() * cols);
+                let unpacked = space.unpacked.first(rows.len() * cols);
                 for (row, out) in rows.clone().zip(unpacked.chunks_exact_mut(cols)) {
                     unpack_row(weights, row, out);
                 }
@@ -123,7 +123,7 @@ impl Source {
             }
             Source::Columns => {
                 // Columns behind the last stay zero weights.
-                let columns = aligned(&mut space.columns, cols.next_multiple_of(GROUP) * ROWS);
+                let columns = space.columns.first(cols.next_multiple_of(GROUP) * ROWS);
                 let columns = columns.as_chunks_mut::<ROWS>().0;
                 columns[cols..].fill([1; ROWS]);
                 match weights.layout().name() {
@@ -149,7 +149,7 @@ pub(super) fn unpack_row(weights: &Packed, row: usize, out: &mut [i8]) {
 /// What making a strip needs; kept so that calls do not allocate.
 #[derive(Default)]
 pub(super) struct Space {
-    strip: Vec<u8>,
-    unpacked: Vec<i8>,
-    columns: Vec<u8>,
+    strip: Array<u8>,
+    unpacked: Array<i8>,
+    columns: Array<u8>,
 }

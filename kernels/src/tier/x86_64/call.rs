@@ -8,7 +8,7 @@ use super::row;
 use super::triples;
 use super::{MAX_TILE, Ops, most};
 use crate::acts::Activations;
-use crate::buffer::{AtLine, aligned};
+use crate::buffer::{Array, AtLine};
 use crate::kernel::Packed;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::tier::Tier;
@@ -58,10 +58,10 @@ impl<'a> Call<'a> {
     }
 
     /// Token after token, straight from the bytes of `tq1_0`.
-    pub(super) fn by_digits(&self, arranged: &mut Vec<i8>, sink: Sink) {
+    pub(super) fn by_digits(&self, arranged: &mut Array<i8>, sink: Sink) {
         let cols = self.weights.cols();
         let (bytes, width) = (digits::row_bytes(cols), digits::arranged(cols));
-        let arranged = aligned(arranged, self.tokens.len() * width);
+        let arranged = arranged.first(self.tokens.len() * width);
         for (t, out) in self.tokens.clone().zip(arranged.chunks_exact_mut(width)) {
             digits::arrange(&self.x.row(t)[..cols], out);
         }
@@ -108,29 +108,40 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Row by row, unpacked, for a few tokens at a time.
-    pub(super) fn by_rows(&self, unpacked: &mut Vec<i8>, sink: Sink) {
+    /// By rows, unpacked, for a few tokens at a time.
+    pub(super) fn by_rows(&self, unpacked: &mut Array<i8>, sink: Sink) {
+        /// Room for unpacked rows in the first cache. Where it is enough for some rows, none waits for its
+        /// own bytes to be written.
+        const ROOM: usize = 4 << 10;
+        let width = self.groups * GROUP;
+        let run = (ROOM / width).clamp(1, ROWS);
         // Columns behind the last meet activations of zero.
-        let unpacked = aligned(unpacked, self.groups * GROUP);
+        let unpacked = unpacked.first(run * width);
         let mut sums = AtLine([[0; ROWS]; most::ROWS]);
         let sums = &mut sums.0[..self.tokens.len()];
         for start in self.rows.clone().step_by(ROWS) {
-            for row in start..self.rows.end.min(start + ROWS) {
-                // SAFETY: the tier is there (`new`).
-                unsafe { (self.ops.unpack_row)(self.weights, row, &mut unpacked[..self.weights.cols()]) };
+            let all = start..self.rows.end.min(start + ROWS);
+            for first in all.clone().step_by(run) {
+                let rows = first..all.end.min(first + run);
+                for (row, out) in rows.clone().zip(unpacked.chunks_exact_mut(width)) {
+                    // SAFETY: the tier is there (`new`).
+                    unsafe { (self.ops.unpack_row)(self.weights, row, &mut out[..self.weights.cols()]) };
+                }
                 for (few, sums) in sums.chunks_mut(row::TOKENS).enumerate() {
                     let x: [_; row::TOKENS] = std::array::from_fn(|i| {
                         let t = self.tokens.start + few * row::TOKENS + i;
                         if t < self.tokens.end { self.x.row(t).as_ptr() } else { std::ptr::null() }
                     });
-                    let mut dots = [0; row::TOKENS];
-                    // SAFETY: the tier is there (`new`); the row was made long enough for all groups,
-                    // and so are the tokens (`new`), as many as there are sums.
-                    unsafe {
-                        (self.ops.row)(unpacked.as_ptr(), self.groups, &x[..sums.len()], &mut dots);
-                    }
-                    for (sums, dot) in sums.iter_mut().zip(dots) {
-                        sums[row - start] = dot;
+                    for (row, unpacked) in rows.clone().zip(unpacked.chunks_exact(width)) {
+                        let mut dots = [0; row::TOKENS];
+                        // SAFETY: the tier is there (`new`); the row was made long enough for all groups,
+                        // and so are the tokens (`new`), as many as there are sums.
+                        unsafe {
+                            (self.ops.row)(unpacked.as_ptr(), self.groups, &x[..sums.len()], &mut dots);
+                        }
+                        for (sums, dot) in sums.iter_mut().zip(dots) {
+                            sums[row - start] = dot;
+                        }
                     }
                 }
             }

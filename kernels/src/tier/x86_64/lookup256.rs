@@ -16,7 +16,7 @@
 //! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them.
 
 use super::lookup::Lookup;
-use crate::buffer::{AtLine, Buffer};
+use crate::buffer::{Array, AtLine, Buffer};
 use crate::layout::tm2::{GROUP, ROWS};
 use std::arch::x86_64::*;
 
@@ -48,7 +48,7 @@ pub(super) struct Quads {
     rows: usize,
     chunks: usize,
     /// Activations `[token][column]`.
-    x: Vec<i8>,
+    x: Array<i8>,
     width: usize,
     /// Tables `[quad of the chunk][entry][token]`, sums of 16 bits `[row][token]` and sums of 32 bits. One after
     /// the other, because they are used together and fill most of a first cache: some CPUs guess where a line
@@ -59,7 +59,14 @@ pub(super) struct Quads {
 
 impl Default for Quads {
     fn default() -> Self {
-        Self { offsets: Buffer::new(0), rows: 0, chunks: 0, x: Vec::new(), width: 0, work: Buffer::new(0) }
+        Self {
+            offsets: Buffer::new(0),
+            rows: 0,
+            chunks: 0,
+            x: Array::default(),
+            width: 0,
+            work: Buffer::new(0),
+        }
     }
 }
 
@@ -75,10 +82,10 @@ impl Lookup for Quads {
             self.offsets = Buffer::new(bytes);
         }
         self.width = self.chunks / CHUNKS * GROUP;
-        self.x.resize(TOKENS * self.width, 0);
+        self.x.first(TOKENS * self.width);
         let bytes = TABLES + self.rows * (NARROW + WIDE);
         if bytes > self.work.len() {
-            self.work = Buffer::new(bytes);
+            self.work = Buffer::near(bytes);
         }
     }
 

@@ -28,7 +28,7 @@
 
 use super::lookup::Lookup;
 use super::strip::prefetch;
-use crate::buffer::Buffer;
+use crate::buffer::{Array, Buffer};
 use crate::layout::tm2::{GROUP, ROWS};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -78,15 +78,15 @@ pub(super) struct Words<const DOTS: bool> {
     /// Runs of rows.
     runs: usize,
     /// Activations of the looked-up columns, `[token][quad][triple][column of it]`.
-    triples: Vec<i16>,
+    triples: Array<i16>,
     /// Activations of the multiplied columns, `[tile][block][plane][token]`, four to an `i32`.
-    fours: Vec<i32>,
+    fours: Array<i32>,
     /// `[tile][unit of the section][triple][token]`.
     tables: Buffer,
     /// What sums start from, by token: codes are 1 greater than weights.
     start: [i32; TOKENS],
     /// `[tile][run of rows][token][row]`.
-    sums: Vec<i32>,
+    sums: Array<i32>,
 }
 
 /// Tokens that share a pass over the weights.
@@ -103,11 +103,11 @@ impl<const DOTS: bool> Default for Words<DOTS> {
             looked_up: 0,
             weights: Buffer::new(0),
             runs: 0,
-            triples: Vec::new(),
-            fours: Vec::new(),
-            tables: Buffer::new(TILES * SECTION * TABLES),
+            triples: Array::default(),
+            fours: Array::default(),
+            tables: Buffer::near(TILES * SECTION * TABLES),
             start: [0; TOKENS],
-            sums: Vec::new(),
+            sums: Array::default(),
         }
     }
 }
@@ -152,9 +152,9 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
         if at > self.weights.len() {
             self.weights = Buffer::new(at);
         }
-        self.triples.resize(TOKENS * quads * QUAD * 3, 0);
-        self.fours.resize(if DOTS { TOKENS * quads * QUAD } else { 0 }, 0);
-        self.sums.resize(self.runs * TOKENS * RUN, 0);
+        self.triples.first(TOKENS * quads * QUAD * 3);
+        self.fours.first(if DOTS { TOKENS * quads * QUAD } else { 0 });
+        self.sums.first(self.runs * TOKENS * RUN);
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]

@@ -20,6 +20,7 @@ mod triples;
 mod vector;
 
 use crate::acts::Activations;
+use crate::buffer::Array;
 use crate::kernel::{self, Kernel, New, Packed, check_call};
 use crate::layout::tm1_67;
 use crate::layout::tm2::{GROUP, ROWS};
@@ -360,7 +361,7 @@ impl X86 {
 struct Scratch {
     space: Space,
     /// Tokens in another order, or tokens or a row of weights with more columns behind the last.
-    padded: Vec<i8>,
+    padded: Array<i8>,
     nibbles: nibbles::Scratch,
     triples: triples::Scratch,
     quads: lookup256::Quads,

@@ -10,7 +10,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::acts::Activations;
-use crate::buffer::{Buffer, aligned};
+use crate::buffer::{Array, Buffer};
 use crate::kernel::Packed;
 use crate::layout::tm1_67::{
     BLOCKS, GROUP_BYTES, QUAD, SECTION, TRIPLES, WORD_BYTES, WORDS, column, place, sections,
@@ -35,12 +35,12 @@ pub(super) struct Scratch {
     /// `[token of a tile][group of a section][triple]`.
     tables: Buffer,
     /// `[token][row]`.
-    sums: Vec<i32>,
+    sums: Array<i32>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { tables: Buffer::new(TILE * SECTION * TABLES), sums: Vec::new() }
+        Self { tables: Buffer::near(TILE * SECTION * TABLES), sums: Array::default() }
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) unsafe fn multiply(
         return;
     }
     let all = weights.rows().div_ceil(ROWS);
-    let sums = aligned(sums, tokens.len() * strips.len() * ROWS);
+    let sums = sums.first(tokens.len() * strips.len() * ROWS);
     sums.fill(0);
     let tiles = tokens.len().div_ceil(TILE);
     // The strips of a section.
