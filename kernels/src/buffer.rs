@@ -13,10 +13,8 @@ const MAP_FROM: usize = 1 << 20;
 const HUGE_PAGE: usize = 1 << 21;
 /// What an arena maps at a time.
 const CHUNK: usize = 32 << 20;
-/// What buffers near each other share, at a multiple of its size.
-const WINDOW: usize = 1 << 20;
-/// Up to this size a buffer fits into a window with others.
-const NEAR: usize = WINDOW / 4;
+/// What buffers near each other share, at a multiple of its size: half a huge page.
+const WINDOW: usize = HUGE_PAGE / 2;
 /// What CPUs read at once, at most.
 const PAIR: usize = 128;
 
@@ -48,18 +46,13 @@ enum Store {
 /// # Panics
 /// If memory is exhausted.
 fn map(len: usize) -> (Arc<MmapRaw>, usize) {
-    let (map, offset) = map_at(HUGE_PAGE, len.next_multiple_of(HUGE_PAGE));
+    let size = len.next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
+    let map = MmapMut::map_anon(size).expect("memory for weights and activations");
     // Only a wish: without huge pages everything still works.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
+    let offset = map.as_ptr().addr().wrapping_neg() % HUGE_PAGE;
     (Arc::new(map.into()), offset)
-}
-
-/// A mapping of zeros and the offset of `len` of them at a multiple of `align`.
-fn map_at(align: usize, len: usize) -> (MmapMut, usize) {
-    let map = MmapMut::map_anon(len + align).expect("memory for weights and activations");
-    let offset = map.as_ptr().addr().wrapping_neg() % align;
-    (map, offset)
 }
 
 /// Where a buffer lies in the windows: which, and its first byte.
@@ -88,11 +81,13 @@ impl Windows {
         let len = len.next_multiple_of(PAIR);
         let place = self.free.iter().find(|(_, free)| **free >= len).map(|(&place, _)| place);
         let (window, at) = place.unwrap_or_else(|| {
-            let (map, offset) = map_at(WINDOW, WINDOW);
-            self.maps.push((Arc::new(map.into()), offset));
-            let place = (self.maps.len() - 1, offset);
-            self.free.insert(place, WINDOW);
-            place
+            let (map, offset) = map(HUGE_PAGE);
+            let first = (self.maps.len(), offset);
+            for at in [offset, offset + WINDOW] {
+                self.free.insert((self.maps.len(), at), WINDOW);
+                self.maps.push((map.clone(), at));
+            }
+            first
         });
         let free = self.free.remove(&(window, at)).expect("it was found free");
         if free > len {
@@ -174,7 +169,7 @@ impl Buffer {
     /// # Panics
     /// If memory is exhausted.
     pub(crate) fn near(len: usize) -> Self {
-        if len == 0 || len > NEAR {
+        if len == 0 || len > WINDOW || cfg!(watched) {
             return Self::new(len);
         }
         let (map, place) = Windows::lock().take(len);
@@ -203,7 +198,8 @@ impl Buffer {
                 &std::slice::from_raw_parts(lines.as_ptr().cast::<u8>(), size_of_val(&lines[..]))[..len]
             },
             // SAFETY: `len` bytes from the offset on are part of the mapping (`new`, `Arena::buffer`,
-            // `Windows::take`), were zeroed by the system and belong to this buffer alone while it lives.
+            // `Windows::take`), were zeroed by the system, perhaps written since, and belong to this buffer
+            // alone while it lives.
             Store::Map(map, offset) | Store::Window(map, (_, offset)) => unsafe {
                 std::slice::from_raw_parts(map.as_ptr().add(*offset), len)
             },
@@ -256,7 +252,7 @@ macro_rules! plain {
 }
 plain!(u8 i8 i16 i32 f32);
 
-/// Zeros to begin with, at a multiple of 64 bytes; [near](Buffer::near) others.
+/// Zeros to begin with, at a multiple of 64 bytes.
 #[derive(Debug)]
 pub(crate) struct Array<T> {
     bytes: Buffer,
@@ -265,15 +261,25 @@ pub(crate) struct Array<T> {
 
 impl<T: Plain> Array<T> {
     pub(crate) fn new(count: usize) -> Self {
-        const { assert!(align_of::<T>() <= 64) };
-        Self { bytes: Buffer::near(count * size_of::<T>()), item: PhantomData }
+        Self::of(Buffer::new(count * size_of::<T>()))
     }
 
-    /// The first `count` items, whatever they are; makes room for them if there never was as much.
+    /// [Near](Buffer::near) others.
+    pub(crate) fn near(count: usize) -> Self {
+        Self::of(Buffer::near(count * size_of::<T>()))
+    }
+
+    fn of(bytes: Buffer) -> Self {
+        const { assert!(align_of::<T>() <= 64) };
+        Self { bytes, item: PhantomData }
+    }
+
+    /// The first `count` items, whatever they are; makes room for them, [near](Buffer::near) others, if there
+    /// never was as much.
     pub(crate) fn first(&mut self, count: usize) -> &mut [T] {
         if self.len() < count {
             *self = Self::new(0);
-            *self = Self::new(count);
+            *self = Self::near(count);
         }
         &mut self[..count]
     }
@@ -323,7 +329,7 @@ mod tests {
     #[test]
     fn arrays_grow_and_begin_at_lines() {
         let mut array = Array::<i32>::default();
-        for len in [0, 1, 100, 64, 1000, NEAR] {
+        for len in [0, 1, 100, 64, 1000, WINDOW] {
             let part = array.first(len);
             assert!(part.len() == len && part.as_ptr().addr().is_multiple_of(64));
             part.fill(7);
@@ -339,27 +345,27 @@ mod tests {
             if i % 3 == 2 {
                 drop(buffers.swap_remove(i * 7 % buffers.len()));
             }
-            let mut buffer = Buffer::near([1, 64, 700, 5000, NEAR][i * 11 % 5]);
+            let mut buffer = Buffer::near([1, 64, 700, 5000, WINDOW / 16][i * 11 % 5]);
             assert!(buffer.bytes().as_ptr().addr().is_multiple_of(64));
-            assert!(buffer.bytes().iter().all(|&b| b == 0));
+            assert!(buffer.bytes() == vec![0; buffer.len()]);
             buffer.bytes_mut().fill(i as u8 + 1);
             buffers.push(buffer);
         }
-        for buffer in &buffers {
-            assert!(buffer.bytes().iter().all(|&b| b == buffer.bytes()[0] && b != 0));
+        for bytes in buffers.iter().map(Buffer::bytes) {
+            assert!(bytes[0] != 0 && bytes == vec![bytes[0]; bytes.len()]);
         }
     }
 
     #[test]
     fn windows_join_what_comes_back() {
         let mut windows = Windows { maps: Vec::new(), free: BTreeMap::new() };
-        let places: Vec<_> = (0..4).map(|_| windows.take(NEAR - 1).1).collect();
-        assert!(windows.free.is_empty() && windows.maps.len() == 1);
-        assert!((windows.maps[0].0.as_ptr().addr() + places[0].1).is_multiple_of(WINDOW));
-        for i in [2, 0, 3, 1] {
-            windows.give_back(places[i], NEAR - 1);
+        let places: Vec<_> = (0..8).map(|_| windows.take(WINDOW / 4 - 1).1).collect();
+        assert!(windows.free.is_empty() && windows.maps.len() == 2);
+        assert!(windows.maps.iter().all(|(map, at)| (map.as_ptr().addr() + at).is_multiple_of(WINDOW)));
+        for i in [2, 0, 3, 5, 1, 7, 4, 6] {
+            windows.give_back(places[i], WINDOW / 4 - 1);
         }
-        assert_eq!(windows.free, BTreeMap::from([(places[0], WINDOW)]));
+        assert_eq!(windows.free, BTreeMap::from([(places[0], WINDOW), (places[4], WINDOW)]));
     }
 
     #[test]

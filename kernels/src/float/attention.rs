@@ -123,7 +123,7 @@ struct Partial {
 
 impl Partial {
     fn new(dim: usize) -> Self {
-        let values = Array::new(TILE * dim.next_multiple_of(PANEL));
+        let values = Array::near(TILE * dim.next_multiple_of(PANEL));
         Self { max: [0.0; TILE], sum: [0.0; TILE], values }
     }
 
@@ -149,8 +149,8 @@ impl Partial {
 impl Work {
     fn new(dim: usize) -> Self {
         Self {
-            queries: Array::new(TILE * dim),
-            scores: Array::new(TILE * BLOCK),
+            queries: Array::near(TILE * dim),
+            scores: Array::near(TILE * BLOCK),
             block: Partial::new(dim),
             merged: Partial::new(dim),
         }

@@ -16,7 +16,7 @@
 //! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them.
 
 use super::lookup::Lookup;
-use crate::buffer::{Array, AtLine, Buffer};
+use crate::buffer::{Array, AtLine};
 use crate::layout::tm2::{GROUP, ROWS};
 use std::arch::x86_64::*;
 
@@ -42,9 +42,10 @@ const NARROW: usize = 2 * TOKENS;
 const WIDE: usize = 4 * TOKENS;
 
 /// What a call needs; kept so that calls do not allocate.
+#[derive(Default)]
 pub(super) struct Quads {
     /// `[chunk][row][quad]` offsets of 16 bits.
-    offsets: Buffer,
+    offsets: Array<u8>,
     rows: usize,
     chunks: usize,
     /// Activations `[token][column]`.
@@ -54,20 +55,7 @@ pub(super) struct Quads {
     /// the other, because they are used together and fill most of a first cache: some CPUs guess where a line
     /// lies in it by a hash of its address, and tables apart from sums may get the same hashes, at two thirds
     /// of the speed.
-    work: Buffer,
-}
-
-impl Default for Quads {
-    fn default() -> Self {
-        Self {
-            offsets: Buffer::new(0),
-            rows: 0,
-            chunks: 0,
-            x: Array::default(),
-            width: 0,
-            work: Buffer::new(0),
-        }
-    }
+    work: Array<u8>,
 }
 
 impl Lookup for Quads {
@@ -77,23 +65,17 @@ impl Lookup for Quads {
     fn resize(&mut self, rows: usize, cols: usize) {
         self.rows = rows.next_multiple_of(ROWS);
         self.chunks = cols.div_ceil(GROUP) * CHUNKS;
-        let bytes = self.chunks * self.rows * CHUNK * 2;
-        if bytes > self.offsets.len() {
-            self.offsets = Buffer::new(bytes);
-        }
+        self.offsets.first(self.chunks * self.rows * CHUNK * 2);
         self.width = self.chunks / CHUNKS * GROUP;
         self.x.first(TOKENS * self.width);
-        let bytes = TABLES + self.rows * (NARROW + WIDE);
-        if bytes > self.work.len() {
-            self.work = Buffer::near(bytes);
-        }
+        self.work.first(TABLES + self.rows * (NARROW + WIDE));
     }
 
     // Planes in another order are met by tables of other columns.
     #[target_feature(enable = "avx2")]
     unsafe fn decode(&mut self, at: usize, strip: &[u8], _planes: [usize; 4]) {
         let rows = self.rows;
-        let offsets = self.offsets.bytes_mut();
+        let offsets = &mut self.offsets[..];
         // What two 2-bit codes add to an entry number, for each nibble.
         const LOW: [u8; 16] = {
             let mut low = [0; 16];
@@ -141,7 +123,7 @@ impl Lookup for Quads {
 
     #[target_feature(enable = "avx2")]
     unsafe fn each_sum(&self, _tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
-        let wide = &self.work.bytes()[TABLES + self.rows * NARROW..][..self.rows * WIDE];
+        let wide = &self.work[TABLES + self.rows * NARROW..][..self.rows * WIDE];
         for (i, rows) in wide.as_chunks::<{ ROWS * WIDE }>().0.iter().enumerate() {
             let mut tokens = AtLine([[0; ROWS]; TOKENS]);
             for (r, rows) in rows.as_chunks::<{ 8 * WIDE }>().0.iter().enumerate() {
@@ -168,7 +150,7 @@ impl Lookup for Quads {
 
     #[target_feature(enable = "avx2")]
     unsafe fn multiply(&mut self, _tokens: usize, planes: [usize; 4]) {
-        self.work.bytes_mut()[TABLES + self.rows * NARROW..][..self.rows * WIDE].fill(0);
+        self.work[TABLES + self.rows * NARROW..][..self.rows * WIDE].fill(0);
         for chunk in 0..self.chunks {
             self.tabulate(chunk, planes);
             // Sums begin and end in the loop that adds to them.
@@ -189,7 +171,7 @@ impl Quads {
     fn tabulate(&mut self, chunk: usize, planes: [usize; 4]) {
         let k = chunk / CHUNKS * GROUP + chunk % CHUNKS * CHUNK;
         let columns = planes.map(|p| self.columns(k + p));
-        let tables = self.work.bytes_mut()[..TABLES].as_chunks_mut::<{ ENTRIES * ENTRY }>().0;
+        let tables = self.work[..TABLES].as_chunks_mut::<{ ENTRIES * ENTRY }>().0;
         let zero = _mm256_setzero_si256();
         // Sums for the nine combinations of two weights.
         let nine = |x: __m256i, y: __m256i| {
@@ -237,8 +219,8 @@ impl Quads {
     #[target_feature(enable = "avx2")]
     fn look_up<const FIRST: bool, const LAST: bool>(&mut self, chunk: usize) {
         let start = chunk * self.rows * CHUNK * 2;
-        let offsets = self.offsets.bytes()[start..][..self.rows * CHUNK * 2].as_chunks::<{ CHUNK * 2 }>().0;
-        let (tables, sums) = self.work.bytes_mut().split_at_mut(TABLES);
+        let offsets = self.offsets[start..][..self.rows * CHUNK * 2].as_chunks::<{ CHUNK * 2 }>().0;
+        let (tables, sums) = self.work.split_at_mut(TABLES);
         let (narrow, wide) = sums.split_at_mut(self.rows * NARROW);
         let sums = narrow.as_chunks_mut::<NARROW>().0.iter_mut().zip(wide.as_chunks_mut::<WIDE>().0);
         let tables = tables.as_ptr();

@@ -28,7 +28,7 @@
 
 use super::lookup::Lookup;
 use super::strip::prefetch;
-use crate::buffer::{Array, Buffer};
+use crate::buffer::Array;
 use crate::layout::tm2::{GROUP, ROWS};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -69,12 +69,13 @@ struct Section {
 }
 
 /// What a call needs; kept so that calls do not allocate. `DOTS`: whether to multiply too.
+#[derive(Default)]
 pub(super) struct Words<const DOTS: bool> {
     sections: Vec<Section>,
     /// Blocks that are looked up, a multiple of three; they come first.
     looked_up: usize,
     /// `[section][run of rows][unit][words, codes]`, then the codes of the section's rest.
-    weights: Buffer,
+    weights: Array<u8>,
     /// Runs of rows.
     runs: usize,
     /// Activations of the looked-up columns, `[token][quad][triple][column of it]`.
@@ -82,7 +83,7 @@ pub(super) struct Words<const DOTS: bool> {
     /// Activations of the multiplied columns, `[tile][block][plane][token]`, four to an `i32`.
     fours: Array<i32>,
     /// `[tile][unit of the section][triple][token]`.
-    tables: Buffer,
+    tables: Array<u8>,
     /// What sums start from, by token: codes are 1 greater than weights.
     start: [i32; TOKENS],
     /// `[tile][run of rows][token][row]`.
@@ -95,22 +96,6 @@ const TOKENS: usize = 32;
 const TILES: usize = TOKENS / TILE;
 /// Bytes of the tables of a unit.
 const TABLES: usize = QUAD * TILE * REG;
-
-impl<const DOTS: bool> Default for Words<DOTS> {
-    fn default() -> Self {
-        Self {
-            sections: Vec::new(),
-            looked_up: 0,
-            weights: Buffer::new(0),
-            runs: 0,
-            triples: Array::default(),
-            fours: Array::default(),
-            tables: Buffer::near(TILES * SECTION * TABLES),
-            start: [0; TOKENS],
-            sums: Array::default(),
-        }
-    }
-}
 
 impl<const DOTS: bool> Words<DOTS> {
     /// Bytes of a unit.
@@ -149,9 +134,8 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
             self.sections.push(Section { units, at, bytes });
             at += self.runs * bytes;
         }
-        if at > self.weights.len() {
-            self.weights = Buffer::new(at);
-        }
+        self.weights.first(at);
+        self.tables.first(TILES * SECTION * TABLES);
         self.triples.first(TOKENS * quads * QUAD * 3);
         self.fours.first(if DOTS { TOKENS * quads * QUAD } else { 0 });
         self.sums.first(self.runs * TOKENS * RUN);
@@ -172,7 +156,7 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
         let code = |bytes| _mm512_and_si512(bytes, _mm512_set1_epi8(3));
         let looked_up = self.looked_up;
         for section in &self.sections {
-            let units = &mut self.weights.bytes_mut()[section.at + run * section.bytes..][..section.bytes];
+            let units = &mut self.weights[section.at + run * section.bytes..][..section.bytes];
             let put = |out: &mut [u8], place: usize, v| {
                 let out = out[place * REG..].first_chunk_mut::<REG>().expect("inside the unit");
                 // SAFETY: the array is the 64 bytes of a register.
@@ -235,7 +219,9 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
     }
 
     unsafe fn each_sum(&self, tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
-        for (i, sums) in self.sums.chunks_exact(RUN).enumerate() {
+        for (i, sums) in
+            self.sums.chunks_exact(RUN).take(tokens.div_ceil(TILE) * TILE * self.runs).enumerate()
+        {
             let (tile, run, t) = (i / TILE / self.runs, i / TILE % self.runs, i % TILE);
             if tile * TILE + t < tokens {
                 f(tile * TILE + t, run * RUN, sums);
@@ -291,7 +277,7 @@ impl<const DOTS: bool> Words<DOTS> {
         let units = section.units.len();
         for t in 0..tiles * TILE {
             let x = &self.triples[(t * quads + section.units.start) * QUAD * 3..][..units * QUAD * 3];
-            let tables = &mut self.tables.bytes_mut()[t / TILE * SECTION * TABLES..][..units * TABLES];
+            let tables = &mut self.tables[t / TILE * SECTION * TABLES..][..units * TABLES];
             for (x, tables) in x.as_chunks::<3>().0.iter().zip(tables.as_chunks_mut::<{ TILE * REG }>().0) {
                 let product = |i: usize| _mm512_mullo_epi16(digits[i], _mm512_set1_epi16(x[i]));
                 let sums = _mm512_add_epi16(_mm512_add_epi16(product(0), product(1)), product(2));
@@ -388,8 +374,8 @@ impl<const DOTS: bool> Words<DOTS> {
         };
         let sums = &mut self.sums[(tile * self.runs + run) * TILE * RUN..];
         Parts {
-            units: &self.weights.bytes()[section.at + run * section.bytes..][..section.bytes],
-            tables: &self.tables.bytes()[tile * SECTION * TABLES..][..count * TABLES],
+            units: &self.weights[section.at + run * section.bytes..][..section.bytes],
+            tables: &self.tables[tile * SECTION * TABLES..][..count * TABLES],
             fours,
             sums: sums.as_chunks_mut().0.first_chunk_mut().expect("a tile"),
         }

@@ -360,7 +360,7 @@ impl X86 {
 #[derive(Default)]
 struct Scratch {
     space: Space,
-    /// Tokens in another order, or tokens or a row of weights with more columns behind the last.
+    /// Tokens in another order, or tokens or rows of weights with more columns behind the last.
     padded: Array<i8>,
     nibbles: nibbles::Scratch,
     triples: triples::Scratch,

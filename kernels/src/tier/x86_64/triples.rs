@@ -10,7 +10,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::acts::Activations;
-use crate::buffer::{Array, Buffer};
+use crate::buffer::Array;
 use crate::kernel::Packed;
 use crate::layout::tm1_67::{
     BLOCKS, GROUP_BYTES, QUAD, SECTION, TRIPLES, WORD_BYTES, WORDS, column, place, sections,
@@ -31,17 +31,12 @@ const TILE: usize = 4;
 const ODD: u32 = 0xaaaa_aaaa;
 
 /// What a call needs; kept so that calls do not allocate.
+#[derive(Default)]
 pub(super) struct Scratch {
     /// `[token of a tile][group of a section][triple]`.
-    tables: Buffer,
+    tables: Array<u8>,
     /// `[token][row]`.
     sums: Array<i32>,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { tables: Buffer::near(TILE * SECTION * TABLES), sums: Array::default() }
-    }
 }
 
 /// Hands out the sums of some rows, whole strips but for the last, for some tokens.
@@ -78,7 +73,7 @@ pub(super) unsafe fn multiply(
         for tile in 0..tiles {
             // As even as possible.
             let [from, to] = [tile, tile + 1].map(|i| i * tokens.len() / tiles);
-            let tables = &mut tables.bytes_mut()[..(to - from) * SECTION * TABLES];
+            let tables = tables.first((to - from) * SECTION * TABLES);
             for (t, tables) in (from..to).zip(tables.chunks_exact_mut(SECTION * TABLES)) {
                 tabulate(x.row(tokens.start + t), &groups, tables);
             }
