@@ -3,6 +3,7 @@
 use super::KvCache;
 use super::weights::{Block, Norm, Projection, Weight, Weights};
 use crate::checkpoint::config::{Activation, ModelConfig};
+use std::cell::Cell;
 use std::ops::Range;
 use tritmark_kernels::acts::Activations;
 use tritmark_kernels::float::KvLayer;
@@ -13,12 +14,19 @@ use tritmark_kernels::float::elementwise::{
 use tritmark_kernels::matmul::{Matrix, matmul};
 use tritmark_kernels::pool::Pool;
 
-/// The state between operations, for up to a batch of tokens; reused, so that decoding does not
-/// allocate.
+/// What a model needs besides its weights.
 pub(super) struct Forward {
     rope: Rope,
     /// The other rotary embedding of a Gemma 3, for layers with a window.
     local_rope: Option<Rope>,
+    /// Hidden states after the last norm, of the positions asked for.
+    hidden: Vec<f32>,
+}
+
+/// The state between operations, for up to a batch of tokens; reused, so that decoding does not
+/// allocate.
+#[derive(Default)]
+struct Work {
     /// Residual stream `[tokens, hidden]`.
     x: Vec<f64>,
     /// For each worker the row of the token at hand.
@@ -36,30 +44,18 @@ pub(super) struct Forward {
     /// What goes back to the residual stream `[tokens, hidden]`.
     out: Vec<f32>,
     scratch: Scratch,
-    /// Hidden states after the last norm, of the positions asked for.
-    hidden: Vec<f32>,
+}
+
+thread_local! {
+    /// One for all models, so that none is faster than another by where its own would have come to lie.
+    static WORK: Cell<Work> = Cell::default();
 }
 
 impl Forward {
-    pub fn new(config: &ModelConfig, threads: usize) -> Self {
+    pub fn new(config: &ModelConfig) -> Self {
         let local = config.gemma.as_ref().map(|g| Rope::new(config.head_dim, g.local_rope_theta));
-        Self {
-            rope: Rope::new(config.head_dim, config.rope_theta),
-            local_rope: local,
-            x: Vec::new(),
-            rows: vec![Vec::new(); threads],
-            input: Vec::new(),
-            quantised: Activations::new(),
-            q: Vec::new(),
-            k: Vec::new(),
-            v: Vec::new(),
-            attended: Vec::new(),
-            gate: Vec::new(),
-            up: Vec::new(),
-            out: Vec::new(),
-            scratch: Scratch::default(),
-            hidden: Vec::new(),
-        }
+        let rope = Rope::new(config.head_dim, config.rope_theta);
+        Self { rope, local_rope: local, hidden: Vec::new() }
     }
 
     /// Runs `ids` at the positions after those of `cache` and appends them to it; returns the normed hidden states
@@ -78,37 +74,45 @@ impl Forward {
         if let Some(rope) = &mut self.local_rope {
             rope.prepare(start, n);
         }
-        self.x.resize(n * hidden, 0.0);
+        let mut work = WORK.take();
+        work.rows.resize(pool.threads(), Vec::new());
+        work.x.resize(n * hidden, 0.0);
         let factor = if config.gemma.is_some() { (hidden as f64).sqrt() } else { 1.0 };
-        self.out.resize(n * hidden, 0.0);
-        pool.chunks_mut2((&mut self.x, hidden), (&mut self.out, hidden), |t, x, row| {
+        work.out.resize(n * hidden, 0.0);
+        pool.chunks_mut2((&mut work.x, hidden), (&mut work.out, hidden), |t, x, row| {
             weights.embedding.row(ids[t] as usize, row);
             widen(row, x);
             x.iter_mut().for_each(|v| *v *= factor);
         });
         for (i, (block, cache)) in weights.blocks.iter().zip(&mut cache.layers).enumerate() {
-            self.attend(pool, config, block, cache, i, start);
-            self.feed_forward(pool, config, block);
+            let local = config.gemma.as_ref().filter(|g| g.windowed[i]);
+            let rope = self.local_rope.as_ref().filter(|_| local.is_some()).unwrap_or(&self.rope);
+            let window = local.map_or(usize::MAX, |g| g.window);
+            work.attend(pool, config, block, cache, (rope, window), start);
+            work.feed_forward(pool, config, block);
         }
         cache.len += n;
         self.hidden.resize(wanted.len() * hidden, 0.0);
-        let x = &self.x[wanted.start * hidden..];
-        pool.chunks_mut_with(&mut self.rows, &mut self.hidden, hidden, |row, t, out| {
+        let x = &work.x[wanted.start * hidden..];
+        pool.chunks_mut_with(&mut work.rows, &mut self.hidden, hidden, |row, t, out| {
             row.clear();
             row.extend_from_slice(&x[t * hidden..][..hidden]);
             weights.norm.apply(row);
             narrow(row, out);
         });
+        WORK.set(work);
         &self.hidden
     }
+}
 
+impl Work {
     fn attend(
         &mut self,
         pool: &Pool,
         config: &ModelConfig,
         block: &Block,
         cache: &mut KvLayer,
-        layer: usize,
+        (rope, window): (&Rope, usize),
         start: usize,
     ) {
         let (hidden, dim) = (config.hidden, config.head_dim);
@@ -128,20 +132,14 @@ impl Forward {
                 block.attn_norm.apply(row);
             },
         );
-        let gemma = config.gemma.as_ref();
-        let local = gemma.filter(|g| g.windowed[layer]);
-        let rope = self.local_rope.as_ref().filter(|_| local.is_some()).unwrap_or(&self.rope);
         pool.chunks_mut2((&mut self.q, q_width), (&mut self.k, kv_width), |t, q, k| {
             rope.apply(t, q, block.q_norm.as_ref().map(|n| (&n.weight[..], n.eps)));
             rope.apply(t, k, block.k_norm.as_ref().map(|n| (&n.weight[..], n.eps)));
         });
         cache.write(pool, start, &self.k, &self.v);
         self.attended.resize(n * q_width, 0.0);
-        let how = Attend {
-            heads: config.heads,
-            scale: (1.0 / gemma.map_or(dim as f64, |g| g.query_pre_attn_scalar).sqrt()) as f32,
-            window: local.map_or(usize::MAX, |g| g.window),
-        };
+        let scalar = config.gemma.as_ref().map_or(dim as f64, |g| g.query_pre_attn_scalar);
+        let how = Attend { heads: config.heads, scale: (1.0 / scalar.sqrt()) as f32, window };
         attention(pool, cache, how, start, &self.q, &mut self.attended, &mut self.scratch);
         let attended = &self.attended;
         let mut inputs =

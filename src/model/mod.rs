@@ -119,7 +119,7 @@ impl Model {
         let weights = Weights::load(checkpoint, kernel, options.head, &pool)?;
         // Everything was copied, so the files need not be in memory any more.
         checkpoint.release();
-        let forward = Forward::new(&config, options.threads);
+        let forward = Forward::new(&config);
         let (head, logits) = (options.head, Vec::new());
         let load_seconds = start.elapsed().as_secs_f64();
         Ok(Self { config, kernel, weights, head, pool, forward, logits, load_seconds })
