@@ -16,9 +16,10 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -112,6 +113,21 @@ impl Pool {
             })
             .collect();
         Self { shared, workers, turn: Mutex::new(()) }
+    }
+
+    /// The pool of that many threads that all share who ask for one, as long as somebody has it.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn shared(threads: usize) -> Arc<Self> {
+        static POOLS: Mutex<BTreeMap<usize, Weak<Pool>>> = Mutex::new(BTreeMap::new());
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = pools.entry(threads).or_default();
+        pool.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Self::new(threads));
+            *pool = Arc::downgrade(&new);
+            new
+        })
     }
 
     /// Number of threads, the caller's included.
@@ -450,6 +466,15 @@ mod tests {
             }
             assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 2000), "{counts:?}");
         }
+    }
+
+    #[test]
+    fn a_shared_pool_lasts_as_long_as_somebody_has_it() {
+        let (pool, other) = (Pool::shared(3), Pool::shared(4));
+        assert!(Arc::ptr_eq(&pool, &Pool::shared(3)) && (pool.threads(), other.threads()) == (3, 4));
+        let ended = Arc::downgrade(&pool);
+        drop(pool);
+        assert!(ended.upgrade().is_none() && Pool::shared(3).threads() == 3);
     }
 
     #[test]

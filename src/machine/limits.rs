@@ -61,7 +61,7 @@ impl Limits {
         let before = CpuTimes::read(Path::new("/"));
         let mut found = Limits::default();
         for &threads in threads {
-            let pool = Pool::new(threads as usize);
+            let pool = Pool::shared(threads as usize);
             for (level, bytes) in env.levels(threads) {
                 next(&format!("{level}, {}", counted(threads, "thread")));
                 let gb_per_s = limits::read_bandwidth(&pool, bytes as usize, seconds) / 1e9;

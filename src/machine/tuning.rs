@@ -175,7 +175,7 @@ pub fn measure(env: &Environment, step: &mut dyn FnMut(usize, usize, &str)) -> T
     let copies = (env.beyond_caches() / 2).div_ceil(first.bytes().len() as u64);
     let copy = |_| Packed::from_bytes(layout, ROWS, COLS, first.bytes()).expect("they were packed");
     let matrices: Vec<Matrix> = (0..copies).map(|i| Matrix::new(copy(i), 1.0, kernel)).collect();
-    let pool = Pool::new(env.threads as usize);
+    let pool = Pool::shared(env.threads as usize);
     let x = activations(1);
     let mut out = vec![0.0; ROWS];
     let mut decode = |tuning: &Tuning| {

@@ -20,6 +20,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::error::{Error, Result};
 use forward::Forward;
 pub use head::Head;
+use std::sync::Arc;
 use std::time::Instant;
 use tritmark_kernels::Tier;
 use tritmark_kernels::float::KvLayer;
@@ -65,7 +66,7 @@ pub struct Model {
     kernel: Option<&'static dyn Kernel>,
     weights: Weights,
     head: Head,
-    pool: Pool,
+    pool: Arc<Pool>,
     forward: Forward,
     logits: Vec<f32>,
     load_seconds: f64,
@@ -115,7 +116,7 @@ impl Model {
         let start = Instant::now();
         let config = checkpoint.config.clone();
         let kernel = weights::kernel_for(&config, options)?;
-        let pool = Pool::new(options.threads);
+        let pool = Pool::shared(options.threads);
         let weights = Weights::load(checkpoint, kernel, options.head, &pool)?;
         // Everything was copied, so the files need not be in memory any more.
         checkpoint.release();

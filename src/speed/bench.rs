@@ -21,6 +21,7 @@ use std::hint::black_box;
 use std::iter::Peekable;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use tritmark_kernels::acts::Activations;
 use tritmark_kernels::kernel::{self, Kernel, Packed};
 use tritmark_kernels::pool::Pool;
@@ -405,7 +406,7 @@ impl<'a> Bench<'a> {
             all.push(first);
             packed.push(Rc::new(all));
         }
-        let pools: Vec<Rc<Pool>> = threads.iter().map(|&n| Rc::new(Pool::new(n as usize))).collect();
+        let pools: Vec<Arc<Pool>> = threads.iter().map(|&n| Pool::shared(n as usize)).collect();
         let mut specs = Vec::new();
         for &batch in batches {
             let values: Vec<i8> =
@@ -611,7 +612,7 @@ fn kernel_run<'a>(
     kernel: &'static dyn Kernel,
     copies: Rc<Vec<Packed>>,
     acts: Rc<Activations>,
-    pool: Rc<Pool>,
+    pool: Arc<Pool>,
 ) -> Run<'a> {
     let mut next = 0;
     let ranges = if pool.threads() == 1 { 1 } else { 4 * pool.threads() };

@@ -4,7 +4,7 @@
 
 use super::protocol::ControlSpec;
 use std::hint::black_box;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const WORDS: usize = 2048;
 /// The controls `read` (GB/s over `bytes` bytes) and `compute` (10⁹ multiply-adds/s) for a number of
 /// threads.
 pub fn controls(threads: u32, bytes: u64) -> [ControlSpec<'static>; 2] {
-    let pool = Rc::new(Pool::new(threads as usize));
+    let pool = Pool::shared(threads as usize);
     let workers = threads as usize;
     let memory = vec![1u64; (bytes as usize / 8).max(workers)];
     let part = memory.len() / workers;
@@ -48,7 +48,7 @@ pub fn controls(threads: u32, bytes: u64) -> [ControlSpec<'static>; 2] {
 
 /// Runs `work` [`PARTS`] times as often as took a part of [`SECONDS`] at the first call, `unit` units
 /// each time, and gives 10⁹ units a second, of all parts together and of the fastest.
-fn repeated(pool: Rc<Pool>, unit: f64, work: impl Fn(usize, usize) + Sync) -> impl FnMut() -> [f64; 2] {
+fn repeated(pool: Arc<Pool>, unit: f64, work: impl Fn(usize, usize) + Sync) -> impl FnMut() -> [f64; 2] {
     let seconds = move |times: usize| {
         let start = Instant::now();
         pool.run(&|worker| work(worker, times));
