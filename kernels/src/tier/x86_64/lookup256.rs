@@ -150,7 +150,6 @@ impl Lookup for Quads {
 
     #[target_feature(enable = "avx2")]
     unsafe fn multiply(&mut self, _tokens: usize, planes: [usize; 4]) {
-        self.work[TABLES + self.rows * NARROW..][..self.rows * WIDE].fill(0);
         for chunk in 0..self.chunks {
             self.tabulate(chunk, planes);
             // Sums begin and end in the loop that adds to them.
@@ -195,9 +194,10 @@ impl Quads {
     /// Eight columns from `k` on, a lane for each token.
     #[target_feature(enable = "avx2")]
     fn columns(&self, k: usize) -> [__m256i; CHUNK] {
+        let (all, width) = (&self.x[..], self.width);
         let mut v: [__m128i; CHUNK] = std::array::from_fn(|i| {
             let token = |t: usize| {
-                let x: &[i8; 8] = self.x[t * self.width + k..].first_chunk().expect("whole groups");
+                let x: &[i8; 8] = all[t * width + k..].first_chunk().expect("whole groups");
                 // SAFETY: the array is the eight bytes that are read.
                 unsafe { _mm_loadl_epi64(x.as_ptr().cast()) }
             };
@@ -215,9 +215,10 @@ impl Quads {
     }
 
     /// Adds the looked-up sums of a chunk: to nothing in the `FIRST` of several chunks, to narrow sums
-    /// otherwise, and these to the wide ones in the `LAST`.
+    /// otherwise, and these to the wide ones in the `LAST`, which begin in the first of these.
     #[target_feature(enable = "avx2")]
     fn look_up<const FIRST: bool, const LAST: bool>(&mut self, chunk: usize) {
+        let begins = chunk < FOLD;
         let start = chunk * self.rows * CHUNK * 2;
         let offsets = self.offsets[start..][..self.rows * CHUNK * 2].as_chunks::<{ CHUNK * 2 }>().0;
         let (tables, sums) = self.work.split_at_mut(TABLES);
@@ -245,8 +246,8 @@ impl Quads {
                 let halves = [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)];
                 for (i, half) in halves.into_iter().enumerate() {
                     let wide = wide.as_mut_ptr().cast::<__m256i>().add(i);
-                    let sums = _mm256_add_epi32(_mm256_loadu_si256(wide), _mm256_cvtepi16_epi32(half));
-                    _mm256_storeu_si256(wide, sums);
+                    let before = if begins { _mm256_setzero_si256() } else { _mm256_loadu_si256(wide) };
+                    _mm256_storeu_si256(wide, _mm256_add_epi32(before, _mm256_cvtepi16_epi32(half)));
                 }
             }
         }
