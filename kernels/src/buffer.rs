@@ -1,4 +1,5 @@
-//! Memory for vectors: 64-byte aligned, zeroed, in huge pages where large.
+//! Memory for vectors: 64-byte aligned, zeroed, in huge pages where large. Weights of a model lie in an
+//! [`Arena`], what calls need over and over in [`Windows`].
 
 use memmap2::{MmapMut, MmapRaw};
 use std::collections::BTreeMap;
@@ -163,7 +164,7 @@ impl Buffer {
         Self { store, len }
     }
 
-    /// `len` zero bytes near those of other such buffers, if there are not too many: for what is in use all the
+    /// `len` zero bytes in a window with other such buffers, if they fit into one: for what is in use all the
     /// time.
     ///
     /// # Panics

@@ -115,7 +115,8 @@ impl Pool {
         Self { shared, workers, turn: Mutex::new(()) }
     }
 
-    /// The pool of that many threads that all share who ask for one, as long as somebody has it.
+    /// The process's pool of that many threads: the same for all who ask, until the last of them drops it.
+    /// Regions of several callers follow each other.
     ///
     /// # Panics
     /// As [`new`](Self::new).
