@@ -5,7 +5,7 @@
 
 use crate::buffer::Buffer;
 use crate::pool::Pool;
-use crate::tier::Tier;
+use crate::tier::{Tier, prefetch};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,9 @@ fn read_body(bytes: &[u8]) -> u64 {
     let mut sums = [0u64; READ / 8];
     let (blocks, rest) = bytes.as_chunks::<READ>();
     for block in blocks {
-        prefetch(block);
+        for line in 0..READ / 64 {
+            prefetch(block.as_ptr().wrapping_add(AHEAD + 64 * line));
+        }
         for (sum, word) in sums.iter_mut().zip(block.as_chunks::<8>().0) {
             *sum ^= u64::from_ne_bytes(*word);
         }
@@ -125,22 +127,7 @@ fn read_body(bytes: &[u8]) -> u64 {
     sums.iter().fold(rest, |a, b| a ^ b)
 }
 
-/// Asks for the lines that will be read when `block` is past: the hardware alone does not keep enough
-/// reads under way.
-#[inline(always)]
-fn prefetch(block: &[u8; READ]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..READ / 64 {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch is a hint that never faults, and SSE is part of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(AHEAD + 64 * line).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = block;
-}
-
-/// How far ahead [`prefetch`] asks.
-#[cfg(target_arch = "x86_64")]
+/// How far ahead memory is asked for: the hardware alone does not keep enough reads under way.
 const AHEAD: usize = 8192;
 
 const FMA_STEPS: usize = 1024;

@@ -10,9 +10,10 @@
 use super::elementwise::{exp1, exponentials};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Lines, PANEL, for_each_tile, multiply};
+use super::tile::{Line, Lines, PANEL, for_each_tile, multiply};
 use crate::buffer::{Array, AtLine};
 use crate::pool::Pool;
+use crate::tier::prefetch_l2;
 use crate::tuning;
 use std::ops::Range;
 
@@ -22,6 +23,10 @@ const BLOCK: usize = 256;
 /// Dimensions that are summed in a row; the sums of these parts are then added. Scores stand in an
 /// exponent, so their rounding errors weigh more than those of other sums.
 const PART: usize = 16;
+
+/// How many lines ahead memory is asked for: keys and values of a short text are sequences that end before the
+/// CPU has seen that they are some.
+const AHEAD: usize = 48;
 
 /// Queries of a tile, on any CPU: how many share a pass over keys and values.
 const TILE: usize = 12;
@@ -341,6 +346,14 @@ impl<T> Shared<T> {
     }
 }
 
+/// Asks for a line, where queries are so few that they would wait for it.
+#[inline(always)]
+fn announce<const T: usize>(line: *const Line<f32>) {
+    if T <= 4 {
+        (0..size_of::<Line<f32>>()).step_by(64).for_each(|at| prefetch_l2(line.wrapping_byte_add(at)));
+    }
+}
+
 /// The results of a tile over one block of positions.
 #[inline(always)]
 fn attend_body<S: Simd>(
@@ -355,12 +368,25 @@ fn attend_body<S: Simd>(
     let (dim, capacity) = (cache.head_dim, cache.capacity);
     let (groups, start) = (dim.div_ceil(PANEL), block * BLOCK);
     let seen = BLOCK.min(tile.end() - start);
-    for panel in 0..seen.div_ceil(PANEL) {
-        let lines = &cache.keys[(tile.head * capacity + start) / PANEL * dim + panel * dim..][..dim];
+    let keys = |head: usize, start: usize| &cache.keys[(head * capacity + start) / PANEL * dim..];
+    let values = |group: usize| &cache.values[(tile.head * groups + group) * capacity + start..][..seen];
+    // Values are read after keys, and after them the next keys.
+    let after_values = match tile.end() > start + BLOCK {
+        true => keys(tile.head, start + BLOCK),
+        false => keys((tile.head + 1) % cache.kv_heads, tile.blocks().start * BLOCK),
+    };
+    let keys = &keys(tile.head, start)[..seen.div_ceil(PANEL) * dim];
+    for (panel, lines) in keys.chunks_exact(dim).enumerate() {
         for_each_tile!(S, tile.count, |first, T| {
             let mut total = AtLine([[0.0; PANEL]; T]);
             for (i, part) in lines.chunks(PART).enumerate() {
-                let sums = multiply::<S, f32, T>(simd, part, &queries[first * dim + i * PART..], dim);
+                let ahead = panel * dim + i * PART + AHEAD;
+                let ahead = match ahead.checked_sub(keys.len()) {
+                    None => keys.as_ptr().wrapping_add(ahead),
+                    Some(ahead) => values(ahead / seen % groups).as_ptr().wrapping_add(ahead % seen),
+                };
+                let before = |line| announce::<T>(ahead.wrapping_add(line));
+                let sums = multiply::<S, f32, T>(simd, part, &queries[first * dim + i * PART..], dim, before);
                 for (to, sum) in total.0.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
                     *to += sum;
                 }
@@ -382,9 +408,14 @@ fn attend_body<S: Simd>(
         (to.max[t], to.sum[t]) = exponentials(simd, &mut scores[begin..end]);
     }
     for group in 0..groups {
-        let lines = &cache.values[(tile.head * groups + group) * capacity + start..][..seen];
+        let next = if group + 1 < groups { values(group + 1) } else { after_values };
+        let ahead = |line: usize| match (line + AHEAD).checked_sub(seen) {
+            None => values(group).as_ptr().wrapping_add(line + AHEAD),
+            Some(ahead) => next.as_ptr().wrapping_add(ahead),
+        };
         for_each_tile!(S, tile.count, |first, T| {
-            let sums = multiply::<S, f32, T>(simd, lines, &scores[first * BLOCK..], BLOCK);
+            let before = |line| announce::<T>(ahead(line));
+            let sums = multiply::<S, f32, T>(simd, values(group), &scores[first * BLOCK..], BLOCK, before);
             for (t, sums) in (first..).zip(&sums) {
                 to.values[(t * groups + group) * PANEL..][..PANEL].copy_from_slice(sums);
             }

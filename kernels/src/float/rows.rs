@@ -402,7 +402,7 @@ fn multiply_body<S: Simd, E: Element>(
 ) {
     for (p, panel) in panels.chunks_exact(cols).enumerate() {
         for_each_tile!(S, tokens, |start, T| {
-            let sums = multiply::<S, E, T>(simd, panel, &x[start * cols..], cols);
+            let sums = multiply::<S, E, T>(simd, panel, &x[start * cols..], cols, |_| {});
             for (t, sums) in sums.iter().enumerate() {
                 out(p, start + t, sums);
             }

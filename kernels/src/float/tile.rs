@@ -104,7 +104,7 @@ unsafe impl Element for bf16 {
 pub(super) type Sums<const T: usize> = [[f32; PANEL]; T];
 
 /// Multiplies a panel by `T` tokens: token `t` starts at `x[t * stride]` and is as long as the panel
-/// has lines.
+/// has lines. `before(c)` is called before line `c` is read.
 ///
 /// # Panics
 /// If `x` is too short.
@@ -114,10 +114,12 @@ pub(super) fn multiply<S: Simd, E: Element, const T: usize>(
     panel: &[Line<E>],
     x: &[f32],
     stride: usize,
+    before: impl Fn(usize),
 ) -> Sums<T> {
     assert!(x.len() >= (T - 1) * stride + panel.len());
     let mut sums = [[simd.splat(0.0); 2]; T];
     for (c, line) in panel.iter().enumerate() {
+        before(c);
         let (a, b) = E::widen(simd, &line.0);
         for (t, sum) in sums.iter_mut().enumerate() {
             // SAFETY: t < T and c < panel.len(), so the index is below the length asserted above.

@@ -20,6 +20,7 @@ use crate::kernel::Packed;
 use crate::layout::tl1::blocks;
 use crate::layout::tm2::ROWS;
 use crate::layout::{Layout, TL1, TL2};
+use crate::tier::prefetch;
 use crate::tuning;
 use std::ops::Range;
 
@@ -75,9 +76,6 @@ pub(super) trait Halves: Copy {
 
     /// The sums.
     unsafe fn sums(self) -> [[i16; 8]; 2];
-
-    /// Asks for a cache line, where the CPU does not see by itself what comes next.
-    unsafe fn prefetch(at: *const u8);
 }
 
 /// The four tables (see above) of two byte columns side by side.
@@ -307,7 +305,7 @@ unsafe fn narrow_blocks<H: Halves>(blocks: &[[u8; 64]], tables: &[Two], out: &mu
     unsafe {
         let mut sums = [[H::zero(); 2]; 2];
         for (block, two) in blocks.iter().zip(tables) {
-            H::prefetch(block.as_ptr().wrapping_add(ahead));
+            prefetch(block.as_ptr().wrapping_add(ahead));
             let tables = both(two);
             add(&mut sums[0], look_up(at(block, 0), tables));
             add(&mut sums[1], look_up(at(block, 32), tables));
@@ -411,8 +409,8 @@ unsafe fn add_triples<H: Halves>(
     unsafe {
         let mut sums = [H::zero(); 2];
         for ((magnitudes, signs), tables) in magnitudes.iter().zip(signs).zip(tables) {
-            H::prefetch(magnitudes.as_ptr().wrapping_add(ahead));
-            H::prefetch(magnitudes.as_ptr().wrapping_add(ahead + 64));
+            prefetch(magnitudes.as_ptr().wrapping_add(ahead));
+            prefetch(magnitudes.as_ptr().wrapping_add(ahead + 64));
             let mut signs = H::load(signs);
             for (two, magnitudes) in tables.iter().zip(magnitudes.as_chunks::<{ 2 * ROWS }>().0) {
                 for (column, bytes) in magnitudes.as_chunks().0.iter().enumerate() {

@@ -131,8 +131,4 @@ impl Halves for Neon {
         // SAFETY: two registers are 16 lanes, and all bits are numbers.
         unsafe { std::mem::transmute(self.0) }
     }
-
-    /// Nothing: weights are read in order.
-    #[inline(always)]
-    unsafe fn prefetch(_: *const u8) {}
 }

@@ -4,9 +4,9 @@
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 
-use super::strip::prefetch;
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, ROW_BYTES};
+use crate::tier::prefetch;
 use crate::tier::source::Chunks;
 use crate::tuning;
 

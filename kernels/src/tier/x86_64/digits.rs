@@ -8,11 +8,11 @@
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 
 use super::chunk::RUN;
-use super::strip::prefetch;
 use super::vector::Digits;
 use crate::layout::tq1_0::{BLOCK, BYTES, GROUPS};
 use crate::layout::{Layout, TQ1_0};
 use crate::tier::Tier;
+use crate::tier::prefetch;
 use crate::tuning;
 
 /// Bytes of a register, and activations that meet it at once.

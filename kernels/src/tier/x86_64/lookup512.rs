@@ -27,9 +27,9 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::lookup::Lookup;
-use super::strip::prefetch;
 use crate::buffer::Array;
 use crate::layout::tm2::{GROUP, ROWS};
+use crate::tier::prefetch;
 use std::arch::x86_64::*;
 use std::ops::Range;
 

@@ -1,6 +1,5 @@
 //! Looking sums up with AVX2; see [`nibbles`].
 
-use super::strip::prefetch;
 use crate::acts::Activations;
 use crate::kernel::Packed;
 use crate::tier::nibbles::{self, Halves};
@@ -109,10 +108,5 @@ impl Halves for Avx2 {
     unsafe fn sums(self) -> [[i16; 8]; 2] {
         // SAFETY: a register is 16 lanes, and all bits are numbers.
         unsafe { std::mem::transmute(self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch(at: *const u8) {
-        prefetch(at);
     }
 }

@@ -1,7 +1,7 @@
 //! Multiplying `tm2` strips, once for all tiers.
 //!
 //! A lane of the registers is a row. For one token ([`gemv`]) memory is the limit, so the loop reads
-//! the strip once, in order, and shifts as little as it can: the planes at bits 2 and 6 are multiplied
+//! the strip once, in order, which the CPU sees by itself (asking for weights ahead makes it slower), and shifts as little as it can: the planes at bits 2 and 6 are multiplied
 //! where they stand after one shift by 4 for both upper planes, and the sums, four times too large,
 //! are divided at the end. For several tokens ([`tile`]) multiplying is the limit, so the registers
 //! hold the sums of a tile of rows × tokens and each unpacked plane serves all tokens of the tile.
@@ -13,7 +13,6 @@
 
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-use crate::tuning;
 
 /// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
 ///
@@ -32,9 +31,8 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize>(
     // The high sums count four-fold: 8 blocks · 2 planes · 4 = 64 dots a group when narrow; when wide
     // 1024 groups stay below 2^17 columns · 2 · 4 · 128 = 2^27.
     let fold = if V::NARROW { 1 } else { 1024 };
-    let ahead = tuning::prefetch();
     // SAFETY: tier and pointers are the caller's promise; every access lies within the group that is
-    // counted, and a prefetch may point anywhere.
+    // counted.
     unsafe {
         let mut totals = [V::zero(); RV];
         let mut first = 0;
@@ -44,8 +42,6 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize>(
             for g in first..last {
                 for j in 0..8 {
                     let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
-                    prefetch(block.wrapping_add(ahead));
-                    prefetch(block.wrapping_add(ahead + 64));
                     let x: [V; 4] = std::array::from_fn(|p| V::splat(x.add(g * GROUP + planes[p] + 4 * j)));
                     for v in 0..RV {
                         let codes = V::load(block.add(v * 4 * V::LANES));
@@ -125,11 +121,4 @@ pub(super) unsafe fn tile<V: Vector, const RV: usize, const NT: usize>(
             }
         }
     }
-}
-
-/// Asks for a cache line.
-#[inline(always)]
-pub(super) fn prefetch(at: *const u8) {
-    // SAFETY: a prefetch is a hint that never faults, and SSE is part of x86-64.
-    unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast()) };
 }

@@ -16,6 +16,7 @@ use crate::layout::tm1_67::{
     BLOCKS, GROUP_BYTES, QUAD, SECTION, TRIPLES, WORD_BYTES, WORDS, column, place, sections,
 };
 use crate::layout::tm2::ROWS;
+use crate::tier::prefetch_l2;
 use crate::tuning;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -175,7 +176,6 @@ macro_rules! adding {
                 std::array::from_fn(|t| tables[t * SECTION * TABLES..].as_chunks::<TABLES>().0);
             let bytes = section.groups * GROUP_BYTES;
             let strips = section.bytes.len() / bytes;
-            // The second-level cache has room for more lines that are under way than the first-level one.
             let ahead = tuning::prefetch() / 4 * 9;
             for (s, strip) in section.bytes.chunks_exact(bytes).enumerate() {
                 let mut ahead = match (s * bytes + ahead).checked_sub(section.bytes.len()) {
@@ -193,7 +193,7 @@ macro_rules! adding {
                         }
                     };
                     for _ in 0..WORDS {
-                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        prefetch_l2(ahead);
                         ahead = ahead.wrapping_add(WORD_BYTES);
                     }
                     let words = words(group);
