@@ -20,7 +20,7 @@ use crate::kernel::Packed;
 use crate::layout::tl1::blocks;
 use crate::layout::tm2::ROWS;
 use crate::layout::{Layout, TL1, TL2};
-use crate::tier::prefetch;
+use crate::tier::{prefetch, prefetch_l2};
 use crate::tuning;
 use std::ops::Range;
 
@@ -300,12 +300,12 @@ unsafe fn tl1<H: Halves>(
 /// As for [`Halves`].
 #[inline(always)]
 unsafe fn narrow_blocks<H: Halves>(blocks: &[[u8; 64]], tables: &[Two], out: &mut [i32; ROWS]) {
-    let ahead = tuning::prefetch();
+    let ahead = tuning::prefetch() / 4 * 9;
     // SAFETY: the tier is the caller's promise.
     unsafe {
         let mut sums = [[H::zero(); 2]; 2];
         for (block, two) in blocks.iter().zip(tables) {
-            prefetch(block.as_ptr().wrapping_add(ahead));
+            prefetch_l2(block.as_ptr().wrapping_add(ahead));
             let tables = both(two);
             add(&mut sums[0], look_up(at(block, 0), tables));
             add(&mut sums[1], look_up(at(block, 32), tables));
