@@ -10,16 +10,20 @@ use crate::machine::{self, CpuTimes};
 use crate::record::{
     Arm, Bound, Control, Load, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test,
 };
-use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tritmark_kernels::pool::at_depth;
 
 /// Warm-up runs that must agree.
 const SETTLED_RUNS: usize = 4;
 /// Variation of the last warm-up runs below which an arm counts as settled.
 const SETTLED: f64 = 0.02;
+
+/// Pages by which stacks are lower for some samples than for others, one less at most.
+const DEPTHS: usize = 128;
 
 /// Seconds within which a model must load to be loaded anew for each sample.
 pub const QUICK_LOAD: f64 = 0.02;
@@ -101,6 +105,9 @@ impl Options {
                  data lies changes their speed, and ran once untimed where a run is shorter than a sample.",
                 1e3 * QUICK_LOAD
             ),
+            "Each sample was taken at a place of the stack drawn anew, because where stacks lie changes the speed of \
+             short functions too."
+                .into(),
             "The fastest run within each sample is kept beside it; comparisons rest on these, because other load \
              disturbs them least."
                 .into(),
@@ -284,10 +291,15 @@ pub fn measure(
             }
             let done = samples.iter().map(|s| s.speeds.len() as u64).sum();
             observer.step(done, total, &name(&specs[i]));
-            sample(&mut specs[i], &mut samples[i], options, root)?;
+            let mut done = Ok(());
+            at_depth(rng.random_range(0..DEPTHS), &mut || {
+                done = sample(&mut specs[i], &mut samples[i], options, root)
+            });
+            done?;
         }
         clocks.extend(machine::linux::mhz(root));
     }
+    at_depth(0, &mut || {});
     let throttled =
         machine::linux::throttle_events(root).zip(throttled).map(|(end, start)| end.saturating_sub(start));
 
