@@ -192,8 +192,12 @@ impl Args {
             }
             Level::Kernel => {
                 let shapes = if self.shape.is_empty() { vec![(6912, 2560)] } else { self.shape.clone() };
+                let batches = numbers(&self.batch, &[1, 32, 512]);
+                if batches.contains(&0) {
+                    return Err(Error::Usage("--batch: a product has a token at least".into()));
+                }
                 for shape in shapes {
-                    bench.kernel(&choices, &threads, shape, &numbers(&self.batch, &[1, 32, 512]))?;
+                    bench.kernel(&choices, &threads, shape, &batches)?;
                 }
             }
         }

@@ -9,7 +9,7 @@ pub mod model;
 mod perf;
 pub mod sensors;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{DomainEnergy, MeasuredEnergy, Outcome};
 use jiff::Timestamp;
 use sensors::{Scope, Sensor};
@@ -116,6 +116,9 @@ impl Meter {
     /// If the log cannot be read.
     pub fn open(root: &Path, log: Option<&Path>) -> Result<Self> {
         let log = log.map(external::Log::open).transpose()?;
+        if !root.is_dir() {
+            return Err(Error::Usage(format!("--energy-root: {} is no folder", root.display())));
+        }
         let found = sensors::find(root);
         let mut refused = found.refused;
         if found.sensors.is_empty() && refused.is_empty() {

@@ -185,6 +185,12 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
     };
     let partners = partners(a.1, b.1);
     let machines = machine_names(b.1);
+    for (i, record) in a.1.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i))) {
+        let machine = machine_names(a.1).swap_remove(i).unwrap_or_else(|| processor(record));
+        let name = |arm: &Arm| row(arm, Metric::Speed, "", 0.0, 0.0, Some(machine.clone())).name();
+        result.only_a.extend(record.arms.iter().map(name));
+        result.notes.push(format!("{} holds no record of {machine}, which {} holds one of.", b.0, a.0));
+    }
     for ((after, partner), machine) in b.1.iter().zip(partners).zip(machines) {
         let Some(before) = partner.map(|i| &a.1[i]) else {
             return Err(Error::NotComparable(format!(
@@ -508,6 +514,12 @@ impl Contrast {
         self.certain() && (self.ratio - 1.0).abs() > tolerance
     }
 
+    /// Whether the whole interval lies beyond the tolerance.
+    fn beyond(&self, tolerance: f64) -> bool {
+        let [low, high] = self.interval;
+        high < 1.0 - tolerance || low > 1.0 + tolerance
+    }
+
     /// Whether the machine's own change reaches as far.
     fn explained_by(&self, shift: [f64; 2]) -> bool {
         let [low, high] = self.interval;
@@ -710,6 +722,9 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     } else if main.certain() {
         let reason = format!("{} {}, within the tolerance", percent(main.ratio), word(main.ratio));
         (Verdict::Same, Some(reason))
+    } else if main.beyond(options.tolerance) {
+        let reason = format!("the interval says {}, the ranks of the samples do not", word(main.ratio));
+        (Verdict::CannotTell, Some(reason))
     } else {
         (Verdict::Same, None)
     };
@@ -1117,6 +1132,32 @@ mod tests {
         assert!(comparison.rows.iter().all(|r| r.verdict == Verdict::Same));
         assert!(comparison.rows[0].name().ends_with("on Other"));
         assert!(comparison.only_a.is_empty());
+        let comparison = compare(("a", &a), ("b", &b[1..]), &Options::default()).unwrap();
+        assert_eq!((comparison.rows.len(), comparison.only_a.len()), (3, 3));
+        assert!(
+            comparison.only_a[0].ends_with("on Other") && comparison.notes[0].contains("no record of Other")
+        );
+    }
+
+    #[test]
+    fn an_interval_that_ranks_do_not_bear_out_is_no_verdict() {
+        // A third of the rounds before were faster by a sixth, which the greatest of few samples shows, and few do.
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+        let best: Vec<f64> = (0..15).map(|_| 100.0 + rng.random::<f64>()).collect();
+        let lucky: Vec<f64> =
+            best.iter().enumerate().map(|(i, s)| if i < 5 { s * 1.17 } else { *s }).collect();
+        let record = |best: Vec<f64>| {
+            let mut record = with(best.clone(), vec![1.0; 15]);
+            record.arms[1].speed.as_mut().unwrap().best = best;
+            record
+        };
+        let (a, b) = (record(lucky), record(best));
+        let comparison = held(&a, &b).unwrap();
+        let row = comparison.rows.iter().find(|r| r.test == a.arms[1].test).unwrap();
+        assert!(row.interval.unwrap()[1] < 0.95 && row.p.unwrap() > SIGNIFICANT, "{row:?}");
+        assert_eq!((row.verdict, row.seen_above), (Verdict::CannotTell, None));
+        let gate = "tg>3%".parse::<crate::record::gate::Gate>().unwrap();
+        assert_eq!(gate.judge(row), Some(crate::record::gate::Held::Open));
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Gate {
         let ends = row.interval.unwrap_or([row.ratio; 2]).map(beyond);
         let doubted = row.doubt.is_some() || row.metric == Metric::Energy;
         Some(match ends {
-            [true, true] if !doubted => Held::Passed,
+            [true, true] if !doubted && row.verdict != Verdict::CannotTell => Held::Passed,
             [false, false] if row.verdict != Verdict::CannotTell || row.metric == Metric::Energy => {
                 Held::Kept
             }

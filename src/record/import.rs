@@ -43,6 +43,10 @@ pub fn import(path: &Path, options: &Options) -> Result<Record> {
     } else {
         rows(&text).and_then(|rows| bench(&rows, &file, options))
     };
+    let record = record.and_then(|record| match super::check(&record) {
+        Ok(()) => Ok(record),
+        Err(wrong) => Err(format!("would make a record that is wrong: {wrong}")),
+    });
     record.map_err(|message| {
         Error::input(path, message).hint(
             "expected output of `llama-bench` (best `-o json`, which alone has the samples), or a log of \
@@ -242,6 +246,14 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
     let settings: Vec<&String> =
         rows[0].keys().filter(|n| !NOT_SETTINGS.contains(&n.as_str())).filter(varies).collect();
 
+    for field in ["cpu_info", "build_commit", "build_number"] {
+        if let Some(i) = rows.iter().position(|row| row.get(field) != rows[0].get(field)) {
+            return Err(format!(
+                "rows 1 and {} have another `{field}`: one record is of one machine and one build, so split the file",
+                i + 1
+            ));
+        }
+    }
     let mut arms = Vec::new();
     for (i, row) in rows.iter().enumerate() {
         let fields = fields(i);
@@ -320,11 +332,11 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
             energy_rated: None,
         });
     }
-    let time = |i: usize| fields(i).text("test_time").unwrap_or_else(|_| super::now());
+    let times = (0..rows.len()).filter_map(|i| fields(i).text("test_time").ok());
+    let times = (times.clone().min().unwrap_or_else(super::now), times.max().unwrap_or_else(super::now));
     let method = "Imported from llama-bench: its repetitions after one warm-up, arms one after the other. Medians \
                   and intervals are ours, from its samples.";
-    let (started, finished) = (time(0), time(rows.len() - 1));
-    Ok(foreign(options, (version, commit), cpu, (started, finished), method, arms))
+    Ok(foreign(options, (version, commit), cpu, times, method, arms))
 }
 
 fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String> {
@@ -606,6 +618,36 @@ mod tests {
         let (arm, accuracy) = (&record.arms[0], record.arms[0].accuracy.as_ref().unwrap());
         assert!((accuracy.seconds - 86.137109).abs() < 1e-9, "{}", accuracy.seconds);
         assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("c.gguf", 2));
+    }
+
+    #[test]
+    fn rows_of_several_machines_or_builds_are_refused_and_their_order_is_free() {
+        let other = |from: &str, to: &str| bench_of(&format!("[{ROW}, {}]", ROW.replace(from, to)));
+        for (from, to) in [("AMD EPYC", "Apple M2"), ("3960", "7000"), ("5dc9dd71", "ffffffff")] {
+            let error = other(from, to).unwrap_err();
+            assert!(error.contains("rows 1 and 2") && error.contains("split the file"), "{error}");
+        }
+        let earlier = ROW.replace("2026-01-01", "2025-01-01").replace("\"n_gen\": 128", "\"n_gen\": 64");
+        let samples = "\"samples_ns\": [4507042254, 4491228070, 4459930314], ";
+        let record = bench_of(&format!("[{ROW}, {}]", earlier.replace(samples, ""))).unwrap();
+        assert_eq!((&record.started[..4], &record.finished[..4]), ("2025", "2026"));
+    }
+
+    #[test]
+    fn what_makes_no_record_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("rows.json");
+        let texts = [
+            format!("[{ROW}, {ROW}]"),
+            format!("[{}]", ROW.replace("2026-01-01T00:00:00Z", "yesterday")),
+            format!("[{}]", ROW.replace("\"n_threads\": 2", "\"n_threads\": 0")),
+        ];
+        for text in texts {
+            std::fs::write(&file, text).unwrap();
+            let error = import(&file, &options()).unwrap_err();
+            assert!(matches!(&error, Error::Input { .. }), "{error:?}");
+            assert!(error.to_string().contains("rows.json"), "{error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::record::{Arm, Control, Proof};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -86,8 +86,22 @@ impl Journal {
     pub fn open(dir: &Path, fingerprint: Fingerprint, now: String) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let path = dir.join(FILE);
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        // Where the file system has no locks, two runs at once are the user's to avoid.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::Usage(format!(
+                "{} is written by a run that goes on: choose another folder with --output",
+                path.display()
+            )));
+        }
         let (entries, bytes) = match read(&path) {
             None => (Vec::new(), 0),
+            Some((entries, bytes)) if bytes < whole(&path) => {
+                return Err(Error::input(&path, format!("line {} is damaged", entries.len() + 1)).hint(
+                    "cut the file before that line to keep what stands above it, or delete it to start over",
+                ));
+            }
             Some((entries, bytes)) => match entries.first() {
                 Some(Entry::Start(found, _)) if *found == fingerprint => (entries, bytes),
                 first => {
@@ -104,9 +118,7 @@ impl Journal {
             },
         };
         // What stands in the file stays there; only a line that was cut off goes.
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file =
-            file.and_then(|file| file.set_len(bytes).map(|()| file)).map_err(|e| Error::io(&path, e))?;
+        file.set_len(bytes).map_err(|e| Error::io(&path, e))?;
         let mut journal = Self {
             file,
             path,
@@ -168,6 +180,12 @@ fn read(path: &Path) -> Option<(Vec<Entry>, u64)> {
     (!lines.is_empty()).then_some((entries, bytes))
 }
 
+/// Bytes of the whole lines of a journal.
+fn whole(path: &Path) -> u64 {
+    let text = std::fs::read(path).unwrap_or_default();
+    text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end as u64 + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +234,25 @@ mod tests {
     }
 
     #[test]
+    fn damage_and_a_second_run_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut journal = Journal::open(dir.path(), fingerprint("a"), "then".into()).expect("new");
+        journal.append(&Entry::Proof(proof("i2_s"))).expect("written");
+        journal.append(&Entry::Proof(proof("tq2_0"))).expect("written");
+        let again = || Journal::open(dir.path(), fingerprint("a"), "now".into()).map(|_| ());
+        let error = again().expect_err("the other goes on");
+        assert!(matches!(&error, Error::Usage(m) if m.contains("goes on")), "{error}");
+        drop(journal);
+        let path = dir.path().join(FILE);
+        let text = std::fs::read_to_string(&path).expect("written");
+        std::fs::write(&path, text.replace("i2_s", "i2_s\"")).expect("damaged");
+        let error = again().expect_err("damaged").to_string();
+        assert!(error.contains("line 2 is damaged"), "{error}");
+        std::fs::write(&path, text).expect("mended");
+        again().expect("continued");
+    }
+
+    #[test]
     fn another_fingerprint_is_refused_and_nothing_is_lost() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut journal = Journal::open(dir.path(), fingerprint("a"), "then".into()).expect("new");
@@ -228,6 +265,7 @@ mod tests {
         }
         let journal = Journal::open(dir.path(), fingerprint("a"), "now".into()).expect("continued");
         assert_eq!(journal.proofs, [proof("i2_s")]);
+        drop(journal);
         // A journal whose first line was never finished holds nothing to lose.
         std::fs::write(dir.path().join(FILE), "{\"start\"").expect("cut");
         assert!(!Journal::open(dir.path(), fingerprint("b"), "now".into()).expect("new").resumed);

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::Head;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tritmark_kernels::{Tier, layout};
 
 /// Suites built into the program: name and TOML text.
 pub const BUILTIN: [(&str, &str); 4] = [
@@ -121,6 +122,69 @@ impl Suite {
     }
 }
 
+impl Suite {
+    /// Whether all of it can be measured.
+    ///
+    /// # Errors
+    /// If a list is empty, holds what is not known or the same twice, or a number makes no sense; the message
+    /// names the field.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::Usage(format!("suite {}: {what}", self.name)));
+        let layouts: Vec<&str> = layout::ALL.iter().map(|l| l.name()).chain(["all"]).collect();
+        let tiers: Vec<&str> = Tier::ALL.iter().map(|t| t.name()).chain(["all", "best"]).collect();
+        let threads = self.speed.iter().map(|s| ("speed.threads", &s.threads, None));
+        for (field, list, known) in [
+            ("models", &self.models, None),
+            ("layouts", &self.layouts, Some(layouts)),
+            ("tiers", &self.tiers, Some(tiers)),
+            ("threads", &self.threads, None),
+        ]
+        .into_iter()
+        .chain(threads)
+        {
+            if list.is_empty() {
+                return wrong(format!("`{field}` is empty, so nothing would be measured"));
+            }
+            if let Some(twice) = twice(list) {
+                return wrong(format!("`{field}` holds '{twice}' twice"));
+            }
+            let odd =
+                known.as_ref().and_then(|known| list.iter().find(|name| !known.contains(&name.as_str())));
+            if let (Some(odd), Some(known)) = (odd, known) {
+                return wrong(format!("`{field}` holds '{odd}': expected {}", known.join(", ")));
+            }
+        }
+        let Some(speed) = &self.speed else { return Ok(()) };
+        for (field, list) in [("prompts", &speed.prompts), ("generate", &speed.generate)] {
+            if list.contains(&0) {
+                return wrong(format!("`speed.{field}` holds 0 tokens, which take no time"));
+            }
+            if let Some(twice) = twice(list) {
+                return wrong(format!("`speed.{field}` holds {twice} twice"));
+            }
+        }
+        if speed.rounds == 0 {
+            return wrong("`speed.rounds` must be at least 1".into());
+        }
+        for (field, seconds) in
+            [("min_time_s", speed.min_time_s), ("warmup_s", speed.warmup_s), ("energy_s", speed.energy_s)]
+        {
+            if !(0.0..=LONGEST).contains(&seconds) {
+                return wrong(format!("`speed.{field}` must be 0 to {LONGEST} seconds, it is {seconds}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The most seconds that a suite may ask for: a day.
+const LONGEST: f64 = 86_400.0;
+
+/// What stands in a list a second time.
+fn twice<T: PartialEq>(list: &[T]) -> Option<&T> {
+    list.iter().enumerate().find(|(i, item)| list[..*i].contains(item)).map(|(_, item)| item)
+}
+
 impl Accuracy {
     /// The convention of its perplexity.
     fn convention(&self) -> Result<Convention> {
@@ -148,6 +212,36 @@ mod tests {
     fn built_in_suites_are_valid() {
         for (name, _) in BUILTIN {
             assert_eq!(Suite::open(name).expect("valid").name, name);
+        }
+    }
+
+    #[test]
+    fn suites_that_measure_nothing_or_nonsense_are_refused() {
+        let with = |change: &dyn Fn(&mut Suite, &mut Speed)| {
+            let mut suite = Suite::open("quick").expect("built in");
+            let mut speed = suite.speed.take().expect("it measures speed");
+            change(&mut suite, &mut speed);
+            suite.speed = Some(speed);
+            suite.check().map_err(|e| e.to_string())
+        };
+        assert_eq!(with(&|_, _| {}), Ok(()));
+        let refused = |field: &str, change: &dyn Fn(&mut Suite, &mut Speed)| {
+            let error = with(change).expect_err(field);
+            assert!(error.contains(field), "{error}");
+        };
+        refused("`models` is empty", &|s, _| s.models.clear());
+        refused("`models` holds 'demo' twice", &|s, _| s.models = vec!["demo".into(); 2]);
+        refused("`layouts` holds 'nope'", &|s, _| s.layouts.push("nope".into()));
+        refused("`tiers` holds 'nope'", &|s, _| s.tiers = vec!["nope".into()]);
+        refused("`threads` is empty", &|s, _| s.threads.clear());
+        refused("`speed.threads` is empty", &|_, s| s.threads.clear());
+        refused("`speed.prompts` holds 0", &|_, s| s.prompts.push(0));
+        refused("`speed.generate` holds 32 twice", &|_, s| s.generate = vec![32, 32]);
+        refused("`speed.rounds`", &|_, s| s.rounds = 0);
+        for odd in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
+            refused("`speed.min_time_s`", &|_, s| s.min_time_s = odd);
+            refused("`speed.warmup_s`", &|_, s| s.warmup_s = odd);
+            refused("`speed.energy_s`", &|_, s| s.energy_s = odd);
         }
     }
 

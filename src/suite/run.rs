@@ -60,6 +60,7 @@ pub struct Step<'a> {
 /// # Errors
 /// If a model cannot be read or run, or the folder cannot be written.
 pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> Result<(Record, PathBuf)> {
+    suite.check()?;
     let machine = Watch::start();
     let checkpoints: Vec<Checkpoint> =
         suite.models.iter().map(|m| Checkpoint::open(m)).collect::<Result<_>>()?;
