@@ -342,14 +342,17 @@ impl CpuTimes {
         }
     }
 
-    /// Share of all CPUs' time that the hypervisor gave to others; `None` over no time.
+    /// Ticks of all CPUs of which shares say something: the kernel counts whole ones.
+    const ENOUGH: f64 = 20.0;
+
+    /// Share of all CPUs' time that the hypervisor gave to others; `None` over too short a time.
     pub fn steal(&self) -> Option<f64> {
-        (self.total > 0.0).then(|| (self.stolen / self.total).clamp(0.0, 1.0))
+        (self.total >= Self::ENOUGH).then(|| (self.stolen / self.total).clamp(0.0, 1.0))
     }
 
-    /// Share of all CPUs' time at work for other processes; `None` over no time.
+    /// Share of all CPUs' time at work for other processes; `None` over too short a time.
     pub fn others(&self) -> Option<f64> {
-        (self.total > 0.0).then(|| ((self.busy - self.own) / self.total).clamp(0.0, 1.0))
+        (self.total >= Self::ENOUGH).then(|| ((self.busy - self.own) / self.total).clamp(0.0, 1.0))
     }
 }
 
