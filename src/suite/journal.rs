@@ -97,12 +97,12 @@ impl Journal {
         }
         let (entries, bytes) = match read(&path) {
             None => (Vec::new(), 0),
-            Some((entries, bytes)) if bytes < whole(&path) => {
-                return Err(Error::input(&path, format!("line {} is damaged", entries.len() + 1)).hint(
-                    "cut the file before that line to keep what stands above it, or delete it to start over",
-                ));
-            }
-            Some((entries, bytes)) => match entries.first() {
+            Some(Read { entries, bytes, damaged }) => match entries.first() {
+                Some(Entry::Start(found, _)) if *found == fingerprint && damaged => {
+                    return Err(Error::input(&path, format!("line {} is damaged", entries.len() + 1)).hint(
+                        "cut the file before that line to keep what stands above it, or delete it to start over",
+                    ));
+                }
                 Some(Entry::Start(found, _)) if *found == fingerprint => (entries, bytes),
                 first => {
                     let what = match first {
@@ -146,8 +146,8 @@ impl Journal {
 
     /// Whether `dir` holds an interrupted run of that fingerprint.
     pub fn continues(dir: &Path, fingerprint: &Fingerprint) -> bool {
-        let entries = read(&dir.join(FILE)).unwrap_or_default().0;
-        matches!(entries.first(), Some(Entry::Start(found, _)) if found == fingerprint)
+        let first = read(&dir.join(FILE)).and_then(|read| read.entries.into_iter().next());
+        matches!(first, Some(Entry::Start(found, _)) if found == *fingerprint)
     }
 
     /// Adds a finished piece.
@@ -170,20 +170,23 @@ impl Journal {
     }
 }
 
-/// The entries of a journal up to the first damaged line, and the bytes that they take; `None` where
-/// there is no whole line.
-fn read(path: &Path) -> Option<(Vec<Entry>, u64)> {
+/// A journal up to its first damaged line.
+struct Read {
+    entries: Vec<Entry>,
+    /// What the entries take.
+    bytes: u64,
+    /// Whether a whole line follows that is no entry.
+    damaged: bool,
+}
+
+/// What a journal holds; `None` where there is no whole line.
+fn read(path: &Path) -> Option<Read> {
     let text = std::fs::read(path).ok()?;
     let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")).collect();
     let entries: Vec<Entry> = lines.iter().map_while(|l| serde_json::from_slice(l).ok()).collect();
     let bytes = lines.iter().take(entries.len()).map(|l| l.len() as u64).sum();
-    (!lines.is_empty()).then_some((entries, bytes))
-}
-
-/// Bytes of the whole lines of a journal.
-fn whole(path: &Path) -> u64 {
-    let text = std::fs::read(path).unwrap_or_default();
-    text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end as u64 + 1)
+    let damaged = entries.len() < lines.len();
+    (!lines.is_empty()).then_some(Read { entries, bytes, damaged })
 }
 
 #[cfg(test)]
@@ -248,6 +251,10 @@ mod tests {
         std::fs::write(&path, text.replace("i2_s", "i2_s\"")).expect("damaged");
         let error = again().expect_err("damaged").to_string();
         assert!(error.contains("line 2 is damaged"), "{error}");
+        // What another build cannot read is not damage.
+        let other = Fingerprint { tool: "u".into(), ..fingerprint("a") };
+        let error = Journal::open(dir.path(), other, "now".into()).map(|_| ()).expect_err("another build");
+        assert!(error.to_string().contains("another build"), "{error}");
         std::fs::write(&path, text).expect("mended");
         again().expect("continued");
     }
