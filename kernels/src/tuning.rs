@@ -26,7 +26,8 @@ impl LookupFrom {
 pub struct Tuning {
     /// For each tier of this architecture that has tables, lowest first.
     pub lookup: Vec<(Tier, LookupFrom)>,
-    /// Bytes by which kernels for one token ask for weights ahead of reading them (x86-64 only).
+    /// Bytes by which kernels for one token ask for weights ahead of reading them, where they do not leave that to
+    /// the CPU (x86-64 only); those that ask for them to the second-level cache do so 9/4 as far ahead.
     pub prefetch: usize,
     /// Tasks that a product is cut into for each thread, at least 1: several, so that a thread that is
     /// held up leaves work to the others, and few, so that each reads a long sequence.
@@ -111,6 +112,12 @@ pub(crate) fn lookup_of(tier: Tier, default: LookupFrom) -> LookupFrom {
 #[inline]
 pub(crate) fn prefetch() -> usize {
     IN_USE.prefetch.load(Relaxed)
+}
+
+/// As [`prefetch`], to the second-level cache.
+#[inline]
+pub(crate) fn prefetch_l2() -> usize {
+    prefetch() / 4 * 9
 }
 
 /// See [`Tuning::tasks`].

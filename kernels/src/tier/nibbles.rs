@@ -300,7 +300,7 @@ unsafe fn tl1<H: Halves>(
 /// As for [`Halves`].
 #[inline(always)]
 unsafe fn narrow_blocks<H: Halves>(blocks: &[[u8; 64]], tables: &[Two], out: &mut [i32; ROWS]) {
-    let ahead = tuning::prefetch() / 4 * 9;
+    let ahead = tuning::prefetch_l2();
     // SAFETY: the tier is the caller's promise.
     unsafe {
         let mut sums = [[H::zero(); 2]; 2];

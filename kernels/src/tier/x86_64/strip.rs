@@ -1,10 +1,11 @@
 //! Multiplying `tm2` strips, once for all tiers.
 //!
 //! A lane of the registers is a row. For one token ([`gemv`]) memory is the limit, so the loop reads
-//! the strip once, in order, which the CPU sees by itself (asking for weights ahead makes it slower), and shifts as little as it can: the planes at bits 2 and 6 are multiplied
-//! where they stand after one shift by 4 for both upper planes, and the sums, four times too large,
-//! are divided at the end. For several tokens ([`tile`]) multiplying is the limit, so the registers
-//! hold the sums of a tile of rows × tokens and each unpacked plane serves all tokens of the tile.
+//! the strip once, in order, which the CPU sees by itself (on Zen 4, asking for weights ahead made it
+//! slower), and shifts as little as it can: the planes at bits 2 and 6 are multiplied where they stand
+//! after one shift by 4 for both upper planes, and the sums, four times too large, are divided at the
+//! end. For several tokens ([`tile`]) multiplying is the limit, so the registers hold the sums of a tile
+//! of rows × tokens and each unpacked plane serves all tokens of the tile.
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 

@@ -176,7 +176,7 @@ macro_rules! adding {
                 std::array::from_fn(|t| tables[t * SECTION * TABLES..].as_chunks::<TABLES>().0);
             let bytes = section.groups * GROUP_BYTES;
             let strips = section.bytes.len() / bytes;
-            let ahead = tuning::prefetch() / 4 * 9;
+            let ahead = tuning::prefetch_l2();
             for (s, strip) in section.bytes.chunks_exact(bytes).enumerate() {
                 let mut ahead = match (s * bytes + ahead).checked_sub(section.bytes.len()) {
                     None => strip.as_ptr().wrapping_add(ahead),
