@@ -1,5 +1,6 @@
 //! The one error type, and the exit codes that it maps to.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong, by whose fault it is. Every message says what was expected, what was found
@@ -79,15 +80,21 @@ impl Error {
         self
     }
 
-    /// An [`Error::Io`] about `path`.
+    /// An [`Error::Io`] about `path`; an [`Error::Input`] where there is no such file, or a folder or
+    /// bytes that are no text in its place. (That an output's folder is missing is told before anything is written.)
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Error::Io { path: path.as_ref().into(), source }
+        match source.kind() {
+            ErrorKind::NotFound => Error::input(path, "no such file or directory"),
+            ErrorKind::IsADirectory => Error::input(path, "expected a file, found a directory"),
+            ErrorKind::InvalidData => Error::input(path, source.to_string()),
+            _ => Error::Io { path: path.as_ref().into(), source },
+        }
     }
 
     /// Whether nobody reads the output any more, as behind `| head`: then nothing is left to say.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Error::Io { path, source }
-            if source.kind() == std::io::ErrorKind::BrokenPipe && path.as_os_str() == "standard output")
+            if source.kind() == ErrorKind::BrokenPipe && path.as_os_str() == "standard output")
     }
 
     /// The documented exit code of the program.

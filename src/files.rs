@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 /// Writes a file under a temporary name in its folder and renames it once `write` is through.
@@ -27,6 +27,20 @@ pub fn write_whole(
     drop(buffered);
     file.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
+}
+
+/// That files of these names can be written, before hours of work rest on it.
+///
+/// # Errors
+/// If one names a folder, or its folder is not there or cannot be written to.
+pub fn writable<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    paths.into_iter().try_for_each(|path| match std::fs::metadata(path) {
+        Ok(kind) if kind.is_dir() => {
+            Err(Error::Usage(format!("{} is a folder; name a file to write", path.display())))
+        }
+        Ok(kind) if !kind.is_file() => Ok(()),
+        _ => temporary(path).map(drop),
+    })
 }
 
 /// The folder that a file of this name would stand in.
@@ -56,11 +70,5 @@ pub fn temporary(path: &Path) -> Result<NamedTempFile> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // The system's own words without the temporary name, which nobody asked for.
-    builder.tempfile_in(folder).map_err(|e| match e.kind() {
-        _ if !folder.exists() => {
-            let message = format!("the folder {} does not exist", folder.display());
-            Error::io(path, std::io::Error::new(e.kind(), message))
-        }
-        kind => Error::io(path, kind.into()),
-    })
+    builder.tempfile_in(folder).map_err(|e| Error::Io { path: path.into(), source: e.kind().into() })
 }

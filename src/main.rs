@@ -23,7 +23,7 @@ fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", tritmark::words::printable(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }

@@ -1,4 +1,6 @@
-//! Words that depend on a number.
+//! Words that depend on a number, and what may be shown of words that others wrote.
+
+use std::borrow::Cow;
 
 /// A number of things: `1 thread`, `2 threads`.
 pub fn counted(n: impl Into<u64>, thing: &str) -> String {
@@ -6,7 +8,24 @@ pub fn counted(n: impl Into<u64>, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
+/// Text with a mark in place of each control character, which would work on the terminal that shows it.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let works = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.contains(works) { text.replace(works, "\u{fffd}").into() } else { text.into() }
+}
+
 /// A time in words, in the unit that leaves digits before the point.
 pub fn seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.1} ms", 1e3 * seconds) } else { format!("{seconds:.2} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_would_work_on_a_terminal_is_marked() {
+        assert_eq!(printable("a\tb\nc é"), "a\tb\nc é");
+        assert_eq!(printable("a\u{1b}[2Jb\rc\u{9b}"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}");
+    }
 }

@@ -31,6 +31,25 @@ fn usage_errors_are_2() {
 }
 
 #[test]
+fn what_cannot_be_written_is_told_before_it_is_measured() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().to_str().expect("UTF-8");
+    let inside = dir.path().join("none/record.json");
+    let inside = inside.to_str().expect("UTF-8");
+    for command in ["bench", "ppl", "eval"] {
+        let args = |path| {
+            if command == "bench" {
+                vec![command, "--record", path]
+            } else {
+                vec![command, "demo", "--record", path]
+            }
+        };
+        fails(&args(folder), 2, &[folder, "is a folder"]);
+        fails(&args(inside), 2, &["none", "no folder"]);
+    }
+}
+
+#[test]
 fn a_kernel_that_this_cpu_lacks_is_a_usage_error() {
     let lacking = if cfg!(target_arch = "x86_64") { "i2_s/neon" } else { "i2_s/avx2" };
     fails(&["generate", "demo", "-p", "x", "--kernel", lacking], 2, &[lacking.split_once('/').unwrap().1]);
@@ -42,6 +61,10 @@ fn bad_files_are_5() {
     let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
     fails(&["inspect", &path("missing")], 5, &["missing"]);
     fails(&["compare", &path("missing"), &path("missing")], 5, &["missing", "no such file"]);
+    fails(&["compare", &path(""), &path("")], 5, &["found a directory"]);
+    fails(&["ppl", "demo", &path("missing")], 5, &["missing", "no such file"]);
+    fails(&["run", &path("missing.toml")], 5, &["missing.toml", "no such file"]);
+    fails(&["import", &path("missing"), "-o", &path("never.json")], 5, &["missing", "no such file"]);
     fs::create_dir(path("folder")).expect("made");
     fs::write(path("folder/one.gguf"), "x").expect("written");
     fails(&["inspect", &path("folder")], 5, &["one.gguf"]);

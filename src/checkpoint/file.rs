@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use std::fs::{File, Metadata};
-use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::Path;
 
@@ -49,10 +48,7 @@ impl Bytes {
 /// # Errors
 /// If there is nothing, or the system refuses to tell.
 pub fn metadata(path: &Path) -> Result<Metadata> {
-    std::fs::metadata(path).map_err(|e| match e.kind() {
-        ErrorKind::NotFound => Error::input(path, "no such file or directory"),
-        _ => Error::io(path, e),
-    })
+    std::fs::metadata(path).map_err(|e| Error::io(path, e))
 }
 
 /// Opens what must be a regular file and returns it with its length.

@@ -3,6 +3,7 @@
 use super::common::{KernelArgs, MeterArgs, OpenArgs, command_line, print_line, progress, watts};
 use super::llama_bench::LlamaBenchArgs;
 use crate::error::{Error, Result};
+use crate::files::writable;
 use crate::machine::{Limits, Watch};
 use crate::model::Head;
 use crate::record::rows::{self, Format};
@@ -147,6 +148,7 @@ impl Args {
     /// If the arguments contradict each other, a model cannot be read or run, or a file cannot be
     /// written.
     pub fn run(self) -> Result<()> {
+        writable(&self.record)?;
         let options = self.options()?;
         if let Some(note) = self.llama_bench.check()? {
             let _ = writeln!(std::io::stderr(), "note: {note}");
@@ -227,10 +229,10 @@ impl Args {
         if self.anonymise {
             record.anonymise();
         }
-        if let Some(path) = &self.record {
-            record::write(path, std::slice::from_ref(&record))?;
-        }
-        self.print(&record)
+        // Whichever of the two fails, the other still shows what was measured.
+        let written =
+            self.record.as_ref().map_or(Ok(()), |path| record::write(path, std::slice::from_ref(&record)));
+        self.print(&record).and(written)
     }
 
     fn options(&self) -> Result<Options> {
@@ -304,7 +306,7 @@ impl Args {
     fn print(&self, record: &Record) -> Result<()> {
         let format = if self.json { Format::Json } else { self.output };
         let text = rows::write(std::slice::from_ref(record), format);
-        std::io::stdout().write_all(text.as_bytes()).map_err(|e| Error::io("standard output", e))?;
+        print_line(text.trim_end_matches('\n'))?;
         if let Some(format) = self.llama_bench.output_err {
             let text = rows::write(std::slice::from_ref(record), format);
             std::io::stderr().write_all(text.as_bytes()).map_err(|e| Error::io("standard error", e))?;

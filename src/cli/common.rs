@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::machine::Watch;
 use crate::model::{Head, LoadOptions, Model};
 use crate::record::{self, Arm, Outcome, Record, Tool};
+use crate::words::printable;
 use crate::{speed, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -230,12 +231,13 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     print_line(&text)
 }
 
-/// Prints a line on standard output; unlike `println!` a closed pipe is an error, not a panic.
+/// Prints a line on standard output, without control characters; unlike `println!` a closed pipe is an
+/// error, not a panic.
 ///
 /// # Errors
 /// If standard output is closed.
 pub fn print_line(text: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{text}").map_err(|e| Error::io("standard output", e))
+    writeln!(std::io::stdout(), "{}", printable(text)).map_err(|e| Error::io("standard output", e))
 }
 
 /// A progress bar on standard error, hidden where that is no terminal.

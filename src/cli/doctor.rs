@@ -71,7 +71,10 @@ struct KernelState {
 #[derive(Serialize)]
 struct Energy {
     sources: Vec<Source>,
+    /// Why other sensors cannot be used.
     refused: Vec<String>,
+    /// Why nothing can be measured, where that is so.
+    unusable: Option<String>,
 }
 
 /// Something to read energy from.
@@ -105,7 +108,8 @@ impl Args {
         let meter = self.meter.open()?;
         let sources =
             meter.sources().into_iter().map(|(source, domain, main)| Source { source, domain, main });
-        let energy = Energy { sources: sources.collect(), refused: meter.refused.clone() };
+        let energy =
+            Energy { sources: sources.collect(), refused: meter.refused.clone(), unusable: meter.unusable() };
         let limits = self.limits.then(|| self.measure(&environment)).transpose()?;
         if self.anonymise {
             environment.anonymise();
@@ -160,7 +164,7 @@ impl Findings {
             let role = if *main { "measured" } else { "shown beside" };
             let _ = writeln!(out, "  {role}: {source} ({domain})");
         }
-        for reason in &self.energy.refused {
+        for reason in self.energy.unusable.as_ref().map_or(&self.energy.refused[..], std::slice::from_ref) {
             let _ = writeln!(out, "  not measured: {reason}");
         }
         if let Some(limits) = &self.limits {

@@ -3,7 +3,7 @@
 use super::common::{KernelArgs, TextArgs, print_json, print_line, progress, record_accuracy};
 use crate::accuracy::tasks::{Answer, Encoder, Format, Task, evaluate};
 use crate::error::Result;
-use crate::files::write_whole;
+use crate::files::{writable, write_whole};
 use crate::machine::Watch;
 use crate::record::{self, Arm, Subject};
 use std::io::Write;
@@ -54,6 +54,7 @@ impl Args {
     /// # Errors
     /// If the model or a task cannot be read, or scoring fails.
     pub fn run(self) -> Result<()> {
+        writable(self.record.iter().chain(&self.save))?;
         let builtin = [Task::BUILTIN.to_owned()];
         let names = if self.tasks.is_empty() { &builtin } else { self.tasks.as_slice() };
         let mut tasks: Vec<Task> = names.iter().map(|n| Task::open(n, self.task)).collect::<Result<_>>()?;

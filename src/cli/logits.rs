@@ -3,7 +3,7 @@
 use super::common::{KernelArgs, OpenArgs, print_json, print_line};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{writable, write_whole};
 use crate::model::Logits;
 use crate::model::sample::greatest;
 use safetensors::tensor::{Dtype, View};
@@ -63,6 +63,7 @@ impl Args {
     /// If the ids cannot be read or are not in the vocabulary, the model cannot be loaded, or the file
     /// cannot be written.
     pub fn run(self) -> Result<()> {
+        writable([&self.output])?;
         let ids = read_ids(&self.ids)?;
         let checkpoint = self.open.open(&self.model)?;
         let vocab = checkpoint.config.vocab;

@@ -4,6 +4,7 @@ use super::common::{KernelArgs, TextArgs, print_json, print_line, progress, reco
 use crate::accuracy::{self, Convention, LanguageModel, Named, Options};
 use crate::checkpoint::{Checkpoint, demo};
 use crate::error::{Error, Result};
+use crate::files::writable;
 use crate::machine::Watch;
 use crate::model::{Head, Model};
 use crate::record::{self, Accuracy, Arm, Divergence, Subject};
@@ -87,6 +88,7 @@ impl Args {
     /// # Errors
     /// If the model or text cannot be read, the options do not fit each other, or scoring fails.
     pub fn run(self) -> Result<()> {
+        writable(self.record.iter().chain(&self.save_logits))?;
         let (watch, started) = (Watch::start(), record::now());
         let convention = Convention::parse(&self.convention, self.n_ctx.unwrap_or(512), self.stride)?;
         if let (Convention::Hf { len, .. }, Some(n)) = (convention, self.n_ctx) {

@@ -134,7 +134,7 @@ impl Meter {
     /// What can be read: source, what it covers, and whether the figure of a measurement rests on it.
     pub fn sources(&self) -> Vec<(String, String, bool)> {
         let mut sources: Vec<_> = self.log.iter().map(|log| (log_source(log), "plug".into(), true)).collect();
-        let main = self.main();
+        let main = if self.unusable().is_some() { Vec::new() } else { self.main() };
         sources.extend(
             self.sensors
                 .iter()

@@ -89,8 +89,10 @@ fn a_package_that_cannot_be_read_makes_the_others_no_figure() {
     let tree = package("900000\n");
     tree.write("class/powercap/intel-rapl:1/name", "package-1\n");
     tree.write("class/powercap/intel-rapl:1/energy_uj", "none\n");
-    let reason = tree.meter().unusable().unwrap();
+    let meter = tree.meter();
+    let reason = meter.unusable().unwrap();
     assert!(reason.contains("not the whole") && reason.contains("'none'"), "{reason}");
+    assert!(meter.sources().iter().all(|(_, _, measured)| !measured), "{:?}", meter.sources());
 }
 
 #[test]

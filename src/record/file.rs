@@ -1,6 +1,6 @@
 //! Records on disk: reading with every figure checked, writing whole files or nothing.
 
-use super::{Arm, Divergence, Outcome, Record, SCHEMA, Speed, Test, Tool};
+use super::{Arm, Control, Divergence, Outcome, Proof, Record, SCHEMA, Speed, Test, Tool};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::machine::{ComputeLimit, Environment};
@@ -41,11 +41,7 @@ pub(super) enum Content {
 /// If it is no record, of another schema version, or holds figures that cannot be; the message
 /// names the field.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let bytes = std::fs::metadata(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::input(path, "there is no such file"),
-        _ => Error::io(path, e),
-    })?;
-    let bytes = bytes.len();
+    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
     if bytes > MAX_BYTES {
         return Err(Error::input(
             path,
@@ -132,12 +128,7 @@ pub fn check(record: &Record) -> Result<(), String> {
         if !models.contains(proof.model.as_str()) {
             return Err(format!("field `proofs[{i}].model`: no model '{}' in this record", proof.model));
         }
-        all(&[
-            ("layout", layout::by_name(&proof.layout).is_some(), "a layout of `tritmark doctor`"),
-            ("scale_error", proof.scale_error >= 0.0, "at least 0"),
-            ("failure", proof.trits_equal == proof.failure.is_none(), "there where `trits_equal` is false"),
-        ])
-        .map_err(|e| format!("field `proofs[{i}].{e}"))?;
+        check_proof(proof).map_err(|e| format!("field `proofs[{i}].{e}"))?;
     }
     let mut arms = HashSet::new();
     for (i, arm) in record.arms.iter().enumerate() {
@@ -154,17 +145,37 @@ pub fn check(record: &Record) -> Result<(), String> {
     }
     let mut controls = HashSet::new();
     for (i, control) in record.controls.iter().enumerate() {
-        all(&[
-            ("name", ["read", "compute"].contains(&control.name.as_str()), "`read` or `compute`"),
-            ("threads", control.threads > 0, "at least 1"),
-            ("name", controls.insert((&control.name, control.threads)), "once for each number of threads"),
-        ])
-        .map_err(|e| format!("field `controls[{i}].{e}"))?;
-        positive(&format!("controls[{i}].samples"), &control.samples)
-            .and_then(|()| fastest(&format!("controls[{i}].best"), &control.samples, &control.best))
-            .map_err(|e| format!("field `{e}"))?;
+        let once = controls.insert((&control.name, control.threads));
+        all(&[("name", once, "once for each number of threads")])
+            .and_then(|()| check_control(control))
+            .map_err(|e| format!("field `controls[{i}].{e}"))?;
     }
     Ok(())
+}
+
+/// A proof on its own.
+///
+/// # Errors
+/// Names the first field that cannot be; its closing backtick is there, the opening one is the caller's.
+pub fn check_proof(proof: &Proof) -> Result<(), String> {
+    all(&[
+        ("layout", layout::by_name(&proof.layout).is_some(), "a layout of `tritmark doctor`"),
+        ("scale_error", proof.scale_error >= 0.0, "at least 0"),
+        ("failure", proof.trits_equal == proof.failure.is_none(), "there where `trits_equal` is false"),
+    ])
+}
+
+/// A fixed load on its own.
+///
+/// # Errors
+/// As of [`check_proof`].
+pub fn check_control(control: &Control) -> Result<(), String> {
+    all(&[
+        ("name", ["read", "compute"].contains(&control.name.as_str()), "`read` or `compute`"),
+        ("threads", control.threads > 0, "at least 1"),
+    ])?;
+    positive("samples", &control.samples)?;
+    fastest("best", &control.samples, &control.best)
 }
 
 /// The machine, the times and the protocol.
@@ -255,7 +266,11 @@ fn check_kind(arm: &Arm) -> Result<(), String> {
     ])
 }
 
-fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
+/// An arm on its own, of a test with that many rounds.
+///
+/// # Errors
+/// As of [`check_proof`].
+pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
     check_kind(arm)?;
     at_least("subject.threads", 1.0, [f64::from(arm.subject.threads)])?;
     let unit = match arm.test {

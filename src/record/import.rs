@@ -344,7 +344,7 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
     let missing =
         |what: &str| format!("the log does not hold {what}; it must hold both output streams of a whole run");
     let number = |text: &str| {
-        let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+        let end = text.find(|c: char| !(c.is_ascii_digit() || ".e+-".contains(c))).unwrap_or(text.len());
         text[..end].parse::<f64>().ok()
     };
     let whole =
@@ -657,7 +657,11 @@ mod tests {
                 LOG.lines().filter(|l| !l.starts_with(line)).map(|l| format!("{l}\n")).collect();
             assert!(perplexity(&log, "f", &options()).is_err(), "without {line}");
         }
-        let nan = LOG.replace("17.1090", "nan");
-        assert!(perplexity(&nan, "f", &options()).unwrap_err().contains("no perplexity"));
+        for ppl in ["nan", "inf", "-17.1090", "1e-3"] {
+            let log = LOG.replace("17.1090", ppl);
+            assert!(perplexity(&log, "f", &options()).unwrap_err().contains("no perplexity"), "{ppl}");
+        }
+        let great = perplexity(&LOG.replace("17.1090", "1.7109e+04"), "f", &options()).unwrap();
+        assert_eq!(great.arms[0].accuracy.as_ref().unwrap().ppl, 17109.0);
     }
 }

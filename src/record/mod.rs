@@ -13,7 +13,7 @@ pub mod import;
 pub mod merge;
 pub mod rows;
 
-pub use file::{check, now, read, write};
+pub use file::{check, check_arm, check_control, check_proof, now, read, write};
 
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::{Environment, Limits};

@@ -4,7 +4,7 @@
 //! journal of another suite, model, text, machine or build is refused, since it may be hours of work.
 
 use crate::error::{Error, Result};
-use crate::record::{Arm, Control, Proof};
+use crate::record::{self, Arm, Control, Proof};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -60,6 +60,21 @@ pub enum Entry {
     Speed(Vec<String>),
 }
 
+impl Entry {
+    /// That its figures are possible and fit each other. How many rounds there are is not known here.
+    fn check(&self) -> Result<(), String> {
+        let of = |what: &str, checked: Result<(), String>| checked.map_err(|e| format!("field `{what}.{e}"));
+        match self {
+            Entry::Start(..) | Entry::Speed(_) => Ok(()),
+            Entry::Proof(proof) => of("proof", record::check_proof(proof)),
+            Entry::Arm(arm) => of("arm", record::check_arm(arm, u32::MAX)),
+            Entry::Controls(controls) => {
+                controls.iter().try_for_each(|control| of("controls", record::check_control(control)))
+            }
+        }
+    }
+}
+
 /// The journal of a run.
 pub struct Journal {
     path: PathBuf,
@@ -97,13 +112,16 @@ impl Journal {
         }
         let (entries, bytes) = match read(&path) {
             None => (Vec::new(), 0),
-            Some(Read { entries, bytes, damaged }) => match entries.first() {
-                Some(Entry::Start(found, _)) if *found == fingerprint && damaged => {
-                    return Err(Error::input(&path, format!("line {} is damaged", entries.len() + 1)).hint(
-                        "cut the file before that line to keep what stands above it, or delete it to start over",
-                    ));
-                }
-                Some(Entry::Start(found, _)) if *found == fingerprint => (entries, bytes),
+            Some(Read { entries, bytes, damage }) => match entries.first() {
+                Some(Entry::Start(found, _)) if *found == fingerprint => match damage {
+                    None => (entries, bytes),
+                    Some(what) => {
+                        let message = format!("line {} is damaged: {what}", entries.len() + 1);
+                        return Err(Error::input(&path, message).hint(
+                            "cut the file before that line to keep what stands above it, or delete it to start over",
+                        ));
+                    }
+                },
                 first => {
                     let what = match first {
                         Some(Entry::Start(found, _)) => fingerprint.differs(found),
@@ -175,18 +193,27 @@ struct Read {
     entries: Vec<Entry>,
     /// What the entries take.
     bytes: u64,
-    /// Whether a whole line follows that is no entry.
-    damaged: bool,
+    /// What is wrong with the line after them, if that is a whole one.
+    damage: Option<String>,
 }
 
 /// What a journal holds; `None` where there is no whole line.
 fn read(path: &Path) -> Option<Read> {
     let text = std::fs::read(path).ok()?;
     let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")).collect();
-    let entries: Vec<Entry> = lines.iter().map_while(|l| serde_json::from_slice(l).ok()).collect();
-    let bytes = lines.iter().take(entries.len()).map(|l| l.len() as u64).sum();
-    let damaged = entries.len() < lines.len();
-    (!lines.is_empty()).then_some(Read { entries, bytes, damaged })
+    let (mut entries, mut bytes, mut damage) = (Vec::new(), 0, None);
+    for line in &lines {
+        let entry = serde_json::from_slice::<Entry>(line).map_err(|e| e.to_string());
+        match entry.and_then(|entry| entry.check().map(|()| entry)) {
+            Ok(entry) => entries.push(entry),
+            Err(what) => {
+                damage = Some(what);
+                break;
+            }
+        }
+        bytes += line.len() as u64;
+    }
+    (!lines.is_empty()).then_some(Read { entries, bytes, damage })
 }
 
 #[cfg(test)]
@@ -248,9 +275,12 @@ mod tests {
         drop(journal);
         let path = dir.path().join(FILE);
         let text = std::fs::read_to_string(&path).expect("written");
-        std::fs::write(&path, text.replace("i2_s", "i2_s\"")).expect("damaged");
-        let error = again().expect_err("damaged").to_string();
-        assert!(error.contains("line 2 is damaged"), "{error}");
+        // No JSON, and figures that cannot be.
+        for (from, to, said) in [("i2_s", "i2_s\"", "expected"), (":0.0,", ":-1.0,", "`proof.scale_error`")] {
+            std::fs::write(&path, text.replace(from, to)).expect("damaged");
+            let error = again().expect_err("damaged").to_string();
+            assert!(error.contains("line 2 is damaged") && error.contains(said), "{error}");
+        }
         // What another build cannot read is not damage.
         let other = Fingerprint { tool: "u".into(), ..fingerprint("a") };
         let error = Journal::open(dir.path(), other, "now".into()).map(|_| ()).expect_err("another build");
