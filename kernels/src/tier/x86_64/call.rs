@@ -251,7 +251,8 @@ impl<'a> Call<'a> {
         for first in whole.clone().step_by(L::TOKENS) {
             let tokens = L::TOKENS.min(whole.end - first);
             for t in 0..tokens {
-                lookup.set_token(t, self.x.row(first + t), planes);
+                // SAFETY: the tier is the caller's promise.
+                unsafe { lookup.set_token(t, self.x.row(first + t), planes) };
             }
             // SAFETY: the tier is the caller's promise.
             unsafe { lookup.multiply(tokens, planes) };

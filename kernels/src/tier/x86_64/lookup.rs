@@ -19,7 +19,10 @@ pub(super) trait Lookup: Default {
 
     /// Takes the activations of token `t`: whole groups, zeros behind the last column; `planes` as for
     /// all strips.
-    fn set_token(&mut self, t: usize, x: &[i8], planes: [usize; 4]);
+    ///
+    /// # Safety
+    /// As for [`decode`](Self::decode).
+    unsafe fn set_token(&mut self, t: usize, x: &[i8], planes: [usize; 4]);
 
     /// Multiplies the first `tokens` tokens by the rows; `planes` as for all strips.
     ///

@@ -117,7 +117,8 @@ impl Lookup for Quads {
         }
     }
 
-    fn set_token(&mut self, t: usize, x: &[i8], _planes: [usize; 4]) {
+    #[target_feature(enable = "avx2")]
+    unsafe fn set_token(&mut self, t: usize, x: &[i8], _planes: [usize; 4]) {
         self.x[t * self.width..][..self.width].copy_from_slice(&x[..self.width]);
     }
 

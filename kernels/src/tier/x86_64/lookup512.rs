@@ -27,6 +27,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::lookup::Lookup;
+use super::triples;
 use crate::buffer::Array;
 use crate::layout::tm2::{GROUP, ROWS};
 use crate::tier::prefetch;
@@ -37,6 +38,8 @@ use std::ops::Range;
 const REG: usize = 64;
 /// Columns that the four planes of a block have each, and triples of a quad.
 const QUAD: usize = 4;
+/// Blocks of a group.
+const BLOCKS: usize = GROUP / (4 * QUAD);
 /// Bytes of a block of a strip.
 const BLOCK: usize = QUAD * ROWS;
 /// Strips whose sums are in registers at once.
@@ -78,8 +81,8 @@ pub(super) struct Words<const DOTS: bool> {
     weights: Array<u8>,
     /// Runs of rows.
     runs: usize,
-    /// Activations of the looked-up columns, `[token][quad][triple][column of it]`.
-    triples: Array<i16>,
+    /// Activations of the looked-up columns, `[token][quad][triple]`, each as [`triples::triples`] gives it.
+    triples: Array<i32>,
     /// Activations of the multiplied columns, `[tile][block][plane][token]`, four to an `i32`.
     fours: Array<i32>,
     /// `[tile][unit of the section][triple][token]`.
@@ -105,15 +108,6 @@ impl<const DOTS: bool> Words<DOTS> {
     fn quads(&self) -> usize {
         self.looked_up / 3 * 4
     }
-
-    /// Where quad `i` takes its three planes from: block and bit plane.
-    fn planes_of(i: usize) -> [(usize, usize); 3] {
-        let first = i / 4 * 3;
-        match i % 4 {
-            3 => [(first, 3), (first + 1, 3), (first + 2, 3)],
-            q => [(first + q, 0), (first + q, 1), (first + q, 2)],
-        }
-    }
 }
 
 impl<const DOTS: bool> Lookup for Words<DOTS> {
@@ -121,7 +115,7 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
     const TILE: usize = TILE;
 
     fn resize(&mut self, rows: usize, cols: usize) {
-        let blocks = cols.div_ceil(GROUP) * (GROUP / 16);
+        let blocks = cols.div_ceil(GROUP) * BLOCKS;
         self.looked_up = 3 * blocks.div_ceil(if DOTS { 7 } else { 3 });
         self.runs = rows.div_ceil(RUN);
         let quads = self.quads();
@@ -136,7 +130,7 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
         }
         self.weights.first(at);
         self.tables.first(TILES * SECTION * TABLES);
-        self.triples.first(TOKENS * quads * QUAD * 3);
+        self.triples.first(TOKENS * quads * QUAD);
         self.fours.first(if DOTS { TOKENS * quads * QUAD } else { 0 });
         self.sums.first(self.runs * TOKENS * RUN);
     }
@@ -144,17 +138,9 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn decode(&mut self, at: usize, strip: &[u8], _planes: [usize; 4]) {
         let (run, s) = (at / STRIPS, at % STRIPS);
-        // Half a block (16 rows); weights behind the last column are zero.
-        let half = |block: usize, h: usize| match strip.get(block * BLOCK + h * REG..) {
-            Some(bytes) if !bytes.is_empty() => {
-                let bytes = bytes.first_chunk::<REG>().expect("whole blocks");
-                // SAFETY: the array is the 64 bytes of a register.
-                unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-            }
-            _ => _mm512_set1_epi8(0x55),
-        };
-        let code = |bytes| _mm512_and_si512(bytes, _mm512_set1_epi8(3));
+        let halves = strip.as_chunks::<REG>().0;
         let looked_up = self.looked_up;
+        let blocks = strip.as_chunks::<BLOCK>().0;
         for section in &self.sections {
             let units = &mut self.weights[section.at + run * section.bytes..][..section.bytes];
             let put = |out: &mut [u8], place: usize, v| {
@@ -163,18 +149,7 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
                 unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) };
             };
             for (i, unit) in section.units.clone().zip(units.chunks_exact_mut(Self::UNIT)) {
-                let [low, high] = [0, 1].map(|h| {
-                    let [a, b, d] = match i % 4 {
-                        3 => [0, 1, 2].map(|n| code(_mm512_srli_epi16::<6>(half(i / 4 * 3 + n, h)))),
-                        n => {
-                            let bytes = half(i / 4 * 3 + n, h);
-                            [bytes, _mm512_srli_epi16::<2>(bytes), _mm512_srli_epi16::<4>(bytes)].map(code)
-                        }
-                    };
-                    let b = _mm512_add_epi8(b, _mm512_slli_epi16::<1>(b));
-                    let d = _mm512_add_epi8(d, _mm512_slli_epi16::<3>(d));
-                    _mm512_add_epi8(a, _mm512_add_epi8(b, d))
-                });
+                let (low, high) = (entries(halves, i, 0), entries(halves, i, 1));
                 // The four entry numbers of a row are 32 bits; a register takes two of them of all
                 // rows, those of the first half in the even words.
                 const ODD: u32 = 0xaaaa_aaaa;
@@ -182,40 +157,44 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
                 put(unit, STRIPS + s, _mm512_mask_blend_epi16(ODD, _mm512_srli_epi32::<16>(low), high));
                 if DOTS {
                     let codes = &mut unit[WORDS + s * BLOCK..][..BLOCK];
-                    match strip.get((looked_up + i) * BLOCK..) {
-                        Some(block) if !block.is_empty() => codes.copy_from_slice(&block[..BLOCK]),
+                    match blocks.get(looked_up + i) {
+                        Some(block) => codes.copy_from_slice(block),
                         // Codes of zero add nothing.
-                        _ => codes.fill(0),
+                        None => codes.fill(0),
                     }
                 }
             }
         }
     }
 
-    fn set_token(&mut self, t: usize, x: &[i8], planes: [usize; 4]) {
-        // The four columns of a plane of a block.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn set_token(&mut self, t: usize, x: &[i8], planes: [usize; 4]) {
+        // The four columns of a plane of a block; none behind the last column.
+        let x = x.as_chunks::<QUAD>().0;
         let four = |block: usize, p: usize| -> [i8; QUAD] {
-            let at = block / 8 * GROUP + planes[p] + block % 8 * QUAD;
-            x.get(at..).and_then(|x| x.first_chunk().copied()).unwrap_or_default()
+            let at = block / BLOCKS * (GROUP / QUAD) + block % BLOCKS + planes[p] / QUAD;
+            x.get(at).copied().unwrap_or_default()
         };
         let quads = self.quads();
-        let triples = self.triples[t * quads * QUAD * 3..].as_chunks_mut::<{ QUAD * 3 }>().0;
-        for (i, out) in triples.iter_mut().enumerate().take(quads) {
-            let x = Self::planes_of(i).map(|(block, p)| four(block, p));
-            for (c, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
-                *out = x.map(|x| i16::from(x[c]));
-            }
+        let out = self.triples[t * quads * QUAD..][..quads * QUAD].as_chunks_mut::<{ 4 * QUAD }>().0;
+        for (i, out) in out.iter_mut().enumerate() {
+            out.copy_from_slice(triples::triples(|b, p| four(3 * i + b, p)).as_flattened());
         }
-        let mut sum = 0;
+        // Of each byte, 128 added.
+        let mut sum = _mm_setzero_si128();
         let tile = self.fours.as_chunks_mut::<FOURS>().0.iter_mut().skip(t / TILE * quads).take(quads);
+        let blocks = tile.len();
         for (i, out) in tile.enumerate() {
-            for p in 0..QUAD {
-                let x = four(self.looked_up + i, p);
-                sum += x.iter().map(|&x| i32::from(x)).sum::<i32>();
-                out[p * TILE + t % TILE] = i32::from_le_bytes(x.map(|x| x as u8));
+            let x: [_; QUAD] =
+                std::array::from_fn(|p| i32::from_le_bytes(four(self.looked_up + i, p).map(|x| x as u8)));
+            for (p, x) in x.into_iter().enumerate() {
+                out[p * TILE + t % TILE] = x;
             }
+            let x = _mm_xor_si128(_mm_setr_epi32(x[0], x[1], x[2], x[3]), _mm_set1_epi8(-128));
+            sum = _mm_add_epi64(sum, _mm_sad_epu8(x, _mm_setzero_si128()));
         }
-        self.start[t] = -sum;
+        let sum = _mm_cvtsi128_si64(_mm_add_epi64(sum, _mm_unpackhi_epi64(sum, sum)));
+        self.start[t] = (blocks * 4 * QUAD * 128) as i32 - sum as i32;
     }
 
     unsafe fn each_sum(&self, tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
@@ -232,9 +211,6 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn multiply(&mut self, tokens: usize, _planes: [usize; 4]) {
         let tiles = tokens.div_ceil(TILE);
-        for (i, sums) in self.sums.chunks_exact_mut(RUN).take(tiles * TILE * self.runs).enumerate() {
-            sums.fill(self.start[i / TILE / self.runs * TILE + i % TILE]);
-        }
         for s in 0..self.sections.len() {
             let section = self.sections[s].clone();
             self.tabulate(&section, tiles);
@@ -259,28 +235,14 @@ impl<const DOTS: bool> Words<DOTS> {
     /// Fills the tables of a section for some tiles.
     #[target_feature(enable = "avx512f,avx512bw")]
     fn tabulate(&mut self, section: &Section, tiles: usize) {
-        // Weights that an entry stands for.
-        const DIGITS: [[i16; 32]; 3] = {
-            let mut digits = [[0; 32]; 3];
-            let mut entry = 0;
-            while entry < 27 {
-                digits[0][entry] = (entry % 3) as i16 - 1;
-                digits[1][entry] = (entry / 3 % 3) as i16 - 1;
-                digits[2][entry] = (entry / 9) as i16 - 1;
-                entry += 1;
-            }
-            digits
-        };
-        // SAFETY: an array of 32 `i16` is the 64 bytes of a register.
-        let digits = DIGITS.map(|d| unsafe { _mm512_loadu_si512(d.as_ptr().cast()) });
+        let digits = triples::digits();
         let quads = self.quads();
         let units = section.units.len();
         for t in 0..tiles * TILE {
-            let x = &self.triples[(t * quads + section.units.start) * QUAD * 3..][..units * QUAD * 3];
+            let x = &self.triples[(t * quads + section.units.start) * QUAD..][..units * QUAD];
             let tables = &mut self.tables[t / TILE * SECTION * TABLES..][..units * TABLES];
-            for (x, tables) in x.as_chunks::<3>().0.iter().zip(tables.as_chunks_mut::<{ TILE * REG }>().0) {
-                let product = |i: usize| _mm512_mullo_epi16(digits[i], _mm512_set1_epi16(x[i]));
-                let sums = _mm512_add_epi16(_mm512_add_epi16(product(0), product(1)), product(2));
+            for (x, tables) in x.iter().zip(tables.as_chunks_mut::<{ TILE * REG }>().0) {
+                let sums = triples::table_of(*x, &digits);
                 let table = tables[t % TILE * REG..].first_chunk_mut::<REG>().expect("one for each token");
                 // SAFETY: the array is the 64 bytes of a register.
                 unsafe { _mm512_storeu_si512(table.as_mut_ptr().cast(), sums) };
@@ -373,13 +335,53 @@ impl<const DOTS: bool> Words<DOTS> {
             &[]
         };
         let sums = &mut self.sums[(tile * self.runs + run) * TILE * RUN..];
+        let sums = sums.as_chunks_mut().0.first_chunk_mut().expect("a tile");
+        if section.units.start == 0 {
+            for (sums, start) in sums.as_chunks_mut::<REGS>().0.iter_mut().zip(&self.start[tile * TILE..]) {
+                sums.as_flattened_mut().fill(*start);
+            }
+        }
         Parts {
             units: &self.weights[section.at + run * section.bytes..][..section.bytes],
             tables: &self.tables[tile * SECTION * TABLES..][..count * TABLES],
             fours,
-            sums: sums.as_chunks_mut().0.first_chunk_mut().expect("a tile"),
+            sums,
         }
     }
+}
+
+/// Half a block (16 rows) of a strip; weights behind the last column are zero.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn half(halves: &[[u8; REG]], block: usize, h: usize) -> __m512i {
+    match halves.get(2 * block + h) {
+        // SAFETY: the array is the 64 bytes of a register.
+        Some(bytes) => unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) },
+        None => _mm512_set1_epi8(0x55),
+    }
+}
+
+/// The entry numbers of half a strip for quad `i`, a byte for each row and triple.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn entries(halves: &[[u8; REG]], i: usize, h: usize) -> __m512i {
+    let block = i / 4 * 3;
+    let [a, b, d] = match i % 4 {
+        3 => [
+            _mm512_srli_epi16::<6>(half(halves, block, h)),
+            _mm512_srli_epi16::<6>(half(halves, block + 1, h)),
+            _mm512_srli_epi16::<6>(half(halves, block + 2, h)),
+        ],
+        n => {
+            let bytes = half(halves, block + n, h);
+            [bytes, _mm512_srli_epi16::<2>(bytes), _mm512_srli_epi16::<4>(bytes)]
+        }
+    };
+    let code = |bytes| _mm512_and_si512(bytes, _mm512_set1_epi8(3));
+    let (a, b, d) = (code(a), code(b), code(d));
+    let b = _mm512_add_epi8(b, _mm512_slli_epi16::<1>(b));
+    let d = _mm512_add_epi8(d, _mm512_slli_epi16::<3>(d));
+    _mm512_add_epi8(a, _mm512_add_epi8(b, d))
 }
 
 /// See [`Words::parts`].

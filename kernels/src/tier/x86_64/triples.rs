@@ -101,11 +101,27 @@ pub(super) unsafe fn multiply(
     }
 }
 
-/// Fills the tables of some groups for a token. An entry is `Σ digit · x`; as one factor must be
-/// unsigned, it is computed as `Σ digit · (x + 128) - 128 · Σ digit`, four products.
+/// Fills the tables of some groups for a token.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn tabulate(x: &[i8], groups: &Range<usize>, tables: &mut [u8]) {
-    // The digits of the entries, as signed bytes, in the order in which the two halves are packed to words.
+    let digits = digits();
+    for (group, tables) in groups.clone().zip(tables.as_chunks_mut::<TABLES>().0) {
+        // Padding of weights meets no activations.
+        let triples = triples(|b, p| {
+            let at = x.get(column(group * BLOCKS + b, p)..).and_then(|x| x.first_chunk());
+            at.copied().unwrap_or_default()
+        });
+        for (x, table) in triples.as_flattened().iter().zip(tables.as_chunks_mut::<REG>().0) {
+            store(table, table_of(*x, &digits));
+        }
+    }
+}
+
+/// The digits of the entries of a table, as signed bytes, in the order in which [`table_of`] packs its two
+/// halves to words.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn digits() -> [__m512i; 2] {
     const DIGITS: [[[u8; 4]; 16]; 2] = {
         let mut digits = [[[0; 4]; 16]; 2];
         let mut entry = 0;
@@ -117,37 +133,42 @@ fn tabulate(x: &[i8], groups: &Range<usize>, tables: &mut [u8]) {
         }
         digits
     };
-    let digits = DIGITS.each_ref().map(|d| load(d.as_flattened().first_chunk().expect("a register")));
-    let ones = _mm512_set1_epi16(1);
-    for (group, tables) in groups.clone().zip(tables.as_chunks_mut::<TABLES>().0) {
-        // Of each triple its three activations and 128.
-        let mut triples = [[0u32; QUAD]; BLOCKS + 1];
-        let mut tops = _mm_setzero_si128();
-        for b in 0..BLOCKS {
-            let plane = |p: usize| {
-                let at = x.get(column(group * BLOCKS + b, p)..).and_then(|x| x.first_chunk::<QUAD>());
-                // Padding of weights meets no activations.
-                _mm_cvtsi32_si128(i32::from_le_bytes(at.copied().unwrap_or_default().map(|x| x as u8)))
-            };
-            let (low, high) = (_mm_unpacklo_epi8(plane(0), plane(1)), _mm_unpacklo_epi8(plane(2), plane(3)));
-            // In each lane the four planes of a column.
-            let planes = _mm_unpacklo_epi16(low, high);
-            tops = _mm_or_si128(_mm_srli_epi32::<8>(tops), _mm_and_si128(planes, _mm_set1_epi32(!0xff_ffff)));
-            put(&mut triples[b], _mm_and_si128(planes, _mm_set1_epi32(0xff_ffff)));
-        }
-        put(&mut triples[BLOCKS], _mm_srli_epi32::<8>(tops));
-        for (x, table) in triples.as_flattened().iter().zip(tables.as_chunks_mut::<REG>().0) {
-            let x = _mm512_set1_epi32(*x as i32);
-            let half = |i: usize| _mm512_madd_epi16(_mm512_maddubs_epi16(x, digits[i]), ones);
-            store(table, _mm512_packs_epi32(half(0), half(1)));
-        }
+    DIGITS.each_ref().map(|d| load(d.as_flattened().first_chunk().expect("a register")))
+}
+
+/// The table of a triple, as [`triples`] gives it: of each entry `Σ digit · x`. As one factor must be
+/// unsigned, it is computed as `Σ digit · (x + 128) - 128 · Σ digit`, four products.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn table_of(x: i32, digits: &[__m512i; 2]) -> __m512i {
+    let x = _mm512_set1_epi32(x);
+    let half = |i: usize| _mm512_madd_epi16(_mm512_maddubs_epi16(x, digits[i]), _mm512_set1_epi16(1));
+    _mm512_packs_epi32(half(0), half(1))
+}
+
+/// The triples of three blocks, of each its three activations and 0, 128 added to each byte: planes 0 to 2
+/// of each block, then plane 3 of all. `four` gives the activations of a block and plane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn triples(four: impl Fn(usize, usize) -> [i8; QUAD]) -> [[i32; QUAD]; BLOCKS + 1] {
+    let mut triples = [[0; QUAD]; BLOCKS + 1];
+    let mut tops = _mm_setzero_si128();
+    for b in 0..BLOCKS {
+        let plane = |p| _mm_cvtsi32_si128(i32::from_le_bytes(four(b, p).map(|x| x as u8)));
+        let (low, high) = (_mm_unpacklo_epi8(plane(0), plane(1)), _mm_unpacklo_epi8(plane(2), plane(3)));
+        // In each lane the four planes of a column.
+        let planes = _mm_unpacklo_epi16(low, high);
+        tops = _mm_or_si128(_mm_srli_epi32::<8>(tops), _mm_and_si128(planes, _mm_set1_epi32(!0xff_ffff)));
+        put(&mut triples[b], _mm_and_si128(planes, _mm_set1_epi32(0xff_ffff)));
     }
+    put(&mut triples[BLOCKS], _mm_srli_epi32::<8>(tops));
+    triples
 }
 
 /// Stores four triples of activations and a byte of zero, 128 added to each byte.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn put(triples: &mut [u32; QUAD], x: __m128i) {
+fn put(triples: &mut [i32; QUAD], x: __m128i) {
     let x = _mm_xor_si128(x, _mm_set1_epi8(-128));
     // SAFETY: the array is the 16 bytes of a register.
     unsafe { _mm_storeu_si128(triples.as_mut_ptr().cast(), x) };
