@@ -1,6 +1,7 @@
 //! The log of an external power meter: CSV of time stamps and watts.
 
 use crate::error::{Error, Result};
+use crate::speed::stats;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -65,7 +66,15 @@ impl Log {
                 other => other.to_string(),
             })?;
             if samples.last().is_some_and(|s| s.0 >= to) || std::time::Instant::now() >= deadline {
-                return integrate(&samples, from, to).ok_or_else(|| {
+                let integral = integrate(&samples, from, to);
+                if let Some((_, _, Some(hole))) = integral {
+                    return Err(format!(
+                        "{} holds nothing for {hole:.1} s of a window of {:.1} s",
+                        self.name(),
+                        to - from
+                    ));
+                }
+                return integral.map(|(joules, period, _)| (joules, period)).ok_or_else(|| {
                     let span =
                         samples.first().zip(samples.last()).map(|(a, b)| format!("{} to {}", a.0, b.0));
                     format!(
@@ -97,6 +106,9 @@ fn of_utc(time: DateTime) -> f64 {
     time.to_zoned(TimeZone::UTC).map_or(f64::NAN, |zoned| seconds(zoned.timestamp()))
 }
 
+/// Most watts that a meter may show: a megawatt, which feeds a hall of machines.
+const MOST: f64 = 1e6;
+
 fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(bytes);
@@ -115,7 +127,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
             }
             return Err(format!("line {line} holds '{time}' and '{watts}', which are no time and power"));
         };
-        if !at.is_finite() || !watts.is_finite() || watts < 0.0 {
+        if !at.is_finite() || !(0.0..=MOST).contains(&watts) {
             return Err(format!("line {line} holds {watts} W at {at}, which cannot be"));
         }
         if samples.last().is_some_and(|last| last.0 >= at) {
@@ -127,22 +139,26 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
 }
 
 /// Trapezoids over `from..to`, with the power at both ends interpolated; `None` where the samples do
-/// not cover the window.
-fn integrate(samples: &[(f64, f64)], from: f64, to: f64) -> Option<(f64, f64)> {
+/// not cover the window. Joules, mean time between samples, and that between the two that are farthest
+/// apart where samples are missing there.
+fn integrate(samples: &[(f64, f64)], from: f64, to: f64) -> Option<(f64, f64, Option<f64>)> {
     if samples.first()?.0 > from || samples.last()?.0 < to {
         return None;
     }
-    let (mut joules, mut inside) = (0.0, 0);
+    let (mut joules, mut gaps) = (0.0, Vec::new());
     for pair in samples.windows(2) {
         let [(t0, p0), (t1, p1)] = [pair[0], pair[1]];
         let (start, end) = (t0.max(from), t1.min(to));
         if start < end {
             let power = |t: f64| p0 + (p1 - p0) * (t - t0) / (t1 - t0);
             joules += (power(start) + power(end)) / 2.0 * (end - start);
-            inside += 1;
+            gaps.push(t1 - t0);
         }
     }
-    (inside > 0).then(|| (joules, (to - from) / f64::from(inside)))
+    let widest = gaps.iter().copied().reduce(f64::max)?;
+    // A sample that comes late or is lost does no harm.
+    let hole = widest > 5.0 * stats::median(&gaps) && widest > 0.1 * (to - from);
+    Some((joules, (to - from) / gaps.len() as f64, hole.then_some(widest)))
 }
 
 #[cfg(test)]
@@ -152,10 +168,15 @@ mod tests {
     #[test]
     fn trapezoids_with_interpolated_ends() {
         let ramp = [(0.0, 0.0), (10.0, 100.0), (20.0, 100.0)];
-        let (joules, period) = integrate(&ramp, 5.0, 15.0).unwrap();
+        let (joules, period, hole) = integrate(&ramp, 5.0, 15.0).unwrap();
         // 5 s from 50 to 100 W, then 5 s at 100 W.
         assert!((joules - 875.0).abs() < 1e-9, "{joules}");
-        assert_eq!(period, 5.0);
+        assert_eq!((period, hole), (5.0, None));
+        let mut lost: Vec<_> = (0..=40).map(|i| (f64::from(i) / 2.0, 100.0)).collect();
+        lost.drain(10..14);
+        assert_eq!(integrate(&lost, 0.0, 20.0).unwrap().2, None);
+        lost.drain(10..12);
+        assert_eq!(integrate(&lost, 0.0, 20.0).unwrap().2, Some(3.5));
         assert_eq!(integrate(&ramp, 5.0, 20.5), None);
         assert_eq!(integrate(&ramp, -0.1, 5.0), None);
         assert_eq!(integrate(&[], 0.0, 1.0), None);
@@ -182,6 +203,7 @@ mod tests {
             ("1\n", "line 1"),
             ("1,-4\n", "line 1"),
             ("1,NaN\n", "line 1"),
+            ("1,1e308\n", "line 1"),
         ] {
             let error = parse(text.as_bytes()).unwrap_err();
             assert!(error.contains(line), "{text:?}: {error}");

@@ -156,7 +156,7 @@ impl Meter {
         let alike = |s: &Sensor| s.scope == first.scope && s.driver == first.driver;
         let all = (0..self.sensors.len()).filter(|&i| alike(&self.sensors[i]));
         // Packages and batteries are known to lie beside each other; of others one may hold another.
-        let beside = first.scope == Scope::Processor || first.driver == "battery";
+        let beside = first.scope == Scope::Processor || first.driver == sensors::BATTERY;
         if beside { all.collect() } else { all.take(1).collect() }
     }
 
@@ -295,9 +295,17 @@ impl Meter {
             let same = moves && shown.iter().all(|s| s.is_some_and(|(watts, n)| watts.is_some() && n == 0));
             same && shown.iter().all(|s| *s == shown[0])
         };
-        if gross_joules <= 0.0 || main.iter().all(stood_still) {
+        let stood_still =
+            |i: &&usize| stood_still(i) || loaded.sources[**i].as_ref().is_ok_and(|c| c.joules <= 0.0);
+        let still: Vec<_> = main.iter().filter(stood_still).collect();
+        // Of batteries one may rest; a package never does.
+        let packages = main.iter().any(|&i| self.sensors.get(i).is_some_and(|s| s.scope == Scope::Processor));
+        if let Some(&&first) = still.first()
+            && (packages || still.len() == main.len())
+        {
             return Err(format!(
-                "{source} stood still, at rest and over {:.1} s under load alike",
+                "{} stood still, at rest and over {:.1} s under load alike",
+                self.sensors.get(first).map_or(&source, |s| &s.source),
                 loaded.seconds
             ));
         }

@@ -118,25 +118,44 @@ impl Sensor {
             #[cfg(all(target_os = "macos", feature = "macos-energy"))]
             Reading::Counted(_) => None,
         };
-        if raw >= last.raw {
-            return Ok((raw - last.raw) * 1e-6);
-        }
-        match range {
-            Some(range) if range as f64 >= last.raw => Ok((range as f64 - last.raw + raw) * 1e-6),
-            _ => Err(format!(
-                "the counter of {} fell from {} to {raw} µJ, which its stated range {range:?} does not explain",
+        let joules = match range {
+            _ if raw >= last.raw => (raw - last.raw) * 1e-6,
+            Some(range) if range as f64 >= last.raw => (range as f64 - last.raw + raw) * 1e-6,
+            _ => {
+                return Err(format!(
+                    "the counter of {} fell from {} to {raw} µJ, which its stated range {range:?} does not explain",
+                    self.source, last.raw
+                ));
+            }
+        };
+        let seconds = (at - last.at).as_secs_f64();
+        if joules > LEAP * seconds.max(1.0) {
+            return Err(format!(
+                "the counter of {} went from {} to {raw} µJ in {seconds:.3} s, which would be {joules:.0} J: it was \
+                 set to another value, as when a machine wakes up",
                 self.source, last.raw
-            )),
+            ));
         }
+        Ok(joules)
     }
 
     /// What the sensor shows now: microjoules of a counter, else watts.
     fn raw(&mut self) -> Result<f64, String> {
+        let watts = |file: &Path, watts: f64| {
+            if self.driver == BATTERY {
+                discharging(file.parent().unwrap_or(file))?;
+            }
+            if watts.is_finite() && watts > LEAST {
+                Ok(watts)
+            } else {
+                Err(format!("{} shows {watts} W, which is no power that a machine takes", file.display()))
+            }
+        };
         match &mut self.reading {
             Reading::Counter { path, .. } => read(path).map(|microjoules: u64| microjoules as f64),
-            Reading::Power { path, unit } => read(path).map(|power: f64| power * *unit),
+            Reading::Power { path, unit } => watts(path, read::<f64>(path)? * *unit),
             Reading::Product { paths: [volts, amperes], unit } => {
-                Ok(read::<f64>(volts)? * read::<f64>(amperes)? * *unit)
+                watts(amperes, read::<f64>(volts)? * read::<f64>(amperes)? * *unit)
             }
             #[cfg(target_os = "linux")]
             Reading::Perf { counter, unit } => match counter.read() {
@@ -188,6 +207,29 @@ impl Sensor {
     pub fn reset(&mut self) {
         self.state = None;
     }
+}
+
+/// The driver of batteries.
+pub(super) const BATTERY: &str = "battery";
+
+/// The most joules that a counter may rise by in a second, or between two looks. It is thirty times what
+/// the largest processors take, and a fraction of the range of a counter that begins anew.
+const LEAP: f64 = 10_000.0;
+
+/// Sensors of power show somewhat less than nothing where there is nothing, watts.
+const LEAST: f64 = -0.5;
+
+/// That a battery is discharging: only then does it show the machine's power.
+fn discharging(battery: &Path) -> Result<(), String> {
+    let status = text(battery.join("status")).unwrap_or_else(|| "unknown".into());
+    if status == "Discharging" {
+        return Ok(());
+    }
+    Err(format!(
+        "the battery {} shows the machine's power only while it is discharging, and it is {}; unplug the charger",
+        battery.file_name().unwrap_or_default().to_string_lossy(),
+        status.to_lowercase()
+    ))
 }
 
 /// Reads a number that must be there.
@@ -428,24 +470,19 @@ fn batteries(dir: &Path, found: &mut Found) {
             continue;
         }
         let place = supply.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let status = text(supply.join("status")).unwrap_or_else(|| "unknown".into());
-        if status != "Discharging" {
-            found.refused.push(format!(
-                "the battery {place} shows the machine's power only while it is discharging, and it is {}; unplug the charger",
-                status.to_lowercase()
-            ));
-            continue;
-        }
         // Some drivers show what leaves the battery as negative.
         let sign = |file: &str| number::<f64>(supply.join(file)).map_or(1.0, f64::signum);
         let reading = if supply.join("power_now").exists() {
             Reading::Power { path: supply.join("power_now"), unit: 1e-6 * sign("power_now") }
-        } else {
+        } else if supply.join("current_now").exists() {
             let paths = ["voltage_now", "current_now"].map(|f| supply.join(f));
             // µV · µA
             Reading::Product { paths, unit: 1e-12 * sign("current_now") }
+        } else {
+            found.refused.push(format!("the battery {place} shows neither power_now nor current_now"));
+            continue;
         };
-        found.add(Sensor::new("battery", &place, "whole machine".into(), Scope::Machine, reading));
+        found.add(Sensor::new(BATTERY, &place, "whole machine".into(), Scope::Machine, reading));
     }
 }
 

@@ -205,6 +205,39 @@ fn a_counter_that_falls_without_a_range_is_no_measurement() {
 }
 
 #[test]
+fn a_counter_that_begins_anew_is_no_measurement() {
+    let tree = package("1000000\n");
+    tree.write("class/powercap/intel-rapl:0/max_energy_range_uj", "262143328850\n");
+    let outcome = tree.meter().measure(SHORT, 1, &mut showing(&tree, ENERGY, &[1_500_000, 0])).unwrap();
+    assert!(reason(outcome).contains("would be 262142 J"));
+}
+
+#[test]
+fn a_package_that_stands_still_beside_one_that_does_not_is_no_measurement() {
+    let tree = package("1\n");
+    tree.write("class/powercap/intel-rapl:1/name", "package-1\n");
+    tree.write("class/powercap/intel-rapl:1/energy_uj", "5\n");
+    let outcome = tree.meter().measure(SHORT, 1, &mut showing(&tree, ENERGY, &[10, 20, 30, 40])).unwrap();
+    assert!(reason(outcome).contains("intel-rapl:1 stood still"));
+}
+
+#[test]
+fn a_power_that_cannot_be_is_no_measurement() {
+    let power = "class/hwmon/hwmon0/power1_average";
+    for odd in ["nan", "inf", "-5000000"] {
+        let tree = Tree::new(&[("class/hwmon/hwmon0/name", "power_meter\n"), (power, "10000000\n")]);
+        let mut meter = tree.meter();
+        let outcome = meter.measure(SHORT, 1, &mut || {
+            tree.write(power, odd);
+            std::thread::sleep(POLL);
+            Ok(())
+        });
+        assert!(reason(outcome.unwrap()).contains("no power"), "{odd}");
+        assert!(tree.meter().unusable().unwrap().contains("no power"), "{odd}");
+    }
+}
+
+#[test]
 fn a_counter_that_stands_still_is_no_measurement() {
     let tree = package("900000\n");
     let outcome = tree.meter().measure(SHORT, 1, &mut showing(&tree, ENERGY, &[900_000])).unwrap();
@@ -381,6 +414,15 @@ fn batteries_count_only_while_they_discharge() {
     let energy = measured(meter.measure(SHORT, 1, &mut load).unwrap());
     let watts = energy.gross_joules / energy.seconds;
     assert!((watts - 18.0).abs() < 2.0, "{watts}");
+    // A charger that is plugged in meanwhile.
+    let mut meter = tree.meter();
+    let outcome = meter.measure(SHORT, 1, &mut || {
+        tree.write(status, "Charging\n");
+        std::thread::sleep(POLL);
+        Ok(())
+    });
+    assert!(reason(outcome.unwrap()).contains("it is charging"));
+    tree.write(status, "Discharging\n");
     // Two batteries that discharge feed the machine together.
     for (file, content) in [("type", "Battery"), ("status", "Discharging"), ("power_now", "6000000")] {
         tree.write(&format!("class/power_supply/BAT1/{file}"), content);
