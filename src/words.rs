@@ -14,6 +14,11 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(works) { text.replace(works, "\u{fffd}").into() } else { text.into() }
 }
 
+/// Text for a cell of a Markdown table: on one line, with its bars escaped.
+pub fn table_cell(text: &str) -> String {
+    text.replace(['\n', '\r', '\t'], " ").replace('|', "\\|")
+}
+
 /// A time in words, in the unit that leaves digits before the point.
 pub fn seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.1} ms", 1e3 * seconds) } else { format!("{seconds:.2} s") }
@@ -21,11 +26,12 @@ pub fn seconds(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{printable, table_cell};
 
     #[test]
     fn what_would_work_on_a_terminal_is_marked() {
         assert_eq!(printable("a\tb\nc é"), "a\tb\nc é");
+        assert_eq!(table_cell("a\nb|c"), "a b\\|c");
         assert_eq!(printable("a\u{1b}[2Jb\rc\u{9b}"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}");
     }
 }

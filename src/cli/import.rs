@@ -4,6 +4,7 @@ use super::common::{print_json, print_line};
 use crate::error::Result;
 use crate::record;
 use crate::record::import::{self, Options};
+use crate::words::counted;
 use std::path::PathBuf;
 
 /// Take over results of llama-bench or llama-perplexity as a record, marked as imported.
@@ -24,7 +25,7 @@ pub struct Args {
     #[arg(long, default_value = "llama.cpp")]
     program: String,
     /// Name of the text whose perplexity was measured
-    #[arg(long, default_value = "text not stated")]
+    #[arg(long, default_value = import::UNSTATED)]
     text: String,
     /// The model, for a log of llama-perplexity that does not name it (one made without -v)
     #[arg(long)]
@@ -48,6 +49,10 @@ impl Args {
         if self.json {
             return print_json(&record);
         }
-        print_line(&format!("{}: {} arms imported", self.output.display(), record.arms.len()))
+        print_line(&format!(
+            "{}: {} imported",
+            self.output.display(),
+            counted(record.arms.len() as u64, "arm")
+        ))
     }
 }

@@ -1,7 +1,7 @@
 //! `tritmark merge`.
 
 use super::common::{print_json, print_line};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{self, merge};
 use crate::words::counted;
 use std::path::PathBuf;
@@ -30,12 +30,17 @@ impl Args {
     /// # Errors
     /// If a file holds no record, two records contradict each other, or the output cannot be written.
     pub fn run(self) -> Result<()> {
-        let mut all = Vec::new();
+        let (mut merged, mut read) = (Vec::new(), 0);
+        // One after the other, to know which file contradicts those before it.
         for path in &self.records {
-            all.extend(record::read(path)?);
+            let records = record::read(path)?;
+            read += records.len();
+            merged.extend(records);
+            merged = merge::merge(merged).map_err(|e| match e {
+                Error::NotComparable(what) => Error::NotComparable(format!("{}: {what}", path.display())),
+                other => other,
+            })?;
         }
-        let read = all.len();
-        let merged = merge::merge(all)?;
         record::write(&self.output, &merged)?;
         if self.json {
             return print_json(&merged);

@@ -77,7 +77,7 @@ impl Args {
             overwrite: self.overwrite,
         };
         let mut bar: Option<(&str, ProgressBar)> = None;
-        let (record, dir) = suite::run(&suite, &options, &mut |step: Step| {
+        let finished = suite::run(&suite, &options, &mut |step: Step| {
             if bar.as_ref().is_none_or(|(stage, _)| *stage != step.stage) {
                 if let Some((_, old)) = bar.take() {
                     old.finish();
@@ -90,7 +90,8 @@ impl Args {
                 bar.set_message(step.what.to_owned());
             }
         })?;
-        let files = report::write_all(std::slice::from_ref(&record), &dir)?;
+        let files = report::write_all(std::slice::from_ref(&finished.record), &finished.dir)?;
+        let record = finished.done()?;
         if self.json {
             print_json(&record)?;
         } else {

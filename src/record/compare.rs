@@ -13,10 +13,12 @@
 //! enough rounds of one such state, only these are held against each other, and the others are named.
 //! They are chosen by that speed alone, never by the figures that are compared.
 
-use super::{Arm, Control, Model, Outcome, Record, Speed, Subject, Test};
+use super::import::UNSTATED;
+use super::{Accuracy, Arm, Control, Model, Outcome, Record, Speed, Subject, Test};
 use crate::error::{Error, Result};
 use crate::machine::Environment;
 use crate::speed::stats;
+use crate::words::counted;
 use serde::Serialize;
 
 /// Share of the differences that chance alone is allowed to pass off as real.
@@ -302,10 +304,13 @@ fn differences(a: &Record, b: &Record) -> Differences {
         noted.push(different("processors", &x.cpu_id, &y.cpu_id));
     }
     let cpus = |n: Option<f64>| n.map_or("all CPUs".into(), |n| format!("{n} CPUs"));
-    let threads = |n: u32| format!("{n} threads");
+    // An imported file does not tell how large its machine was.
+    let size = |r: &Record| {
+        r.arms.iter().any(|a| a.imported.is_none()).then(|| format!("{} threads", r.environment.threads))
+    };
     let pairs = [
         ("CPU quotas", x.quota().map(cpus), y.quota().map(cpus)),
-        ("sizes of the machine", Some(threads(x.threads)), Some(threads(y.threads))),
+        ("sizes of the machine", size(a), size(b)),
         ("virtual machines", Some(x.hypervisor()), Some(y.hypervisor())),
         ("frequency governors", x.governor.clone(), y.governor.clone()),
     ];
@@ -403,7 +408,9 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             let mut row = row(after, Metric::Perplexity, "", x.ppl, y.ppl, machine.clone());
             row.seconds = y.seconds;
             // The same text gives the same figure to the last bit, so any difference is real.
+            row.reason = of_other_text(after, [x, y]);
             row.verdict = match y.nll.partial_cmp(&x.nll) {
+                _ if row.reason.is_some() => Verdict::CannotTell,
                 _ if x.nll_bits == y.nll_bits => Verdict::Same,
                 Some(std::cmp::Ordering::Less) => Verdict::Better,
                 Some(std::cmp::Ordering::Greater) => Verdict::Worse,
@@ -413,8 +420,19 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
         }
         if let (Some(Outcome::Measured(x)), Some(Outcome::Measured(y))) =
             (&before.energy_measured, &after.energy_measured)
-            && (&x.source, &x.domain) == (&y.source, &y.domain)
         {
+            if (&x.source, &x.domain) != (&y.source, &y.domain) {
+                let note = format!(
+                    "Energy of {} is not compared: it was measured by {} ({}) and {} ({}).",
+                    describe(after),
+                    x.source,
+                    x.domain,
+                    y.source,
+                    y.domain
+                );
+                result.notes.push(note);
+                continue;
+            }
             let (before, now) = (x.joules_per_token, y.joules_per_token);
             let mut row = row(after, Metric::Energy, "J/token", before, now, machine.clone());
             row.seconds = y.seconds;
@@ -428,6 +446,19 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
     }
     let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
     result.only_a.extend(left.map(|(_, arm)| describe(arm)));
+}
+
+/// Why perplexities of one name are not of one text, where they are not or nobody can know.
+fn of_other_text(arm: &Arm, [x, y]: [&Accuracy; 2]) -> Option<String> {
+    let unstated = matches!(&arm.test, Test::Perplexity { text, .. } if text == UNSTATED);
+    if (x.scored, x.windows) != (y.scored, y.windows) {
+        let of = |a: &Accuracy| format!("{} tokens of {}", a.scored, counted(a.windows, "window"));
+        Some(format!("not of the same text: over {} and over {}", of(x), of(y)))
+    } else if unstated {
+        Some("of which text is not stated; import with --text".into())
+    } else {
+        None
+    }
 }
 
 fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<String>) -> Row {
@@ -1078,6 +1109,40 @@ mod tests {
         accuracy.nll_bits = format!("{:016x}", accuracy.nll.to_bits());
         assert_eq!(held(&a, &b).unwrap().rows[2].verdict, Verdict::Worse);
         assert_eq!(held(&b, &a).unwrap().rows[2].verdict, Verdict::Better);
+    }
+
+    #[test]
+    fn perplexities_of_other_texts_are_not_judged() {
+        let changes: [(&str, fn(&mut Record)); 2] = [
+            ("11 windows", |r| r.arms[2].accuracy.as_mut().unwrap().windows = 11),
+            ("import with --text", |r| {
+                let Test::Perplexity { text, .. } = &mut r.arms[2].test else {
+                    panic!("an arm of perplexity")
+                };
+                *text = UNSTATED.into();
+            }),
+        ];
+        for (said, change) in changes {
+            let (mut a, mut b) = (example(), example());
+            change(&mut b);
+            if said.contains("--text") {
+                change(&mut a);
+            }
+            let row = held(&a, &b).unwrap().rows.remove(2);
+            assert_eq!(row.verdict, Verdict::CannotTell);
+            assert!(row.reason.as_ref().is_some_and(|r| r.contains(said)), "{:?}", row.reason);
+        }
+    }
+
+    #[test]
+    fn imports_know_no_size_of_the_machine() {
+        let imported = |threads| {
+            let mut record = example();
+            record.environment.threads = threads;
+            record.arms.iter_mut().for_each(|a| a.imported = Some("elsewhere".into()));
+            record
+        };
+        held(&imported(2), &imported(4)).unwrap();
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::compare::{Comparison, Metric, Row, Verdict, machine_names};
 use super::gate::{Gate, Held};
 use super::{Outcome, Record};
+use crate::words::table_cell;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -93,7 +94,7 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
         let widths: Vec<usize> = (0..10).map(width).collect();
         for (i, line) in lines.iter().enumerate() {
             let padded = line.iter().zip(&widths).map(|(text, width)| {
-                let text = if markdown { text.replace('|', "\\|") } else { text.clone() };
+                let text = if markdown { table_cell(text) } else { text.replace(['\n', '\r'], " ") };
                 format!("{text}{}", " ".repeat(width.saturating_sub(text.chars().count())))
             });
             let padded: Vec<String> = padded.collect();

@@ -125,8 +125,14 @@ pub fn check(record: &Record) -> Result<(), String> {
         .map_err(|e| format!("field `models[{i}].{e}"))?;
     }
     for (i, proof) in record.proofs.iter().enumerate() {
-        if !models.contains(proof.model.as_str()) {
-            return Err(format!("field `proofs[{i}].model`: no model '{}' in this record", proof.model));
+        match record.models.iter().find(|m| m.id == proof.model) {
+            None => {
+                return Err(format!("field `proofs[{i}].model`: no model '{}' in this record", proof.model));
+            }
+            Some(model) if model.linear_params == 0 => {
+                return Err(format!("field `proofs[{i}].model`: '{}' has no weight to prove", proof.model));
+            }
+            Some(_) => {}
         }
         check_proof(proof).map_err(|e| format!("field `proofs[{i}].{e}"))?;
     }
@@ -158,8 +164,16 @@ pub fn check(record: &Record) -> Result<(), String> {
 /// # Errors
 /// Names the first field that cannot be; its closing backtick is there, the opening one is the caller's.
 pub fn check_proof(proof: &Proof) -> Result<(), String> {
+    // Of what a layout could not hold, nothing was written.
+    let least = if proof.trits_equal { 0.1 } else { 0.0 };
     all(&[
         ("layout", layout::by_name(&proof.layout).is_some(), "a layout of `tritmark doctor`"),
+        ("bytes", proof.bytes > 0 || !proof.trits_equal, "at least 1"),
+        (
+            "bits_per_weight",
+            (least..=64.0).contains(&proof.bits_per_weight),
+            "a size of one weight, at most 64",
+        ),
         ("scale_error", proof.scale_error >= 0.0, "at least 0"),
         ("failure", proof.trits_equal == proof.failure.is_none(), "there where `trits_equal` is false"),
     ])
@@ -467,8 +481,13 @@ fn fastest(field: &str, samples: &[f64], best: &[f64]) -> Result<(), String> {
     }
 }
 
+/// That values are above 0, and none that no machine of any time could show.
 fn positive(field: &str, values: &[f64]) -> Result<(), String> {
-    match values.iter().position(|v| !(v.is_finite() && *v > 0.0)) {
+    const POSSIBLE: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
+    match values.iter().position(|v| !POSSIBLE.contains(v)) {
+        Some(at) if values[at] > 0.0 => {
+            Err(format!("{field}`: value {at} is {:e}, which cannot be", values[at]))
+        }
         Some(at) => Err(format!("{field}`: value {at} is {}, it must be above 0", values[at])),
         None => Ok(()),
     }

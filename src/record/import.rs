@@ -11,6 +11,9 @@ use std::path::Path;
 /// Greatest size of a file to import.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// The name of a text that nobody named.
+pub const UNSTATED: &str = "text not stated";
+
 /// What an import has to be told, because files do not say it.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -35,10 +38,13 @@ pub fn import(path: &Path, options: &Options) -> Result<Record> {
             format!("at most {MAX_BYTES} bytes can be imported, this file has {bytes}"),
         ));
     }
-    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let text = String::from_utf8_lossy(&text);
+    let text = decode(&std::fs::read(path).map_err(|e| Error::io(path, e))?);
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let record = if text.contains("Final estimate: PPL") || text.contains("calculating perplexity") {
+    let record = if ["KL divergence statistics", "Mean    KLD"].iter().any(|line| text.contains(line)) {
+        Err("holds statistics of --kl-divergence, which are not imported: measure them with `tritmark ppl --against`, \
+             or import the log of a run without that option"
+            .into())
+    } else if text.contains("Final estimate: PPL") || text.contains("calculating perplexity") {
         perplexity(&text, &file, options)
     } else {
         rows(&text).and_then(|rows| bench(&rows, &file, options))
@@ -55,9 +61,29 @@ pub fn import(path: &Path, options: &Options) -> Result<Record> {
     })
 }
 
+/// Text without its byte order mark; in UTF-16 where that mark says so, as some shells write what is
+/// redirected to a file.
+fn decode(bytes: &[u8]) -> String {
+    let words = |word: fn([u8; 2]) -> u16| {
+        let words: Vec<u16> = bytes[2..].as_chunks().0.iter().map(|pair| word(*pair)).collect();
+        String::from_utf16_lossy(&words)
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => words(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => words(u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8_lossy(text).into_owned(),
+    }
+}
+
 /// Rows of any of llama-bench's forms, every field as JSON.
 fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     let text = text.trim_start();
+    // Both output streams in one file: what the program says of its devices comes first.
+    let starts = ["\n[\n", "\n[{", "\n{\""];
+    let text = match starts.into_iter().filter_map(|start| text.find(start)).min() {
+        Some(at) if !text.starts_with(['[', '{']) => &text[at + 1..],
+        _ => text,
+    };
     if text.starts_with('[') {
         return serde_json::from_str(text).map_err(|e| format!("is no JSON array of objects: {e}"));
     }
@@ -235,16 +261,40 @@ const NOT_SETTINGS: &[&str] = &[
     "samples_ts",
 ];
 
+/// Settings that change what is measured, with the values that go without saying.
+const USUAL: &[(&str, &[&str])] = &[
+    ("backends", &["CPU"]),
+    ("gpu_info", &[""]),
+    ("type_k", &["f16"]),
+    ("type_v", &["f16"]),
+    ("n_batch", &["2048"]),
+    ("n_ubatch", &["512"]),
+    ("flash_attn", &["0", "-1", "false", "auto"]),
+    ("embeddings", &["0", "false"]),
+];
+
+/// The file's name in a path of any system.
+fn base_name(path: &str) -> String {
+    path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned()
+}
+
 fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<Record, String> {
     let fields = |i: usize| Fields { number: i + 1, row: &rows[i] };
     let first = rows.first().map(|_| fields(0)).ok_or("holds no row")?;
     let commit = first.text("build_commit").ok();
     let version = rows[0].get("build_number").map(plain).unwrap_or_default();
     let cpu = first.text("cpu_info").unwrap_or_default();
-    // Settings that differ between rows tell arms apart.
-    let varies = |name: &&String| rows.iter().any(|r| r.get(*name) != rows[0].get(*name));
-    let settings: Vec<&String> =
-        rows[0].keys().filter(|n| !NOT_SETTINGS.contains(&n.as_str())).filter(varies).collect();
+    // Settings that differ between rows, or are not the usual ones, tell arms apart.
+    let varies = |name: &str| rows.iter().any(|r| r.get(name) != rows[0].get(name));
+    let unusual = |name: &str, row: &Map<String, Value>| {
+        let usual = USUAL.iter().find(|(of, _)| *of == name).map(|(_, usual)| *usual);
+        usual.zip(row.get(name)).is_some_and(|(usual, value)| !usual.contains(&plain(value).as_str()))
+    };
+    let told = |name: &&str| {
+        !NOT_SETTINGS.contains(name) && varies(name) || rows.iter().any(|row| unusual(name, row))
+    };
+    let names: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
+    let settings: Vec<&str> = names.into_iter().filter(told).collect();
 
     for field in ["cpu_info", "build_commit", "build_number"] {
         if let Some(i) = rows.iter().position(|row| row.get(field) != rows[0].get(field)) {
@@ -254,7 +304,7 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
             ));
         }
     }
-    let mut arms = Vec::new();
+    let mut arms: Vec<Arm> = Vec::new();
     for (i, row) in rows.iter().enumerate() {
         let fields = fields(i);
         let (prompt, generate) = (fields.count("n_prompt")?, fields.count("n_gen")?);
@@ -280,31 +330,45 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
                 vec![mean]
             }
         };
-        let model = fields.text("model_filename")?;
-        let model = Path::new(&model).file_name().unwrap_or(model.as_ref()).to_string_lossy().into_owned();
+        // The mean is that of speeds, and rounded.
+        if (samples.iter().sum::<f64>() / samples.len() as f64 / mean - 1.0).abs() > 0.02 {
+            return Err(format!("row {}: `avg_ts` is not the mean of the samples", i + 1));
+        }
+        let size = |name: &str, unit: &str| {
+            let n = row.get(name).and_then(|v| plain(v).parse::<f64>().ok())?;
+            Some(format!("{:.3} {unit}", n / 1e9))
+        };
+        // Files of different models often have one name.
         let mut variant = vec![fields.text("model_type")?];
+        variant.extend(size("model_size", "GB"));
         variant
             .extend(settings.iter().map(|s| format!("{s}={}", row.get(*s).map(plain).unwrap_or_default())));
-        let size = |name: &str, unit: &str| match row.get(name).and_then(|v| plain(v).parse::<f64>().ok()) {
-            Some(n) => format!(", {:.3} {unit}", n / 1e9),
-            None => String::new(),
+        let subject = Subject {
+            model: base_name(&fields.text("model_filename")?),
+            engine: options.program.clone(),
+            layout: None,
+            tier: None,
+            variant: Some(variant.join(", ")),
+            threads: fields.count("n_threads")?,
         };
+        let test = Test::Model { prompt, generate, depth };
+        if let Some(before) = arms.iter().position(|arm| arm.subject == subject && arm.test == test) {
+            return Err(format!(
+                "rows {} and {} are both {test} of {} with the same settings: leave one of them out, or put it into a \
+                 file of its own",
+                before + 1,
+                i + 1,
+                subject.model
+            ));
+        }
         arms.push(Arm {
-            subject: Subject {
-                model,
-                engine: options.program.clone(),
-                layout: None,
-                tier: None,
-                variant: Some(variant.join(", ")),
-                threads: fields.count("n_threads")?,
-            },
-            test: Test::Model { prompt, generate, depth },
+            subject,
+            test,
             imported: Some(format!(
-                "llama-bench of {} build {version} ({}), from {file}{}{}",
+                "llama-bench of {} build {version} ({}), from {file}{}",
                 options.program,
                 commit.as_deref().unwrap_or("commit not stated"),
-                size("model_size", "GB"),
-                size("model_n_params", "B parameters"),
+                size("model_n_params", "B parameters").map(|n| format!(", {n}")).unwrap_or_default(),
             )),
             speed: Some(Speed {
                 unit: "tokens/s".into(),
@@ -343,17 +407,25 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
     let after = |key: &str| log.lines().find_map(|line| line.split_once(key)).map(|(_, rest)| rest.trim());
     let missing =
         |what: &str| format!("the log does not hold {what}; it must hold both output streams of a whole run");
+    for line in ["calculating perplexity over", "Final estimate: PPL"] {
+        let runs = log.matches(line).count();
+        if runs > 1 {
+            return Err(format!("holds '{line}' {runs} times: one log is of one run, so split it"));
+        }
+    }
+    // A figure that ends where its word ends: what is written in another way is not guessed at.
+    let figure = |text: &str| text.split_whitespace().next()?.parse::<f64>().ok();
     let number = |text: &str| {
-        let end = text.find(|c: char| !(c.is_ascii_digit() || ".e+-".contains(c))).unwrap_or(text.len());
+        let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
         text[..end].parse::<f64>().ok()
     };
     let whole =
         |text: &str| number(text).filter(|n| n.fract() == 0.0 && (1.0..1e9).contains(n)).map(|n| n as u32);
 
     let estimate = after("Final estimate: PPL =").ok_or_else(|| missing("a final estimate"))?;
-    let ppl = number(estimate).filter(|p| p.is_finite() && *p >= 1.0);
+    let ppl = figure(estimate).filter(|p| p.is_finite() && *p >= 1.0);
     let ppl = ppl.ok_or_else(|| format!("the final estimate '{estimate}' is no perplexity"))?;
-    let error = estimate.split_once("+/-").and_then(|(_, e)| number(e.trim()));
+    let error = estimate.split_once("+/-").and_then(|(_, e)| figure(e)).filter(|e| *e >= 0.0);
     let ppl_stderr = error.ok_or_else(|| format!("the final estimate '{estimate}' has no standard error"))?;
     let run = after("calculating perplexity over")
         .ok_or_else(|| missing("'calculating perplexity over … chunks'"))?;
@@ -375,7 +447,7 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
             return Err("the log does not name the model's file; give it with --model, or log with -v".into());
         }
     };
-    let model = Path::new(model).file_name().unwrap_or(model.as_ref()).to_string_lossy().into_owned();
+    let model = base_name(model);
     let build = after("build:").or_else(|| after("build ="));
     let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or("not stated").to_owned();
     let commit = build.and_then(|b| Some(b.split_once('(')?.1.split_once(')')?.0.to_owned()));
@@ -504,6 +576,7 @@ mod tests {
     fn json_and_jsonl_give_the_same_arms() {
         let record = bench_of(&format!("[{ROW}]")).unwrap();
         assert_eq!(record, bench_of(&ROW.replace('\n', " ")).unwrap());
+        assert_eq!(record, bench_of(&format!("ggml: found 1 device\n[\n{ROW}\n]")).unwrap());
         super::super::check(&record).unwrap();
         let arm = &record.arms[0];
         assert_eq!(arm.test.to_string(), "tg128");
@@ -521,7 +594,35 @@ mod tests {
         let record = bench_of(&format!("[{ROW},{other}]")).unwrap();
         super::super::check(&record).unwrap();
         let variants: Vec<_> = record.arms.iter().map(|a| a.subject.variant.clone().unwrap()).collect();
-        assert_eq!(variants, ["bitnet 2B I2_S, n_batch=2048", "bitnet 2B I2_S, n_batch=512"]);
+        let name = "bitnet 2B I2_S, 1.187 GB";
+        assert_eq!(variants, [format!("{name}, n_batch=2048"), format!("{name}, n_batch=512")]);
+        // What is not as usual is told, whether or not it differs within the file.
+        for (from, to, told) in [
+            ("\"type_k\": \"f16\"", "\"type_k\": \"q8_0\"", Some("type_k=q8_0")),
+            ("\"type_k\"", "\"backends\": \"CUDA\", \"type_k\"", Some("backends=CUDA")),
+            ("\"type_k\"", "\"backends\": \"CPU\", \"type_k\"", None),
+        ] {
+            let record = bench_of(&format!("[{}]", ROW.replace(from, to))).unwrap();
+            let told = told.map(|told| format!(", {told}")).unwrap_or_default();
+            assert_eq!(record.arms[0].subject.variant, Some(format!("{name}{told}")));
+        }
+        // Two files of one name.
+        let other = ROW.replace("1187000000", "2000000000");
+        assert_eq!(bench_of(&format!("[{ROW},{other}]")).unwrap().arms.len(), 2);
+        let error = bench_of(&format!("[{ROW},{ROW}]")).unwrap_err();
+        assert!(error.contains("rows 1 and 2 are both tg128 of a.gguf"), "{error}");
+        let windows = ROW.replace("/m/a.gguf", r"C:\\m\\a.gguf");
+        assert_eq!(bench_of(&windows).unwrap().arms[0].subject.model, "a.gguf");
+    }
+
+    #[test]
+    fn byte_order_marks_are_read() {
+        let utf16 = |to_bytes: fn(u16) -> [u8; 2]| {
+            ("\u{feff}é[".encode_utf16()).flat_map(to_bytes).collect::<Vec<u8>>()
+        };
+        for bytes in [utf16(u16::to_le_bytes), utf16(u16::to_be_bytes), "\u{feff}é[".into(), "é[".into()] {
+            assert_eq!(decode(&bytes), "é[");
+        }
     }
 
     #[test]
@@ -577,6 +678,7 @@ mod tests {
             ("[28.4, 28.5, 28.7]", "[28.4, 0]", "`samples_ts`"),
             ("[28.4, 28.5, 28.7]", "[28.4, 28.5, 29.7]", "contradict"),
             ("\"avg_ts\": 28.5", "\"avg_ts\": \"fast\"", "`avg_ts`"),
+            ("\"avg_ts\": 28.5", "\"avg_ts\": 1.5", "`avg_ts`"),
         ] {
             let error = bench_of(&format!("[{ROW},{}]", ROW.replace(from, to))).unwrap_err();
             assert!(error.contains("row 2") && error.contains(named), "{error}");
@@ -651,13 +753,21 @@ mod tests {
     }
 
     #[test]
+    fn a_log_of_two_runs_is_refused() {
+        for first in [LOG.to_owned(), LOG.split("Final").next().unwrap().to_owned()] {
+            let error = perplexity(&format!("{first}{LOG}"), "f", &options()).unwrap_err();
+            assert!(error.contains("split it"), "{error}");
+        }
+    }
+
+    #[test]
     fn an_incomplete_log_is_refused() {
         for line in ["Final", "llama_perf", "system_info", "llama_model", "perplexity:"] {
             let log: String =
                 LOG.lines().filter(|l| !l.starts_with(line)).map(|l| format!("{l}\n")).collect();
             assert!(perplexity(&log, "f", &options()).is_err(), "without {line}");
         }
-        for ppl in ["nan", "inf", "-17.1090", "1e-3"] {
+        for ppl in ["nan", "inf", "-17.1090", "1e-3", "17,1090"] {
             let log = LOG.replace("17.1090", ppl);
             assert!(perplexity(&log, "f", &options()).unwrap_err().contains("no perplexity"), "{ppl}");
         }

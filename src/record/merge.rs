@@ -72,7 +72,8 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
         match whole.models.iter().find(|m| m.id == model.id) {
             Some(known) if known.hash != model.hash => {
                 return Err(Error::NotComparable(format!(
-                    "two different models are called '{}' (hashes {} and {}); measure again with different names",
+                    "two different models are called '{}', this and one of a record before it (hashes {} and {}); measure \
+                     again with different names",
                     model.id, known.hash, model.hash
                 )));
             }
@@ -91,8 +92,8 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             Some(known) if *known == arm => {}
             Some(_) => {
                 return Err(Error::NotComparable(format!(
-                    "{}: {}: {} was measured twice with different results; `compare` shows the difference, and \
-                     merging would hide it",
+                    "{}: {}: {} was measured in a record before it, with different results; `compare` shows the \
+                     difference, and merging would hide it",
                     arm.subject.model, arm.subject, arm.test
                 )));
             }
@@ -195,6 +196,6 @@ mod tests {
         assert!(merge(vec![example(), other]).unwrap_err().to_string().contains("different models"));
         let mut other = example();
         other.arms[1].speed.as_mut().unwrap().warmup = 9;
-        assert!(merge(vec![example(), other]).unwrap_err().to_string().contains("measured twice"));
+        assert!(merge(vec![example(), other]).unwrap_err().to_string().contains("with different results"));
     }
 }

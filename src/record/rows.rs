@@ -1,7 +1,7 @@
 //! Arms as flat rows, with llama-bench's field names where the meaning is the same.
 
 use super::{Arm, Outcome, Record, Test};
-use crate::words::seconds;
+use crate::words::{seconds, table_cell};
 use serde_json::{Map, Value};
 use std::fmt::Write;
 use tritmark_kernels::layout;
@@ -295,10 +295,10 @@ fn table(records: &[Record]) -> String {
                 _ => "not measured".into(),
             };
             let mut line = vec![
-                subject.model.replace('|', "\\|"),
+                table_cell(&subject.model),
                 model.map(|m| format!("{:.2} MB", m.file_bytes as f64 / 1e6)).unwrap_or_default(),
                 model.map(|m| format!("{:.2} M", m.params as f64 / 1e6)).unwrap_or_default(),
-                subject.kernel() + &variant,
+                subject.kernel() + &table_cell(&variant),
                 subject.threads.to_string(),
                 arm.test.to_string(),
                 format!("{:.2} {}", speed.median, speed.unit)

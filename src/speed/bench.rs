@@ -143,13 +143,7 @@ impl<'a> Bench<'a> {
         let mut loads = Vec::new();
         for candidate in candidates {
             let config = &candidate.checkpoint.config;
-            for test in tests {
-                let Some(positions) = positions(test).filter(|p| *p > config.context) else { continue };
-                return Err(Error::Usage(format!(
-                    "{test} has {positions} positions, but {} was made for {}; lower -p, -n or -d",
-                    candidate.model.id, config.context
-                )));
-            }
+            fit(tests, &candidate.model.id, config)?;
             let options = self.loads(config, candidate.choices, threads)?;
             let last = options.len();
             loads.extend(options.into_iter().enumerate().map(|(i, o)| (candidate, o, i + 1 == last)));
@@ -548,6 +542,21 @@ fn tokens(seed: u64, vocab: usize, count: usize) -> Vec<u32> {
 }
 
 /// Positions that a test of a model takes.
+/// That a model has the positions of all tests.
+///
+/// # Errors
+/// Names the first test that is too long.
+pub fn fit(tests: &[Test], model: &str, config: &ModelConfig) -> Result<()> {
+    let long = tests.iter().find_map(|test| Some((test, positions(test).filter(|p| *p > config.context)?)));
+    match long {
+        None => Ok(()),
+        Some((test, positions)) => Err(Error::Usage(format!(
+            "{test} has {positions} positions, but {model} was made for {}; ask for fewer tokens",
+            config.context
+        ))),
+    }
+}
+
 fn positions(test: &Test) -> Option<usize> {
     let &Test::Model { prompt, generate, depth } = test else { return None };
     Some(prompt as usize + generate as usize + depth as usize)

@@ -112,9 +112,9 @@ fn resampled(samples: &[f64], q: f64, rng: &mut Xoshiro256PlusPlus) -> f64 {
     low + (high - low) * at.fract()
 }
 
-/// Two-sided p-value of the Mann–Whitney U test: exact where one side has at most 8 samples and none
-/// are tied, else the normal approximation with corrections for ties and continuity. 1 where a side
-/// has no samples.
+/// Two-sided p-value of the Mann–Whitney U test: exact where one side has at most 8 samples, the other at
+/// most 1000 and none are tied, else the normal approximation with corrections for ties and continuity. 1
+/// where a side has no samples.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let (n, m) = (a.len(), b.len());
     if n == 0 || m == 0 {
@@ -136,7 +136,7 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let (nf, mf) = (n as f64, m as f64);
     let u = rank_sum - nf * (nf + 1.0) / 2.0;
     let u = u.max(nf * mf - u);
-    if ties == 0.0 && n.min(m) <= 8 {
+    if ties == 0.0 && n.min(m) <= 8 && n.max(m) <= 1000 {
         return (2.0 * exact_tail(n, m, u as usize)).min(1.0);
     }
     let total = nf + mf;

@@ -4,7 +4,7 @@ mod journal;
 mod prove;
 mod run;
 
-pub use run::{Options, Step, failures, run};
+pub use run::{Finished, Options, Step, failures, run};
 
 use crate::accuracy::Convention;
 use crate::error::{Error, Result};
@@ -154,6 +154,19 @@ impl Suite {
                 return wrong(format!("`{field}` holds '{odd}': expected {}", known.join(", ")));
             }
         }
+        let threads = [&self.threads].into_iter().chain(self.speed.iter().map(|s| &s.threads));
+        for list in threads {
+            run::threads(list)?;
+        }
+        if let Some(accuracy) = &self.accuracy {
+            accuracy.convention()?;
+            if accuracy.windows == Some(0) || accuracy.identity_windows == 0 {
+                return wrong("`accuracy.windows` and `accuracy.identity_windows` must be at least 1".into());
+            }
+            if let Some(odd) = accuracy.references.iter().find(|r| !["int8", "full"].contains(&r.as_str())) {
+                return wrong(format!("`accuracy.references` holds '{odd}': expected int8 or full"));
+            }
+        }
         let Some(speed) = &self.speed else { return Ok(()) };
         for (field, list) in [("prompts", &speed.prompts), ("generate", &speed.generate)] {
             if list.contains(&0) {
@@ -196,11 +209,8 @@ impl Accuracy {
 
     /// Whether the reference of that mode is wanted.
     #[cfg(feature = "reference")]
-    fn wants(&self, mode: &str) -> Result<bool> {
-        if let Some(odd) = self.references.iter().find(|r| !["int8", "full"].contains(&r.as_str())) {
-            return Err(Error::Usage(format!("unknown reference '{odd}': expected int8 or full")));
-        }
-        Ok(self.references.iter().any(|r| r == mode))
+    fn wants(&self, mode: &str) -> bool {
+        self.references.iter().any(|r| r == mode)
     }
 }
 
@@ -238,6 +248,14 @@ mod tests {
         refused("`speed.prompts` holds 0", &|_, s| s.prompts.push(0));
         refused("`speed.generate` holds 32 twice", &|_, s| s.generate = vec![32, 32]);
         refused("`speed.rounds`", &|_, s| s.rounds = 0);
+        refused("threads 'many'", &|_, s| s.threads = vec!["many".into()]);
+        let accuracy = |change: fn(&mut Accuracy)| {
+            move |s: &mut Suite, _: &mut Speed| change(s.accuracy.as_mut().expect("it measures accuracy"))
+        };
+        refused("`accuracy.windows`", &accuracy(|a| a.windows = Some(0)));
+        refused("`accuracy.identity_windows`", &accuracy(|a| a.identity_windows = 0));
+        refused("`accuracy.references` holds 'half'", &accuracy(|a| a.references = vec!["half".into()]));
+        refused("convention", &accuracy(|a| a.convention = "mine".into()));
         for odd in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
             refused("`speed.min_time_s`", &|_, s| s.min_time_s = odd);
             refused("`speed.warmup_s`", &|_, s| s.warmup_s = odd);

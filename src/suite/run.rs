@@ -54,16 +54,37 @@ pub struct Step<'a> {
     pub what: &'a str,
 }
 
-/// Runs a suite and gives its record and the folder for its report. The record may hold failed
-/// proofs; see [`failures`].
+/// A run whose record is written.
+pub struct Finished {
+    /// The record.
+    pub record: Record,
+    /// Its folder.
+    pub dir: PathBuf,
+    journal: Journal,
+}
+
+impl Finished {
+    /// Drops the journal, when the reports are written too.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn done(self) -> Result<Record> {
+        self.journal.finish()?;
+        Ok(self.record)
+    }
+}
+
+/// Runs a suite and writes its record, into the folder for its report. The record may hold failed
+/// proofs; see [`failures`]. Interrupted until [`Finished::done`], the run can be continued.
 ///
 /// # Errors
 /// If a model cannot be read or run, or the folder cannot be written.
-pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> Result<(Record, PathBuf)> {
+pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> Result<Finished> {
     suite.check()?;
     let machine = Watch::start();
     let checkpoints: Vec<Checkpoint> =
         suite.models.iter().map(|m| Checkpoint::open(m)).collect::<Result<_>>()?;
+    can_run(suite, &checkpoints)?;
     let hashes: Vec<String> = checkpoints.iter().map(verify::model_hash).collect::<Result<_>>()?;
     let tool = Tool::current();
     let fingerprint = Fingerprint {
@@ -82,8 +103,11 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let finished = dir.join("record.json");
     if finished.exists() && !options.overwrite && !Journal::continues(&dir, &fingerprint) {
         return Err(Error::Usage(format!(
-            "{} is of a finished run: choose another folder with --output, or put this run in its place with --overwrite",
-            finished.display()
+            "{} is of a finished run: choose another folder with --output, put this run in its place with \
+             --overwrite, or write its report again with `tritmark report {} --output {}`",
+            finished.display(),
+            dir.display(),
+            dir.display()
         )));
     }
     let root = options.energy_root.as_deref().unwrap_or(Path::new("/"));
@@ -125,8 +149,9 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let mut record = Record {
         schema: record::SCHEMA,
         tool,
+        // A clock that was set back between the parts of a run leaves it without a length.
+        finished: record::now().max(journal.started.clone()),
         started: journal.started.clone(),
-        finished: record::now(),
         command: options.command.clone(),
         suite: Some(suite.name.clone()),
         suite_text: suite.text.clone(),
@@ -144,8 +169,22 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         record.anonymise();
     }
     record::write(&finished, std::slice::from_ref(&record))?;
-    journal.finish()?;
-    Ok((record, dir))
+    Ok(Finished { record, dir, journal })
+}
+
+/// That what later stages need is there, before hours of work of earlier ones.
+fn can_run(suite: &Suite, checkpoints: &[Checkpoint]) -> Result<()> {
+    if let Some(plan) = &suite.accuracy {
+        plan.text.iter().try_for_each(|file| accuracy::read_text(&[file.into()]).map(drop))?;
+        plan.tasks.iter().try_for_each(|name| Task::open(name, None).map(drop))?;
+    }
+    if let Some(plan) = &suite.speed {
+        let tests: Vec<Test> = plan.tests().collect();
+        checkpoints
+            .iter()
+            .try_for_each(|c| speed::bench::fit(&tests, &record::Model::id_of(c), &c.config))?;
+    }
+    Ok(())
 }
 
 /// A kernel and a thread count to run a model with.
@@ -278,7 +317,7 @@ impl Job<'_> {
         let candle = |mode: ActivationMode| Subject::candle(model, mode);
         let (int8, full) = (ActivationMode::Int8, ActivationMode::Full);
         let ternary = checkpoint.config.linear == LinearKind::Ternary;
-        let (want_int8, want_full) = (plan.wants("int8")? && ternary, plan.wants("full")?);
+        let (want_int8, want_full) = (plan.wants("int8") && ternary, plan.wants("full"));
         let nearest = if want_int8 { Some(int8) } else { (want_full && !ternary).then_some(full) };
 
         self.step("reference", 0, 3, "tritmark");
@@ -497,7 +536,7 @@ fn available_threads() -> usize {
 }
 
 /// Thread counts of a suite, each once, ascending.
-fn threads(list: &[String]) -> Result<Vec<usize>> {
+pub(super) fn threads(list: &[String]) -> Result<Vec<usize>> {
     let max = available_threads();
     let mut counts = Vec::new();
     for word in list {

@@ -58,8 +58,11 @@ struct Scale {
 
 impl Scale {
     fn new(axis: &Axis, values: &[f64], pixels: [f64; 2], count: usize) -> Self {
-        let (low, high) =
-            values.iter().fold((f64::MAX, f64::MIN_POSITIVE), |(l, h), &v| (l.min(v), h.max(v)));
+        let shown = |v: &&f64| v.is_finite() && (**v > 0.0 || !axis.log);
+        let (low, high) = values
+            .iter()
+            .filter(shown)
+            .fold((f64::MAX, f64::MIN_POSITIVE), |(l, h), &v| (l.min(v), h.max(v)));
         let own = |values: Vec<f64>| values.into_iter().map(|v| (v, short(v))).collect();
         let (from, to, chosen): (f64, f64, Vec<(f64, String)>) = if axis.log {
             let (from, to) = (low.log10() - 0.08, high.log10() + 0.12);
