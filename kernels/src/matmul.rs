@@ -64,27 +64,45 @@ pub fn matmul(pool: &Pool, matrices: &[&Matrix], x: &Activations, outs: &mut [&m
         assert_eq!(out.len(), x.tokens() * m.rows(), "output of another size");
         assert_eq!(x.cols(), m.cols(), "activations of another width");
     }
-    let split = Split::new(matrices, x.tokens(), pool.threads());
     let outs = Outputs(outs.as_mut_ptr());
-    pool.tasks(split.tasks, move |_, task| {
+    spread(pool, matrices.iter().map(|m| (m.kernel, &m.packed)), x, move |at, t, row, sums| {
+        let m = matrices[at];
+        // SAFETY: the output is `tokens * matrix rows` long, and `spread` gives each place of it once, to one
+        // task.
+        let out = unsafe {
+            let out = (*outs.get().add(at)).as_mut_ptr().add(t * m.rows() + row);
+            std::slice::from_raw_parts_mut(out, sums.len())
+        };
+        scale(sums, f64::from(m.scale) / f64::from(x.scale(t)), out);
+    });
+}
+
+/// Multiplies matrices by the same tokens on the threads of a pool, cut into tasks as suits them, and hands out
+/// the exact sums: matrix, token, first row, sums of consecutive rows. Each sum is handed out once, and lies
+/// within tokens and rows.
+///
+/// # Panics
+/// As [`Kernel::run`].
+pub fn spread<'a>(
+    pool: &Pool,
+    matrices: impl Iterator<Item = (&'static dyn Kernel, &'a Packed)> + Clone + Sync,
+    x: &Activations,
+    sink: impl Fn(usize, usize, usize, &[i32]) + Sync,
+) {
+    let split = Split::new(matrices.clone(), x.tokens(), pool.threads());
+    pool.tasks(split.tasks, |_, task| {
         let (tokens, mut steps) = split.task(task);
-        for (at, m) in matrices.iter().enumerate() {
-            let step = m.kernel.row_step();
-            let all = m.rows().div_ceil(step);
-            let rows = steps.start.min(all) * step..(steps.end.min(all) * step).min(m.rows());
+        for (at, (kernel, packed)) in matrices.clone().enumerate() {
+            let step = kernel.row_step();
+            let all = packed.rows().div_ceil(step);
+            let rows = steps.start.min(all) * step..(steps.end.min(all) * step).min(packed.rows());
             steps = steps.start.saturating_sub(all)..steps.end.saturating_sub(all);
             if rows.is_empty() {
                 continue;
             }
-            m.kernel.run(&m.packed, x, tokens.clone(), rows.clone(), &mut |t, row, sums| {
+            kernel.run(packed, x, tokens.clone(), rows.clone(), &mut |t, row, sums| {
                 assert!(tokens.contains(&t) && rows.start <= row && row + sums.len() <= rows.end);
-                // SAFETY: the output is `tokens * matrix rows` long, the place lies in it by the line
-                // above, and belongs to the tokens and rows that this task alone has.
-                let out = unsafe {
-                    let out = (*outs.get().add(at)).as_mut_ptr().add(t * m.rows() + row);
-                    std::slice::from_raw_parts_mut(out, sums.len())
-                };
-                scale(sums, f64::from(m.scale) / f64::from(x.scale(t)), out);
+                sink(at, t, row, sums);
             });
         }
     });
@@ -104,16 +122,20 @@ impl Split {
     /// Fewer tokens than this are not worth a task of their own: each decodes the weights.
     const TOKENS_EACH: usize = 256;
 
-    fn new(matrices: &[&Matrix], tokens: usize, threads: usize) -> Self {
-        let steps = matrices.iter().map(|m| m.rows().div_ceil(m.kernel.row_step())).sum();
+    fn new<'a>(
+        matrices: impl Iterator<Item = (&'static dyn Kernel, &'a Packed)> + Clone,
+        tokens: usize,
+        threads: usize,
+    ) -> Self {
+        let steps = matrices.clone().map(|(kernel, m)| m.rows().div_ceil(kernel.row_step())).sum();
         let split = |tasks, by_tokens| Self { tokens, steps, tasks, by_tokens };
-        let scalar = matrices.iter().all(|m| m.kernel.tier() == Tier::Scalar);
+        let scalar = matrices.clone().all(|(kernel, _)| kernel.tier() == Tier::Scalar);
         let alone = if scalar { tuning::alone() / 64 } else { tuning::alone() };
-        let products: usize = matrices.iter().map(|m| m.rows() * m.cols()).sum();
+        let products: usize = matrices.clone().map(|(_, m)| m.rows() * m.cols()).sum();
         if threads == 1 || tokens * products < alone {
             return split(1, false);
         }
-        let least = matrices.iter().map(|m| m.kernel.tokens_each()).max().flatten();
+        let least = matrices.map(|(kernel, _)| kernel.tokens_each()).max().flatten();
         match least {
             Some(least) if tokens / threads >= least => {
                 split(threads * (tokens / threads / Self::TOKENS_EACH).clamp(1, tuning::tasks()), true)

@@ -1113,7 +1113,8 @@ mod tests {
 
     #[test]
     fn perplexities_of_other_texts_are_not_judged() {
-        let changes: [(&str, fn(&mut Record)); 2] = [
+        type Case = (&'static str, fn(&mut Record));
+        let changes: [Case; 2] = [
             ("11 windows", |r| r.arms[2].accuracy.as_mut().unwrap().windows = 11),
             ("import with --text", |r| {
                 let Test::Perplexity { text, .. } = &mut r.arms[2].test else {

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tritmark_kernels::acts::Activations;
 use tritmark_kernels::kernel::{self, Kernel, Packed};
+use tritmark_kernels::matmul::spread;
 use tritmark_kernels::pool::Pool;
 use tritmark_kernels::{Tier, Trits, layout};
 
@@ -624,18 +625,13 @@ fn kernel_run<'a>(
     pool: Arc<Pool>,
 ) -> Run<'a> {
     let mut next = 0;
-    let ranges = if pool.threads() == 1 { 1 } else { 4 * pool.threads() };
-    let rows = copies[0].rows();
-    let each = rows.div_ceil(ranges).next_multiple_of(kernel.row_step());
     Box::new(move |clock| {
-        let (weights, acts): (&Packed, &Activations) = (&copies[next % copies.len()], &acts);
+        let weights = &copies[next % copies.len()];
         next += 1;
         clock.time(|| {
-            pool.tasks(rows.div_ceil(each), |_, task| {
-                let range = task * each..((task + 1) * each).min(rows);
-                kernel.run(weights, acts, 0..acts.tokens(), range, &mut |_, _, sums| {
-                    black_box(sums);
-                });
+            let matrix = std::iter::once((kernel, weights));
+            spread(&pool, matrix, &acts, |_, _, _, sums| {
+                black_box(sums);
             });
         });
         Ok(())

@@ -18,6 +18,7 @@
 use super::lookup::Lookup;
 use crate::buffer::{Array, AtLine};
 use crate::layout::tm2::{GROUP, ROWS};
+use crate::tier::prefetch;
 use std::arch::x86_64::*;
 
 /// Lanes.
@@ -28,6 +29,8 @@ const CHUNK: usize = 8;
 const CHUNKS: usize = 4;
 /// Chunks until 16-bit sums are widened.
 const FOLD: usize = 7;
+/// Rows of offsets that are asked for ahead: they come from the last cache, in order.
+const AHEAD: usize = 128;
 /// Entries of a table.
 const ENTRIES: usize = 81;
 /// Entry numbers that four 2-bit codes can make: 0 to 3 · (1 + 3 + 9 + 27).
@@ -227,6 +230,7 @@ impl Quads {
         let sums = narrow.as_chunks_mut::<NARROW>().0.iter_mut().zip(wide.as_chunks_mut::<WIDE>().0);
         let tables = tables.as_ptr();
         for ((narrow, wide), offsets) in sums.zip(offsets) {
+            prefetch(std::ptr::from_ref(offsets).wrapping_add(AHEAD));
             let (words, _) = offsets.as_chunks::<8>();
             let words = [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])];
             // SAFETY: a row is the 32 bytes of a register, or of two. Offsets are zero or written by `decode`, so
