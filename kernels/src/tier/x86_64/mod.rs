@@ -162,7 +162,7 @@ macro_rules! ops {
     };
 }
 
-ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (32, 512), tm1_67::to_tm2);
+ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (16, 256), tm1_67::to_tm2);
 ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, (32, 512), tm1_67::to_tm2);
 ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6], 6, 3, (16, 256), triples::to_tm2);
 ops!(
