@@ -168,11 +168,11 @@ impl Args {
 
         let mut bar = Bar(progress(1, "limits"));
         let each = Duration::from_millis(if self.quick { 30 } else { 150 });
-        let limits = Limits::measure(&environment, &threads, each, &mut |done, total, what| {
+        let mut limits = Limits::measure(&environment, &threads, each, &mut |done, total, what| {
             bar.step(done as u64, total as u64, what);
         });
         bar.0.set_prefix("bench");
-        let mut bench = Bench::new(&options, &environment, Some(&limits), &mut meter, &mut bar);
+        let mut bench = Bench::new(&options, &environment, Some(&mut limits), &mut meter, &mut bar);
         bench.head = self.head;
         let mut models: Vec<Model> = Vec::new();
         match self.level {

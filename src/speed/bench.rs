@@ -2,7 +2,7 @@
 
 use super::bound::{self, Cost};
 use super::control::controls;
-use super::protocol::{ArmSpec, Observer, Options, QUICK_LOAD, Renew, Run, measure};
+use super::protocol::{ArmSpec, BoundBy, Observer, Options, QUICK_LOAD, Renew, Run, measure};
 use super::stats;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
@@ -86,7 +86,7 @@ pub struct Bench<'a> {
     /// The machine, for the sizes of its caches.
     pub environment: &'a Environment,
     /// Its limits, for bounds; without them arms have none.
-    pub limits: Option<&'a Limits>,
+    pub limits: Option<&'a mut Limits>,
     /// Precision of the models' heads.
     pub head: Head,
     /// Energy sensors.
@@ -108,7 +108,7 @@ impl<'a> Bench<'a> {
     pub fn new(
         options: &'a Options,
         environment: &'a Environment,
-        limits: Option<&'a Limits>,
+        limits: Option<&'a mut Limits>,
         meter: &'a mut Meter,
         observer: &'a mut dyn Observer,
     ) -> Self {
@@ -289,7 +289,7 @@ impl<'a> Bench<'a> {
                         test: test.clone(),
                         unit: "tokens/s",
                         work: f64::from(prompt + generate),
-                        bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
+                        bound: model_bound(cost, test, threads),
                         load: Some(load),
                         energy_modelled: Some(modelled.clone()),
                         renew: (session.borrow().model.load_seconds() <= QUICK_LOAD)
@@ -339,7 +339,7 @@ impl<'a> Bench<'a> {
                 test: test.clone(),
                 unit: "tokens/s",
                 work: ids.len() as f64,
-                bound: self.limits.and_then(|l| bound::of_model(l, &cost, test, threads)),
+                bound: model_bound(cost.clone(), test, threads),
                 load: None,
                 energy_modelled: None,
                 renew: None,
@@ -427,9 +427,9 @@ impl<'a> Bench<'a> {
                         test: Test::Kernel { rows, cols, batch },
                         unit: "GMAC/s",
                         work: f64::from(rows) * f64::from(cols) * f64::from(batch) / 1e9,
-                        bound: self
-                            .limits
-                            .and_then(|l| bound::of_kernel(l, (rows, cols, batch), bytes, set, threads)),
+                        bound: Box::new(move |l| {
+                            bound::of_kernel(l, (rows, cols, batch), bytes, set, threads)
+                        }),
                         load: None,
                         energy_modelled: None,
                         renew: None,
@@ -455,7 +455,14 @@ impl<'a> Bench<'a> {
             let share = part.len() as f64 / total as f64;
             let budget = self.options.budget.map(|b| b.mul_f64(share));
             let options = Options { budget, ..self.options.clone() };
-            let (arms, controls) = measure(part, &mut controls, &options, self.meter, self.observer)?;
+            let (arms, controls) = measure(
+                part,
+                &mut controls,
+                self.limits.as_deref_mut(),
+                &options,
+                self.meter,
+                self.observer,
+            )?;
             self.arms.extend(arms);
             Control::gather(&mut self.controls, controls);
         }
@@ -615,6 +622,12 @@ fn model_run<'a>(
         }
         Ok(())
     })
+}
+
+/// The bound of a test of a model, once the limits are known.
+fn model_bound<'a>(cost: Cost, test: &Test, threads: u32) -> BoundBy<'a> {
+    let test = test.clone();
+    Box::new(move |limits| bound::of_model(limits, &cost, &test, threads))
 }
 
 /// A product with the next copy of the weights.

@@ -6,7 +6,7 @@ use super::stats;
 use super::warnings::Warning;
 use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
-use crate::machine::{self, CpuTimes};
+use crate::machine::{self, CpuTimes, Limits};
 use crate::record::{
     Arm, Bound, Control, Load, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test,
 };
@@ -172,6 +172,9 @@ impl Clock {
 /// A run of an arm. Only what it does inside of the clock counts.
 pub type Run<'a> = Box<dyn FnMut(&mut Clock) -> Result<()> + 'a>;
 
+/// What limits allow an arm.
+pub type BoundBy<'a> = Box<dyn Fn(&Limits) -> Option<Bound> + 'a>;
+
 /// Puts the data of an arm elsewhere in memory.
 pub type Renew<'a> = Box<dyn FnMut() -> Result<()> + 'a>;
 
@@ -185,8 +188,8 @@ pub struct ArmSpec<'a> {
     pub unit: &'static str,
     /// Work of one run in that unit times seconds: tokens, or 10⁹ multiply-accumulates.
     pub work: f64,
-    /// What the machine allows, in that unit.
-    pub bound: Option<Bound>,
+    /// What the machine's limits allow, in that unit.
+    pub bound: BoundBy<'a>,
     /// Loading the model for it.
     pub load: Option<Load>,
     /// Modelled energy of one token.
@@ -249,13 +252,15 @@ struct Samples {
 
 /// Measures arms against each other, and then their energy one after the other.
 ///
-/// Gives the arms in the order of `specs`, and the controls.
+/// Gives the arms in the order of `specs`, and the controls. Arms have bounds where there are `limits`, which
+/// are looked at again in each round.
 ///
 /// # Errors
 /// If a run or the observer fails.
 pub fn measure(
     mut specs: Vec<ArmSpec<'_>>,
     controls: &mut [ControlSpec<'_>],
+    mut limits: Option<&mut Limits>,
     options: &Options,
     meter: &mut Meter,
     observer: &mut dyn Observer,
@@ -280,6 +285,9 @@ pub fn measure(
         let used = start.elapsed();
         if round > 0 && options.budget.is_some_and(|budget| used + used / round > budget) {
             break;
+        }
+        if let Some(limits) = &mut limits {
+            limits.look_again();
         }
         order.shuffle(&mut rng);
         for &i in &order {
@@ -324,7 +332,8 @@ pub fn measure(
     for (mut spec, samples) in specs.into_iter().zip(samples) {
         observer.step(total, total, &format!("energy {}", name(&spec)));
         let energy = energy(&mut spec, options, meter)?;
-        let speed = evaluate(&spec, samples, &common, options.seed)?;
+        let bound = limits.as_ref().and_then(|limits| (spec.bound)(limits));
+        let speed = evaluate(&spec, samples, bound, &common, options.seed)?;
         // Work of kernels alone is not in tokens.
         let rated = options.rated_watts.filter(|_| matches!(spec.test, Test::Model { .. }));
         let energy_rated = rated.map(|watts| RatedEnergy { watts, joules_per_token: watts / speed.median });
@@ -418,7 +427,13 @@ fn energy(
     meter.measure(options.energy, tokens, &mut || run(spec, &mut Clock::default()).map(drop))
 }
 
-fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64) -> Result<Speed> {
+fn evaluate(
+    spec: &ArmSpec<'_>,
+    samples: Samples,
+    bound: Option<Bound>,
+    common: &[Warning],
+    seed: u64,
+) -> Result<Speed> {
     let speeds = samples.speeds;
     if speeds.is_empty() {
         return Err(Error::Usage("--rounds must be at least 1".into()));
@@ -439,7 +454,7 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
     let cpus = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
     let threads = spec.subject.threads;
     warnings.extend((threads > cpus).then_some(Warning::Oversubscribed { threads, cpus }));
-    let ratio = spec.bound.as_ref().map_or(0.0, |b| median / b.value);
+    let ratio = bound.as_ref().map_or(0.0, |b| median / b.value);
     warnings.extend((ratio > 1.0).then_some(Warning::AboveBound { ratio }));
     warnings.extend(common.iter().cloned());
 
@@ -459,7 +474,7 @@ fn evaluate(spec: &ArmSpec<'_>, samples: Samples, common: &[Warning], seed: u64)
         warmup: samples.warmup.len() as u32,
         settled: Some(samples.settled),
         outliers,
-        bound: spec.bound.clone(),
+        bound,
         load: spec.load.clone(),
         latency_ms: (!samples.tokens.is_empty()).then(|| latency(&samples.tokens)),
         first_token_ms: (!samples.prompts.is_empty()).then(|| milliseconds(&samples.prompts, 0.5)),
@@ -516,7 +531,7 @@ mod tests {
             test: Test::Model { prompt: 2, generate: 3, depth: 0 },
             unit: "tokens/s",
             work: 5.0,
-            bound: None,
+            bound: Box::new(|_| None),
             load: None,
             energy_modelled: None,
             run: Box::new(run),
@@ -551,7 +566,7 @@ mod tests {
                 })
             };
             let specs = vec![arm(1), arm(2), arm(3)];
-            measure(specs, &mut [], &Options { seed, ..options() }, &mut no_meter(), &mut ()).unwrap();
+            measure(specs, &mut [], None, &Options { seed, ..options() }, &mut no_meter(), &mut ()).unwrap();
             order.take()
         });
         assert_eq!(orders[0], orders[1]);
@@ -577,7 +592,7 @@ mod tests {
             }
             Ok(())
         });
-        let (arms, _) = measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).unwrap();
+        let (arms, _) = measure(vec![arm], &mut [], None, &options(), &mut no_meter(), &mut ()).unwrap();
         let speed = arms[0].speed.as_ref().unwrap();
         assert_eq!((speed.samples.len(), speed.seconds.len(), speed.warmup), (6, 6, 1));
         for (sample, seconds) in speed.samples.iter().zip(&speed.seconds) {
@@ -607,7 +622,7 @@ mod tests {
         }));
         let millis = Duration::from_millis;
         let options = Options { min_time: millis(1), warmup: millis(50), ..options() };
-        let (arms, _) = measure(vec![arm], &mut [], &options, &mut no_meter(), &mut ()).unwrap();
+        let (arms, _) = measure(vec![arm], &mut [], None, &options, &mut no_meter(), &mut ()).unwrap();
         let speed = arms[0].speed.as_ref().unwrap();
         assert_eq!(moved.take(), speed.samples.len());
         // What disturbed a sample has to reach 20 ms to be taken for a first run.
@@ -621,7 +636,7 @@ mod tests {
             Ok(())
         });
         let options = Options { min_time: Duration::from_millis(12), ..options() };
-        let (arms, _) = measure(vec![arm], &mut [], &options, &mut no_meter(), &mut ()).unwrap();
+        let (arms, _) = measure(vec![arm], &mut [], None, &options, &mut no_meter(), &mut ()).unwrap();
         assert!(arms[0].speed.as_ref().unwrap().seconds.iter().all(|s| *s >= 0.012));
     }
 
@@ -632,7 +647,7 @@ mod tests {
             Ok(())
         });
         let options = Options { rounds: 100, budget: Some(Duration::from_millis(70)), ..options() };
-        let (arms, _) = measure(vec![arm], &mut [], &options, &mut no_meter(), &mut ()).unwrap();
+        let (arms, _) = measure(vec![arm], &mut [], None, &options, &mut no_meter(), &mut ()).unwrap();
         let speed = arms[0].speed.as_ref().unwrap();
         assert!((1..=4).contains(&speed.samples.len()), "{}", speed.samples.len());
         assert!(speed.warnings.iter().any(|w| w.starts_with("Only ")), "{:?}", speed.warnings);
@@ -661,7 +676,7 @@ mod tests {
         let control = ControlSpec { name: "read", threads: 2, run };
         let mut count = Count(0);
         let (_, controls) =
-            measure(arms.collect(), &mut [control], &options(), &mut no_meter(), &mut count).unwrap();
+            measure(arms.collect(), &mut [control], None, &options(), &mut no_meter(), &mut count).unwrap();
         assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(controls[0].best, [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
         assert_eq!(count.0, 2);
@@ -670,9 +685,9 @@ mod tests {
     #[test]
     fn a_failing_run_ends_the_measurement() {
         let arm = spec(1, |_| Err(Error::Usage("no".into())));
-        assert!(measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).is_err());
+        assert!(measure(vec![arm], &mut [], None, &options(), &mut no_meter(), &mut ()).is_err());
         let arm = spec(1, |_| Ok(()));
-        let error = measure(vec![arm], &mut [], &options(), &mut no_meter(), &mut ()).err().unwrap();
+        let error = measure(vec![arm], &mut [], None, &options(), &mut no_meter(), &mut ()).err().unwrap();
         assert!(error.to_string().contains("timed nothing"));
     }
 

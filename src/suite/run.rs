@@ -135,9 +135,9 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     }
     let limits = match &suite.speed {
         Some(plan) => {
-            let limits = job.limits(plan, &machine.environment())?;
+            let mut limits = job.limits(plan, &machine.environment())?;
             let models: Vec<_> = models.iter().zip(&checkpoints).collect();
-            job.speed(plan, &models, &machine.environment(), &limits)?;
+            job.speed(plan, &models, &machine.environment(), &mut limits)?;
             Outcome::Measured(limits)
         }
         None => Outcome::NotMeasured("this suite has no tests of speed".into()),
@@ -427,7 +427,7 @@ impl Job<'_> {
         plan: &Speed,
         models: &[(&record::Model, &Checkpoint)],
         environment: &Environment,
-        limits: &Limits,
+        limits: &mut Limits,
     ) -> Result<()> {
         let known: Vec<Arm> = self.journal.arms.iter().filter(|a| a.speed.is_some()).cloned().collect();
         let before = known.len();
