@@ -17,19 +17,15 @@ use super::import::UNSTATED;
 use super::{Accuracy, Arm, Control, Model, Outcome, Record, Speed, Subject, Test};
 use crate::error::{Error, Result};
 use crate::machine::Environment;
+use crate::speed::control::{ENOUGH_ROUNDS, ONE_STATE, of_state};
 use crate::speed::stats;
 use crate::words::counted;
 use serde::Serialize;
 
 /// Share of the differences that chance alone is allowed to pass off as real.
 const SIGNIFICANT: f64 = 0.01;
-/// Fewest samples on each side of a verdict.
-const ENOUGH_SAMPLES: usize = 5;
 /// Greatest upper over lower end of a ratio's interval that still tells something.
 const WIDEST: f64 = 1.25;
-/// Greatest over least speed of hand-overs between threads in rounds that count as of one state. It is
-/// four times the scatter within a state, and a fraction of the way between two.
-const ONE_STATE: f64 = 1.3;
 /// The quantile over the rounds at which their fastest runs are compared.
 const FASTEST: f64 = 0.9;
 /// The power of the change of memory's speed that an arm follows which is held back by arithmetic: what it
@@ -501,17 +497,14 @@ fn range(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
 /// enough: those before and after which threads handed each other data at a speed within one stretch
 /// of [`ONE_STATE`].
 fn of_one_state(a: &[Option<[f64; 2]>], b: &[Option<[f64; 2]>]) -> Option<[Vec<usize>; 2]> {
-    let within = |values: &[Option<[f64; 2]>], low: f64| -> Vec<usize> {
-        let inside = |v: &f64| (low..=low * ONE_STATE).contains(v);
-        (0..values.len()).filter(|&i| values[i].is_some_and(|pair| pair.iter().all(inside))).collect()
-    };
-    let states = a.iter().chain(b).flatten().flatten().map(|&low| (low, [within(a, low), within(b, low)]));
+    let states =
+        a.iter().chain(b).flatten().flatten().map(|&low| (low, [of_state(a, low), of_state(b, low)]));
     let size = |rounds: &[Vec<usize>; 2]| {
         let [a, b] = rounds.each_ref().map(Vec::len);
         (a.min(b), a + b)
     };
     let most = states.max_by(|x, y| size(&x.1).cmp(&size(&y.1)).then(x.0.total_cmp(&y.0)))?.1;
-    (size(&most).0 >= ENOUGH_SAMPLES).then_some(most)
+    (size(&most).0 >= ENOUGH_ROUNDS).then_some(most)
 }
 
 /// Two sets of samples held against each other at one quantile.
@@ -709,12 +702,12 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     let word = |ratio: f64| if ratio < 1.0 { "slower" } else { "faster" };
     let of_program = |ratio: f64| if ratio < 1.0 { Verdict::Slower } else { Verdict::Faster };
 
-    let few = a.samples.len().min(b.samples.len()) < ENOUGH_SAMPLES;
+    let few = a.samples.len().min(b.samples.len()) < ENOUGH_ROUNDS;
     // Only what is certain needs an explanation.
     let asked = !few && !main.too_wide() && main.certain();
     let shift = if asked { sides.shift(threads, have_fastest, options.seed) } else { [1.0; 2] };
     row.doubt = if few {
-        Some(format!("fewer than {ENOUGH_SAMPLES} samples"))
+        Some(format!("fewer than {ENOUGH_ROUNDS} samples"))
     } else if main.too_wide() {
         Some(sides.scatter())
     } else if !main.certain() {

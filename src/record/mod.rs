@@ -140,7 +140,7 @@ impl Control {
 pub struct Protocol {
     /// Seed of the order of arms and of the bootstrap.
     pub seed: u64,
-    /// Rounds over all arms.
+    /// Rounds over all arms; up to as many again where the machine changed its state.
     pub rounds: u32,
     /// Shortest time of one sample, seconds.
     pub min_time_s: f64,

@@ -1,7 +1,7 @@
 //! How samples are taken: after a warm-up, all arms once a round in an order drawn anew, so that
 //! drift of the machine hits all alike.
 
-use super::control::handoff;
+use super::control::{ENOUGH_ROUNDS, handoff, of_fastest_state};
 use super::stats;
 use super::warnings::Warning;
 use crate::energy::{Meter, Windows};
@@ -121,6 +121,10 @@ impl Options {
              each other a cache line; comparisons hold only such samples against each other around which that was \
              about as fast."
                 .into(),
+            format!(
+                "Where that was fastest around fewer than {ENOUGH_ROUNDS} samples of an arm, as on a virtual machine \
+                 that moves between cores, further rounds followed, at most as many again."
+            ),
         ];
         if self.quick {
             method.push("This was a short look, not a measurement to publish.".into());
@@ -280,7 +284,11 @@ pub fn measure(
     // Controls stand in the order behind the arms.
     let mut order: Vec<usize> = (0..specs.len() + controls.len()).collect();
     let (start, total) = (Instant::now(), u64::from(options.rounds) * arms);
-    for round in 0..options.rounds {
+    let most = if options.rounds as usize >= ENOUGH_ROUNDS { 2 * options.rounds } else { options.rounds };
+    for round in 0..most {
+        if round >= options.rounds && samples.iter().all(|s| of_fastest_state(&s.handoff)) {
+            break;
+        }
         // The time of a further round is the mean of those so far.
         let used = start.elapsed();
         if round > 0 && options.budget.is_some_and(|budget| used + used / round > budget) {
@@ -298,7 +306,7 @@ pub fn measure(
                 continue;
             }
             let done = samples.iter().map(|s| s.speeds.len() as u64).sum();
-            observer.step(done, total, &name(&specs[i]));
+            observer.step(done, total.max(done), &name(&specs[i]));
             let mut done = Ok(());
             at_depth(rng.random_range(0..DEPTHS), &mut || {
                 done = sample(&mut specs[i], &mut samples[i], options, root)
