@@ -1,5 +1,6 @@
 //! The log of an external power meter: CSV of time stamps and watts.
 
+use crate::checkpoint::file;
 use crate::error::{Error, Result};
 use crate::speed::stats;
 use jiff::Timestamp;
@@ -35,7 +36,8 @@ impl Log {
     }
 
     fn samples(&self) -> Result<Vec<(f64, f64)>> {
-        let bytes = std::fs::read(&self.path).map_err(|e| Error::io(&self.path, e))?;
+        // It is read time and again, so a pipe will not do.
+        let bytes = file::read(&self.path, MAX_BYTES)?;
         // A line that the meter is still writing has no end yet.
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         parse(&bytes[..whole]).map_err(|message| {
@@ -105,6 +107,9 @@ fn of_number(number: f64) -> f64 {
 fn of_utc(time: DateTime) -> f64 {
     time.to_zoned(TimeZone::UTC).map_or(f64::NAN, |zoned| seconds(zoned.timestamp()))
 }
+
+/// Greatest size of a log: years of a sample a second.
+const MAX_BYTES: u64 = 4 << 30;
 
 /// Most watts that a meter may show: a megawatt, which feeds a hall of machines.
 const MOST: f64 = 1e6;

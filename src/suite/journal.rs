@@ -61,13 +61,20 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// That its figures are possible and fit each other. How many rounds there are is not known here.
-    fn check(&self) -> Result<(), String> {
+    /// That its figures are possible and fit each other, and that it is not there yet. How many rounds there are
+    /// is not known here.
+    fn check(&self, before: &[Entry]) -> Result<(), String> {
         let of = |what: &str, checked: Result<(), String>| checked.map_err(|e| format!("field `{what}.{e}"));
         match self {
             Entry::Start(..) | Entry::Speed(_) => Ok(()),
             Entry::Proof(proof) => of("proof", record::check_proof(proof)),
-            Entry::Arm(arm) => of("arm", record::check_arm(arm, u32::MAX)),
+            Entry::Arm(arm) => {
+                let same = |a: &Arm| a.subject == arm.subject && a.test == arm.test;
+                if before.iter().any(|entry| matches!(entry, Entry::Arm(other) if same(other))) {
+                    return Err(format!("{} under {} stands above already", arm.subject, arm.test));
+                }
+                of("arm", record::check_arm(arm, u32::MAX))
+            }
             Entry::Controls(controls) => {
                 controls.iter().try_for_each(|control| of("controls", record::check_control(control)))
             }
@@ -204,7 +211,7 @@ fn read(path: &Path) -> Option<Read> {
     let (mut entries, mut bytes, mut damage) = (Vec::new(), 0, None);
     for line in &lines {
         let entry = serde_json::from_slice::<Entry>(line).map_err(|e| e.to_string());
-        match entry.and_then(|entry| entry.check().map(|()| entry)) {
+        match entry.and_then(|entry| entry.check(&entries).map(|()| entry)) {
             Ok(entry) => entries.push(entry),
             Err(what) => {
                 damage = Some(what);
@@ -281,6 +288,11 @@ mod tests {
             let error = again().expect_err("damaged").to_string();
             assert!(error.contains("line 2 is damaged") && error.contains(said), "{error}");
         }
+        let arm =
+            serde_json::to_string(&Entry::Arm(Box::new(record::example().arms.remove(0)))).expect("JSON");
+        std::fs::write(&path, format!("{text}{arm}\n{arm}\n")).expect("an arm twice");
+        let error = again().expect_err("twice").to_string();
+        assert!(error.contains("line 5 is damaged") && error.contains("stands above already"), "{error}");
         // What another build cannot read is not damage.
         let other = Fingerprint { tool: "u".into(), ..fingerprint("a") };
         let error = Journal::open(dir.path(), other, "now".into()).map(|_| ()).expect_err("another build");
