@@ -12,23 +12,32 @@ use std::time::{Duration, Instant};
 /// A pass takes about this long: long against starting the threads, short against disturbances.
 const PASS: Duration = Duration::from_millis(4);
 
-/// Bytes a second that all threads of the pool read together, each its own part of `bytes` bytes, for
-/// about `seconds`. Choose `bytes` well above the last-level cache for memory, or to fit in a cache.
-///
-/// # Panics
-/// If `bytes` is not at least 64 for each thread.
-pub fn read_bandwidth(pool: &Pool, bytes: usize, seconds: f64) -> f64 {
-    let part = bytes / pool.threads() / 64 * 64;
-    assert!(part > 0, "64 bytes or more for each thread");
-    let mut buffer = Buffer::new(part * pool.threads());
-    // Pages exist only once they are written.
-    buffer.bytes_mut().fill(1);
-    let parts: Vec<_> = buffer.bytes().chunks_exact(part).collect();
-    best_rate(pool, seconds, part as f64, &|worker, times| {
-        for _ in 0..times {
-            black_box(read(black_box(parts[worker])));
-        }
-    })
+/// A working set to read. Choose it well above the last-level cache for memory, or to fit in a cache.
+pub struct WorkingSet(Buffer);
+
+impl WorkingSet {
+    /// Of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        let mut buffer = Buffer::new(bytes);
+        // Pages exist only once they are written.
+        buffer.bytes_mut().fill(1);
+        Self(buffer)
+    }
+
+    /// Bytes a second that all threads of the pool read together, each its own part, for about `seconds`.
+    ///
+    /// # Panics
+    /// If there are not at least 64 bytes for each thread.
+    pub fn bandwidth(&self, pool: &Pool, seconds: f64) -> f64 {
+        let part = self.0.bytes().len() / pool.threads() / 64 * 64;
+        assert!(part > 0, "64 bytes or more for each thread");
+        let parts: Vec<_> = self.0.bytes().chunks_exact(part).collect();
+        best_rate(pool, seconds, part as f64, &|worker, times| {
+            for _ in 0..times {
+                black_box(read(black_box(parts[worker])));
+            }
+        })
+    }
 }
 
 /// int8 multiply-adds a second of all threads of the pool together, with the tier's multiply
@@ -192,7 +201,7 @@ mod tests {
     fn figures_are_those_of_a_computer() {
         for threads in [1, 2] {
             let pool = Pool::new(threads);
-            let bandwidth = read_bandwidth(&pool, 1 << 22, 0.02);
+            let bandwidth = WorkingSet::new(1 << 22).bandwidth(&pool, 0.02);
             assert!((1e8..1e13).contains(&bandwidth), "{bandwidth} bytes/s");
             let f32s = f32_peak(&pool, 0.02);
             assert!((1e8..1e13).contains(&f32s), "{f32s} multiply-adds/s");

@@ -67,11 +67,12 @@ pub fn matmul(pool: &Pool, matrices: &[&Matrix], x: &Activations, outs: &mut [&m
     let outs = Outputs(outs.as_mut_ptr());
     spread(pool, matrices.iter().map(|m| (m.kernel, &m.packed)), x, move |at, t, row, sums| {
         let m = matrices[at];
-        // SAFETY: the output is `tokens * matrix rows` long, and `spread` gives each place of it once, to one
-        // task.
+        // SAFETY: there is an output for each matrix, and a reference to a slice is laid out as a pointer to it;
+        // read as one, it is not borrowed by several threads at once. The output is `tokens * matrix rows`
+        // long, and `spread` gives each place of it once, to one task.
         let out = unsafe {
-            let out = (*outs.get().add(at)).as_mut_ptr().add(t * m.rows() + row);
-            std::slice::from_raw_parts_mut(out, sums.len())
+            let out = outs.get().cast::<*mut [f32]>().add(at).read().cast::<f32>();
+            std::slice::from_raw_parts_mut(out.add(t * m.rows() + row), sums.len())
         };
         scale(sums, f64::from(m.scale) / f64::from(x.scale(t)), out);
     });

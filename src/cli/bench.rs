@@ -73,7 +73,8 @@ pub struct Args {
     /// A short look: fewer and shorter samples
     #[arg(long)]
     quick: bool,
-    /// Rounds, which is samples of each arm [default: 15, with --quick 8]
+    /// Rounds, in each of which every arm is sampled [default: 15, with --quick 8]; up to as many again where a
+    /// virtual machine moves between cores
     #[arg(short, long, visible_alias = "repetitions", value_name = "N")]
     rounds: Option<u32>,
     /// Shortest time of a sample in seconds [default: 0.2, with --quick 0.03]
@@ -111,7 +112,7 @@ pub struct Args {
 enum Level {
     /// Whole models.
     Model,
-    /// Kernels alone.
+    /// Kernels alone, cut into tasks for the threads as in models: small products stay on one thread.
     Kernel,
 }
 
@@ -232,7 +233,8 @@ impl Args {
         // Whichever of the two fails, the other still shows what was measured.
         let written =
             self.record.as_ref().map_or(Ok(()), |path| record::write(path, std::slice::from_ref(&record)));
-        self.print(&record).and(written)
+        let printed = self.print(&record);
+        written.and(printed)
     }
 
     fn options(&self) -> Result<Options> {

@@ -164,7 +164,10 @@ impl Findings {
             let role = if *main { "measured" } else { "shown beside" };
             let _ = writeln!(out, "  {role}: {source} ({domain})");
         }
-        for reason in self.energy.unusable.as_ref().map_or(&self.energy.refused[..], std::slice::from_ref) {
+        let Energy { refused, unusable, .. } = &self.energy;
+        // Often it is nothing but these.
+        let further = unusable.iter().filter(|reason| **reason != refused.join("; "));
+        for reason in refused.iter().chain(further) {
             let _ = writeln!(out, "  not measured: {reason}");
         }
         if let Some(limits) = &self.limits {

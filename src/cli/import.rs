@@ -2,6 +2,7 @@
 
 use super::common::{print_json, print_line};
 use crate::error::Result;
+use crate::files::writable;
 use crate::record;
 use crate::record::import::{self, Options};
 use crate::words::counted;
@@ -41,6 +42,7 @@ impl Args {
     /// # Errors
     /// If the file is neither of these, or the record cannot be written.
     pub fn run(self) -> Result<()> {
+        writable([&self.output])?;
         let record = import::import(
             &self.file,
             &Options { program: self.program, text: self.text, model: self.model },

@@ -144,26 +144,30 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
 }
 
 /// Trapezoids over `from..to`, with the power at both ends interpolated; `None` where the samples do
-/// not cover the window. Joules, mean time between samples, and that between the two that are farthest
-/// apart where samples are missing there.
+/// not cover the window. Joules, mean time between samples, and the longest time of the window without a
+/// sample where some are missing there.
 fn integrate(samples: &[(f64, f64)], from: f64, to: f64) -> Option<(f64, f64, Option<f64>)> {
     if samples.first()?.0 > from || samples.last()?.0 < to {
         return None;
     }
-    let (mut joules, mut gaps) = (0.0, Vec::new());
+    let (mut joules, mut inside, mut widest) = (0.0, 0, 0.0f64);
+    let gaps: Vec<f64> = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    // A sample that comes late or is lost does no harm.
+    let hole = 5.0 * if gaps.is_empty() { f64::MAX } else { stats::median(&gaps) };
     for pair in samples.windows(2) {
         let [(t0, p0), (t1, p1)] = [pair[0], pair[1]];
         let (start, end) = (t0.max(from), t1.min(to));
         if start < end {
             let power = |t: f64| p0 + (p1 - p0) * (t - t0) / (t1 - t0);
             joules += (power(start) + power(end)) / 2.0 * (end - start);
-            gaps.push(t1 - t0);
+            inside += 1;
+            if t1 - t0 > hole {
+                widest = widest.max(end - start);
+            }
         }
     }
-    let widest = gaps.iter().copied().reduce(f64::max)?;
-    // A sample that comes late or is lost does no harm.
-    let hole = widest > 5.0 * stats::median(&gaps) && widest > 0.1 * (to - from);
-    Some((joules, (to - from) / gaps.len() as f64, hole.then_some(widest)))
+    let missing = (widest > 0.1 * (to - from)).then_some(widest);
+    (inside > 0).then(|| (joules, (to - from) / f64::from(inside), missing))
 }
 
 #[cfg(test)]
@@ -182,6 +186,7 @@ mod tests {
         assert_eq!(integrate(&lost, 0.0, 20.0).unwrap().2, None);
         lost.drain(10..12);
         assert_eq!(integrate(&lost, 0.0, 20.0).unwrap().2, Some(3.5));
+        assert_eq!(integrate(&lost, 5.0, 7.0).unwrap().2, Some(2.0));
         assert_eq!(integrate(&ramp, 5.0, 20.5), None);
         assert_eq!(integrate(&ramp, -0.1, 5.0), None);
         assert_eq!(integrate(&[], 0.0, 1.0), None);

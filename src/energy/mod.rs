@@ -304,7 +304,7 @@ impl Meter {
             && (packages || still.len() == main.len())
         {
             return Err(format!(
-                "{} stood still, at rest and over {:.1} s under load alike",
+                "{} stood still over {:.1} s under load",
                 self.sensors.get(first).map_or(&source, |s| &s.source),
                 loaded.seconds
             ));

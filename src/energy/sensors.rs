@@ -225,8 +225,9 @@ fn discharging(battery: &Path) -> Result<(), String> {
     if status == "Discharging" {
         return Ok(());
     }
+    let advice = if ["Charging", "Full"].contains(&status.as_str()) { "; unplug the charger" } else { "" };
     Err(format!(
-        "the battery {} shows the machine's power only while it is discharging, and it is {}; unplug the charger",
+        "the battery {} shows the machine's power only while it is discharging, and it is {}{advice}",
         battery.file_name().unwrap_or_default().to_string_lossy(),
         status.to_lowercase()
     ))

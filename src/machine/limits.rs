@@ -4,8 +4,9 @@ use super::{ComputeLimit, CpuTimes, Environment, Limits, ReadLimit};
 use crate::words::counted;
 use std::path::Path;
 use std::time::Duration;
+use tritmark_kernels::Tier;
+use tritmark_kernels::limits::{self, WorkingSet};
 use tritmark_kernels::pool::Pool;
-use tritmark_kernels::{Tier, limits};
 
 /// Working set for memory where the last-level cache is not known.
 const UNKNOWN_CACHE: u64 = 64 << 20;
@@ -13,11 +14,12 @@ const UNKNOWN_CACHE: u64 = 64 << 20;
 /// Most bytes to read for the figure of memory.
 const MOST: u64 = 1 << 30;
 
-/// How long a further look at memory takes.
+/// How long a further look at memory takes, for each number of threads.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// That there were such looks.
-const AGAIN: &str = "RAM: the best of that and of a look before each round of tests.";
+const AGAIN: &str = "RAM: the best of the first measurement and of a look before each round of tests; bounds are those \
+                     known when an arm was finished.";
 
 impl Environment {
     /// Bytes of the largest data cache of `level` (1, 2, …), one core's or the shared one's.
@@ -70,7 +72,7 @@ impl Limits {
             let pool = Pool::shared(threads as usize);
             for (level, bytes) in env.levels(threads) {
                 next(&format!("{level}, {}", counted(threads, "thread")));
-                let gb_per_s = limits::read_bandwidth(&pool, bytes as usize, seconds) / 1e9;
+                let gb_per_s = WorkingSet::new(bytes as usize).bandwidth(&pool, seconds) / 1e9;
                 found.read.push(ReadLimit { level, bytes, threads, gb_per_s });
             }
             for tier in &tiers {
@@ -108,11 +110,13 @@ impl Limits {
 
     /// Looks at how fast memory is read once more, and keeps what is faster: a virtual machine moves between
     /// cores that share a way to memory and cores that do not, and a bound must hold wherever it was.
-    pub fn look_again(&mut self) {
+    /// `memory` is kept from look to look.
+    pub fn look_again(&mut self, memory: &mut Option<WorkingSet>) {
         for read in self.read.iter_mut().filter(|read| read.level == "RAM") {
+            // The same size for all numbers of threads.
+            let memory = memory.get_or_insert_with(|| WorkingSet::new(read.bytes as usize));
             let pool = Pool::shared(read.threads as usize);
-            let now = limits::read_bandwidth(&pool, read.bytes as usize, LOOK.as_secs_f64()) / 1e9;
-            read.gb_per_s = read.gb_per_s.max(now);
+            read.gb_per_s = read.gb_per_s.max(memory.bandwidth(&pool, LOOK.as_secs_f64()) / 1e9);
         }
         if !self.method.iter().any(|sentence| sentence == AGAIN) {
             self.method.push(AGAIN.into());

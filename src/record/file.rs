@@ -7,7 +7,7 @@ use crate::machine::{ComputeLimit, Environment};
 use crate::speed::stats;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use tritmark_kernels::{Tier, layout};
 
@@ -41,7 +41,11 @@ pub(super) enum Content {
 /// If it is no record, of another schema version, or holds figures that cannot be; the message
 /// names the field.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if kind.is_dir() {
+        return Err(Error::io(path, ErrorKind::IsADirectory.into()));
+    }
+    let bytes = kind.len();
     if bytes > MAX_BYTES {
         return Err(Error::input(
             path,

@@ -61,18 +61,19 @@ pub fn import(path: &Path, options: &Options) -> Result<Record> {
     })
 }
 
-/// Text without its byte order mark; in UTF-16 where that mark says so, as some shells write what is
+/// Text without its byte order mark and carriage returns; in UTF-16 where that mark says so, as some shells write what is
 /// redirected to a file.
 fn decode(bytes: &[u8]) -> String {
     let words = |word: fn([u8; 2]) -> u16| {
         let words: Vec<u16> = bytes[2..].as_chunks().0.iter().map(|pair| word(*pair)).collect();
         String::from_utf16_lossy(&words)
     };
-    match bytes {
+    let text = match bytes {
         [0xff, 0xfe, ..] => words(u16::from_le_bytes),
         [0xfe, 0xff, ..] => words(u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8_lossy(text).into_owned(),
-    }
+    };
+    text.replace("\r\n", "\n")
 }
 
 /// Rows of any of llama-bench's forms, every field as JSON.
@@ -269,7 +270,7 @@ const USUAL: &[(&str, &[&str])] = &[
     ("type_v", &["f16"]),
     ("n_batch", &["2048"]),
     ("n_ubatch", &["512"]),
-    ("flash_attn", &["0", "-1", "false", "auto"]),
+    ("flash_attn", &["0", "false"]),
     ("embeddings", &["0", "false"]),
 ];
 
@@ -618,10 +619,12 @@ mod tests {
     #[test]
     fn byte_order_marks_are_read() {
         let utf16 = |to_bytes: fn(u16) -> [u8; 2]| {
-            ("\u{feff}é[".encode_utf16()).flat_map(to_bytes).collect::<Vec<u8>>()
+            ("\u{feff}é\r\n[".encode_utf16()).flat_map(to_bytes).collect::<Vec<u8>>()
         };
-        for bytes in [utf16(u16::to_le_bytes), utf16(u16::to_be_bytes), "\u{feff}é[".into(), "é[".into()] {
-            assert_eq!(decode(&bytes), "é[");
+        for bytes in
+            [utf16(u16::to_le_bytes), utf16(u16::to_be_bytes), "\u{feff}é\n[".into(), "é\r\n[".into()]
+        {
+            assert_eq!(decode(&bytes), "é\n[");
         }
     }
 

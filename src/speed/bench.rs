@@ -549,7 +549,6 @@ fn tokens(seed: u64, vocab: usize, count: usize) -> Vec<u32> {
     (0..count).map(|_| rng.random_range(0..vocab as u32)).collect()
 }
 
-/// Positions that a test of a model takes.
 /// That a model has the positions of all tests.
 ///
 /// # Errors
@@ -565,6 +564,7 @@ pub fn fit(tests: &[Test], model: &str, config: &ModelConfig) -> Result<()> {
     }
 }
 
+/// Positions that a test of a model takes.
 fn positions(test: &Test) -> Option<usize> {
     let &Test::Model { prompt, generate, depth } = test else { return None };
     Some(prompt as usize + generate as usize + depth as usize)

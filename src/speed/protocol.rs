@@ -33,7 +33,8 @@ pub const QUICK_LOAD: f64 = 0.02;
 pub struct Options {
     /// Seed of the order of arms and of the bootstrap.
     pub seed: u64,
-    /// Rounds, which is samples an arm.
+    /// Rounds, in each of which an arm is sampled; where [`ENOUGH_ROUNDS`] or more are asked for, up to as many
+    /// again where the machine was in its fastest state in fewer than that.
     pub rounds: u32,
     /// Shortest time of one sample; shorter runs are repeated within it.
     pub min_time: Duration,
@@ -121,11 +122,14 @@ impl Options {
              each other a cache line; comparisons hold only such samples against each other around which that was \
              about as fast."
                 .into(),
-            format!(
-                "Where that was fastest around fewer than {ENOUGH_ROUNDS} samples of an arm, as on a virtual machine \
-                 that moves between cores, further rounds followed, at most as many again."
-            ),
         ];
+        if self.rounds as usize >= ENOUGH_ROUNDS {
+            method.push(format!(
+                "Where that was about the fastest around fewer than {ENOUGH_ROUNDS} samples of an arm, as on a virtual \
+                 machine that moves between cores, further rounds followed, as far as time allowed and at most as \
+                 many again."
+            ));
+        }
         if self.quick {
             method.push("This was a short look, not a measurement to publish.".into());
         }
@@ -283,8 +287,13 @@ pub fn measure(
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(options.seed);
     // Controls stand in the order behind the arms.
     let mut order: Vec<usize> = (0..specs.len() + controls.len()).collect();
+    let mut memory = None;
     let (start, total) = (Instant::now(), u64::from(options.rounds) * arms);
-    let most = if options.rounds as usize >= ENOUGH_ROUNDS { 2 * options.rounds } else { options.rounds };
+    let most = if options.rounds as usize >= ENOUGH_ROUNDS {
+        options.rounds.saturating_mul(2)
+    } else {
+        options.rounds
+    };
     for round in 0..most {
         if round >= options.rounds && samples.iter().all(|s| of_fastest_state(&s.handoff)) {
             break;
@@ -295,7 +304,7 @@ pub fn measure(
             break;
         }
         if let Some(limits) = &mut limits {
-            limits.look_again();
+            limits.look_again(&mut memory);
         }
         order.shuffle(&mut rng);
         for &i in &order {
@@ -573,15 +582,17 @@ mod tests {
                     Ok(())
                 })
             };
+            // So few that no further ones follow.
+            let options = Options { rounds: 4, ..options() };
             let specs = vec![arm(1), arm(2), arm(3)];
-            measure(specs, &mut [], None, &Options { seed, ..options() }, &mut no_meter(), &mut ()).unwrap();
+            measure(specs, &mut [], None, &Options { seed, ..options }, &mut no_meter(), &mut ()).unwrap();
             order.take()
         });
         assert_eq!(orders[0], orders[1]);
         assert_ne!(orders[0], orders[2]);
         // One warm-up run each, then each arm once in every round.
         let rounds: Vec<_> = orders[0][3..].chunks(3).collect();
-        assert_eq!(rounds.len(), 6);
+        assert_eq!(rounds.len(), 4);
         for round in &rounds {
             let mut sorted = round.to_vec();
             sorted.sort();
@@ -682,11 +693,13 @@ mod tests {
             [value, 2.0 * value]
         });
         let control = ControlSpec { name: "read", threads: 2, run };
+        // So few that no further ones follow.
+        let options = Options { rounds: 4, ..options() };
         let mut count = Count(0);
         let (_, controls) =
-            measure(arms.collect(), &mut [control], None, &options(), &mut no_meter(), &mut count).unwrap();
-        assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        assert_eq!(controls[0].best, [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
+            measure(arms.collect(), &mut [control], None, &options, &mut no_meter(), &mut count).unwrap();
+        assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(controls[0].best, [2.0, 4.0, 6.0, 8.0]);
         assert_eq!(count.0, 2);
     }
 

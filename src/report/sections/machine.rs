@@ -202,7 +202,7 @@ pub fn method(records: &[Record]) -> Section {
         let p = &record.protocol;
         if record.arms.iter().any(|a| a.speed.is_some()) {
             items.push(format!(
-                "{} rounds over all arms, samples of at least {} s, order and bootstrap seeded with {}.",
+                "{} rounds or more over all arms, samples of at least {} s, order and bootstrap seeded with {}.",
                 p.rounds,
                 significant(p.min_time_s, 3),
                 p.seed
