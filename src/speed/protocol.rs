@@ -125,9 +125,9 @@ impl Options {
         ];
         if self.rounds as usize >= ENOUGH_ROUNDS {
             method.push(format!(
-                "Where that was about the fastest around fewer than {ENOUGH_ROUNDS} samples of an arm, as on a virtual \
-                 machine that moves between cores, further rounds followed, as far as time allowed and at most as \
-                 many again."
+                "Where that was about the fastest around some samples of an arm, but fewer than {ENOUGH_ROUNDS}, as on a \
+                 virtual machine that moves between cores, further rounds of such arms followed, as far as time \
+                 allowed and at most as many again."
             ));
         }
         if self.quick {
@@ -312,6 +312,10 @@ pub fn measure(
                 let [speed, best] = (controls[control].run)();
                 control_samples[control].0.push(speed);
                 control_samples[control].1.push(best);
+                continue;
+            }
+            // Further rounds are for those whose threads hand each other data.
+            if round >= options.rounds && samples[i].handoff.iter().all(Option::is_none) {
                 continue;
             }
             let done = samples.iter().map(|s| s.speeds.len() as u64).sum();
