@@ -71,7 +71,8 @@ impl Log {
                 let integral = integrate(&samples, from, to);
                 if let Some((_, _, Some(hole))) = integral {
                     return Err(format!(
-                        "{} holds nothing for {hole:.1} s of a window of {:.1} s",
+                        "{} holds nothing for {hole:.1} s of a window of {:.1} s; measure again with a meter that writes \
+                         all the while",
                         self.name(),
                         to - from
                     ));

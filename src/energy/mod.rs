@@ -304,7 +304,8 @@ impl Meter {
             && (packages || still.len() == main.len())
         {
             return Err(format!(
-                "{} stood still over {:.1} s under load",
+                "{} stood still over {:.1} s under load, so it does not measure this machine now; an external meter's log \
+                 can be given with --meter",
                 self.sensors.get(first).map_or(&source, |s| &s.source),
                 loaded.seconds
             ));

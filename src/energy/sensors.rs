@@ -132,7 +132,7 @@ impl Sensor {
         if joules > LEAP * seconds.max(1.0) {
             return Err(format!(
                 "the counter of {} went from {} to {raw} µJ in {seconds:.3} s, which would be {joules:.0} J: it was \
-                 set to another value, as when a machine wakes up",
+                 set to another value, as when a machine wakes up; measure again",
                 self.source, last.raw
             ));
         }
