@@ -155,9 +155,9 @@ impl<'a> Call<'a> {
     /// The CPU must have AVX-512 with BW.
     pub(super) unsafe fn by_triples(&self, scratch: &mut triples::Scratch, sink: Sink) {
         let (tokens, rows) = (self.tokens.clone(), self.rows.clone());
-        let vbmi2 = self.ops.tier == Tier::Avx512Vnni;
+        let vnni = self.ops.tier == Tier::Avx512Vnni;
         // SAFETY: the tier is the caller's promise; the one with VNNI has VBMI2 (`new`).
-        unsafe { triples::multiply(self.weights, self.x, tokens, rows, vbmi2, scratch, sink) }
+        unsafe { triples::multiply(self.weights, self.x, tokens, rows, vnni, scratch, sink) }
     }
 
     /// Token after token, straight from the nibbles of `tl1` or `tl2`.

@@ -13,7 +13,7 @@ use crate::acts::Activations;
 use crate::buffer::Array;
 use crate::kernel::Packed;
 use crate::layout::tm1_67::{
-    BLOCKS, GROUP_BYTES, QUAD, SECTION, TRIPLES, WORD_BYTES, WORDS, column, place, sections,
+    BLOCKS, GROUP_BYTES, QUAD, SECTION, TRIPLES, WORD_BYTES, WORDS, column, groups, place, sections,
 };
 use crate::layout::tm2::ROWS;
 use crate::tier::prefetch_l2;
@@ -43,14 +43,14 @@ pub(super) struct Scratch {
 /// Hands out the sums of some rows, whole strips but for the last, for some tokens.
 ///
 /// # Safety
-/// If `vbmi2`, the CPU must have it.
+/// If `vnni`, the CPU must have it, and VBMI2.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn multiply(
     weights: &Packed,
     x: &Activations,
     tokens: Range<usize>,
     rows: Range<usize>,
-    vbmi2: bool,
+    vnni: bool,
     Scratch { tables, sums }: &mut Scratch,
     sink: &mut dyn FnMut(usize, usize, &[i32]),
 ) {
@@ -68,6 +68,11 @@ pub(super) unsafe fn multiply(
         &weights.bytes()[first.start..][..first.len() * strips.len()]
     };
     let mut ahead = sections(weights.cols()).skip(1);
+    // While the first tables are made.
+    let first = run(&(0..SECTION.min(groups(weights.cols()))));
+    for line in first[..first.len().min(tuning::prefetch_l2())].chunks(REG) {
+        prefetch_l2(line.as_ptr());
+    }
     for groups in sections(weights.cols()) {
         let section = Section { bytes: run(&groups), groups: groups.len() };
         let next = ahead.next().map_or(&[][..], |groups| run(&groups));
@@ -76,7 +81,12 @@ pub(super) unsafe fn multiply(
             let [from, to] = [tile, tile + 1].map(|i| i * tokens.len() / tiles);
             let tables = tables.first((to - from) * SECTION * TABLES);
             for (t, tables) in (from..to).zip(tables.chunks_exact_mut(SECTION * TABLES)) {
-                tabulate(x.row(tokens.start + t), &groups, tables);
+                let x = x.row(tokens.start + t);
+                match vnni {
+                    // SAFETY: the CPU has it, as the caller promises.
+                    true => unsafe { tabulate_vnni(x, &groups, tables) },
+                    false => tabulate(x, &groups, tables),
+                }
             }
             let sums = &mut sums[from * strips.len() * ROWS..to * strips.len() * ROWS];
             macro_rules! add {
@@ -89,7 +99,7 @@ pub(super) unsafe fn multiply(
                     }
                 };
             }
-            match vbmi2 {
+            match vnni {
                 // SAFETY: the CPU has it, as the caller promises.
                 true => unsafe { add!(add_vbmi2) },
                 false => add!(add),
@@ -101,21 +111,27 @@ pub(super) unsafe fn multiply(
     }
 }
 
-/// Fills the tables of some groups for a token.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn tabulate(x: &[i8], groups: &Range<usize>, tables: &mut [u8]) {
-    let digits = digits();
-    for (group, tables) in groups.clone().zip(tables.as_chunks_mut::<TABLES>().0) {
-        // Padding of weights meets no activations.
-        let triples = triples(|b, p| {
-            let at = x.get(column(group * BLOCKS + b, p)..).and_then(|x| x.first_chunk());
-            at.copied().unwrap_or_default()
-        });
-        for (x, table) in triples.as_flattened().iter().zip(tables.as_chunks_mut::<REG>().0) {
-            store(table, table_of(*x, &digits));
+/// A function that fills the tables of some groups for a token, each by `table_of`.
+macro_rules! tabulating {
+    ($tabulate:ident, $features:literal, $table_of:ident) => {
+        #[target_feature(enable = $features)]
+        fn $tabulate(x: &[i8], groups: &Range<usize>, tables: &mut [u8]) {
+            let digits = digits();
+            for (group, tables) in groups.clone().zip(tables.as_chunks_mut::<TABLES>().0) {
+                // Padding of weights meets no activations.
+                let triples = triples(|b, p| {
+                    let at = x.get(column(group * BLOCKS + b, p)..).and_then(|x| x.first_chunk());
+                    at.copied().unwrap_or_default()
+                });
+                for (x, table) in triples.as_flattened().iter().zip(tables.as_chunks_mut::<REG>().0) {
+                    store(table, $table_of(*x, &digits));
+                }
+            }
         }
-    }
+    };
 }
+tabulating!(tabulate, "avx512f,avx512bw", table_of);
+tabulating!(tabulate_vnni, "avx512f,avx512bw,avx512vnni", table_of_vnni);
 
 /// The digits of the entries of a table, as signed bytes, in the order in which [`table_of`] packs its two
 /// halves to words.
@@ -143,6 +159,14 @@ pub(super) fn digits() -> [__m512i; 2] {
 pub(super) fn table_of(x: i32, digits: &[__m512i; 2]) -> __m512i {
     let x = _mm512_set1_epi32(x);
     let half = |i: usize| _mm512_madd_epi16(_mm512_maddubs_epi16(x, digits[i]), _mm512_set1_epi16(1));
+    _mm512_packs_epi32(half(0), half(1))
+}
+
+/// [`table_of`] in fewer instructions.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn table_of_vnni(x: i32, digits: &[__m512i; 2]) -> __m512i {
+    let half = |i: usize| _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi32(x), digits[i]);
     _mm512_packs_epi32(half(0), half(1))
 }
 
