@@ -30,7 +30,7 @@ pub struct Tuning {
     /// the CPU (x86-64 only); those that ask for them to the second-level cache do so 9/4 as far ahead.
     pub prefetch: usize,
     /// Tasks that a product is cut into for each thread, at least 1: several, so that a thread that is
-    /// held up leaves work to the others, and few, so that each reads a long sequence.
+    /// held up leaves work to the others, and few, so that each reads a long sequence. Of rows the first takes most.
     pub tasks: usize,
     /// Products of fewer multiply-adds stay on one thread (of scalar kernels a 64th of that, of attention,
     /// in f32, an eighth): they are done before another thread has taken its part and given the results
