@@ -91,8 +91,9 @@ impl Limits {
                  else held back would be none.",
                 1e3 * seconds
             ),
-            "Reading: every thread sums its own part of the working set; sets are half of a cache, and at \
-             least four times the last one for RAM."
+            "Reading: every thread sums its own part of the working set, for half of the time with the first-level \
+             cache asked for it ahead and for half with the second; the better counts. Sets are half of a cache, \
+             and at least four times the last one for RAM."
                 .into(),
             "int8: the tier's own multiply-add instructions on registers, of which the scalar tier has none. f32: fused multiply-adds on registers.".into(),
         ];

@@ -43,7 +43,7 @@ pub(super) struct Scratch {
 /// Hands out the sums of some rows, whole strips but for the last, for some tokens.
 ///
 /// # Safety
-/// If `vnni`, the CPU must have it, and VBMI2.
+/// The CPU must have AVX-512 with BW and, if `vnni`, VNNI and VBMI2.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn multiply(
     weights: &Packed,
@@ -68,7 +68,7 @@ pub(super) unsafe fn multiply(
         &weights.bytes()[first.start..][..first.len() * strips.len()]
     };
     let mut ahead = sections(weights.cols()).skip(1);
-    // While the first tables are made.
+    // They come while the first tables are made; later ones are asked for as the strips before them are read.
     let first = run(&(0..SECTION.min(groups(weights.cols()))));
     for line in first[..first.len().min(tuning::prefetch_l2())].chunks(REG) {
         prefetch_l2(line.as_ptr());
@@ -162,7 +162,7 @@ pub(super) fn table_of(x: i32, digits: &[__m512i; 2]) -> __m512i {
     _mm512_packs_epi32(half(0), half(1))
 }
 
-/// [`table_of`] in fewer instructions.
+/// [`table_of`] in fewer instructions: one adds four products at once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn table_of_vnni(x: i32, digits: &[__m512i; 2]) -> __m512i {
