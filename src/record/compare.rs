@@ -18,6 +18,7 @@ use super::{Accuracy, Arm, Control, Model, Outcome, Record, Speed, Subject, Test
 use crate::error::{Error, Result};
 use crate::machine::Environment;
 use crate::speed::control::{ENOUGH_ROUNDS, ONE_STATE, of_state};
+use crate::speed::protocol::FASTEST;
 use crate::speed::stats;
 use crate::words::counted;
 use serde::Serialize;
@@ -26,8 +27,6 @@ use serde::Serialize;
 const SIGNIFICANT: f64 = 0.01;
 /// Greatest upper over lower end of a ratio's interval that still tells something.
 const WIDEST: f64 = 1.25;
-/// The quantile over the rounds at which their fastest runs are compared.
-const FASTEST: f64 = 0.9;
 /// The power of the change of memory's speed that an arm follows which is held back by arithmetic: what it
 /// works on has its own place in caches, but others displace it. Prefill of a model that fits a cache
 /// followed it by the power of 0.14 to 0.19 on a shared machine.

@@ -22,6 +22,12 @@ const SETTLED_RUNS: usize = 4;
 /// Variation of the last warm-up runs below which an arm counts as settled.
 const SETTLED: f64 = 0.02;
 
+/// The quantile over the rounds at which their fastest runs are compared.
+pub const FASTEST: f64 = 0.9;
+/// Greatest upper over lower end of that quantile's interval with which an arm has rounds enough: two such arms
+/// are told apart by a few per cent.
+const NARROW: f64 = 1.1;
+
 /// Pages by which stacks are lower for some samples than for others, one less at most.
 const DEPTHS: usize = 128;
 
@@ -34,7 +40,7 @@ pub struct Options {
     /// Seed of the order of arms and of the bootstrap.
     pub seed: u64,
     /// Rounds, in each of which an arm is sampled; where [`ENOUGH_ROUNDS`] or more are asked for, up to as many
-    /// again where the machine was in its fastest state in fewer than that.
+    /// again of an arm whose fastest runs scatter, or that met the machine's fastest state in fewer than that.
     pub rounds: u32,
     /// Shortest time of one sample; shorter runs are repeated within it.
     pub min_time: Duration,
@@ -126,8 +132,11 @@ impl Options {
         if self.rounds as usize >= ENOUGH_ROUNDS {
             method.push(format!(
                 "Where that was about the fastest around some samples of an arm, but fewer than {ENOUGH_ROUNDS}, as on a \
-                 virtual machine that moves between cores, further rounds of such arms followed, as far as time \
-                 allowed and at most as many again."
+                 virtual machine that moves between cores, or where the 95 % interval of an arm's fastest runs (their \
+                 {:.0} % quantile over the rounds) was wider than {:.0} %, further rounds of such arms followed, as \
+                 far as time allowed and at most as many again.",
+                100.0 * FASTEST,
+                100.0 * (NARROW - 1.0)
             ));
         }
         if self.quick {
@@ -258,6 +267,14 @@ struct Samples {
     times: CpuTimes,
 }
 
+impl Samples {
+    /// Whether further rounds would make comparisons of the arm more certain.
+    fn need_more(&self, seed: u64) -> bool {
+        let [low, high] = stats::quantile_interval(&self.best, FASTEST, seed);
+        high > NARROW * low || !of_fastest_state(&self.handoff)
+    }
+}
+
 /// Measures arms against each other, and then their energy one after the other.
 ///
 /// Gives the arms in the order of `specs`, and the controls. Arms have bounds where there are `limits`, which
@@ -294,9 +311,15 @@ pub fn measure(
     } else {
         options.rounds
     };
+    let mut sampled = vec![true; specs.len()];
     for round in 0..most {
-        if round >= options.rounds && samples.iter().all(|s| of_fastest_state(&s.handoff)) {
-            break;
+        if round >= options.rounds {
+            for (sampled, samples) in sampled.iter_mut().zip(&samples).filter(|(sampled, _)| **sampled) {
+                *sampled = samples.need_more(options.seed);
+            }
+            if !sampled.contains(&true) {
+                break;
+            }
         }
         // The time of a further round is the mean of those so far.
         let used = start.elapsed();
@@ -314,8 +337,7 @@ pub fn measure(
                 control_samples[control].1.push(best);
                 continue;
             }
-            // Further rounds are for those whose threads hand each other data.
-            if round >= options.rounds && samples[i].handoff.iter().all(Option::is_none) {
+            if !sampled[i] {
                 continue;
             }
             let done = samples.iter().map(|s| s.speeds.len() as u64).sum();
@@ -606,6 +628,32 @@ mod tests {
     }
 
     #[test]
+    fn arms_that_scatter_get_further_rounds() {
+        let quiet = Samples { best: vec![1.0; 6], ..Samples::default() };
+        let busy = Samples { best: vec![1.0, 1.2, 0.9, 1.0, 0.8, 1.1], ..Samples::default() };
+        let moved =
+            |fast: usize| [[Some([30.0; 2]); 6], [Some([6.0; 2]); 6]].concat()[6 - fast..][..6].to_vec();
+        let moving =
+            |fast| Samples { handoff: moved(fast), ..Samples { best: vec![1.0; 6], ..Samples::default() } };
+        assert!(!quiet.need_more(0) && busy.need_more(0));
+        assert!(moving(2).need_more(0) && !moving(5).need_more(0));
+
+        // Each round takes longer than the one before.
+        let counts = [4, 6].map(|rounds| {
+            let mut millis = 1.0;
+            let arm = spec(1, |clock| {
+                millis *= 1.3;
+                clock.time(|| spin(Duration::from_secs_f64(millis / 1e3)));
+                Ok(())
+            });
+            let options = Options { rounds, ..options() };
+            let (arms, _) = measure(vec![arm], &mut [], None, &options, &mut no_meter(), &mut ()).unwrap();
+            arms[0].speed.as_ref().unwrap().samples.len()
+        });
+        assert_eq!(counts, [4, 12]);
+    }
+
+    #[test]
     fn only_what_the_clock_times_counts() {
         let arm = spec(1, |clock| {
             spin(Duration::from_millis(2));
@@ -615,9 +663,11 @@ mod tests {
             }
             Ok(())
         });
-        let (arms, _) = measure(vec![arm], &mut [], None, &options(), &mut no_meter(), &mut ()).unwrap();
+        // So few that no further ones follow.
+        let options = Options { rounds: 4, ..options() };
+        let (arms, _) = measure(vec![arm], &mut [], None, &options, &mut no_meter(), &mut ()).unwrap();
         let speed = arms[0].speed.as_ref().unwrap();
-        assert_eq!((speed.samples.len(), speed.seconds.len(), speed.warmup), (6, 6, 1));
+        assert_eq!((speed.samples.len(), speed.seconds.len(), speed.warmup), (4, 4, 1));
         for (sample, seconds) in speed.samples.iter().zip(&speed.seconds) {
             assert!((sample * seconds - 5.0).abs() < 1e-9 && *seconds >= 0.007, "{sample} {seconds}");
         }

@@ -72,7 +72,15 @@ pub fn outliers(samples: &[f64]) -> Vec<usize> {
 /// # Panics
 /// If there are no samples.
 pub fn median_interval(samples: &[f64], seed: u64) -> [f64; 2] {
-    bootstrap(seed, |rng| resampled(samples, 0.5, rng))
+    quantile_interval(samples, 0.5, seed)
+}
+
+/// Percentile bootstrap 95 % interval of `quantile(samples, q)`.
+///
+/// # Panics
+/// If there are no samples.
+pub fn quantile_interval(samples: &[f64], q: f64, seed: u64) -> [f64; 2] {
+    bootstrap(seed, |rng| resampled(samples, q, rng))
 }
 
 /// Percentile bootstrap 95 % interval of `median(b) / median(a)`, the two resampled on their own.
