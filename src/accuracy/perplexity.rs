@@ -9,6 +9,7 @@ use super::text::Text;
 use super::window::{Convention, Window};
 use crate::error::{Error, Result};
 use crate::record::Accuracy;
+use crate::verify::hex;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -110,6 +111,7 @@ pub fn measure(
     let mut sums = Sums::default();
     scores.iter().for_each(|s| sums.add(&s.nll));
     let (ppl, ppl_stderr) = sums.perplexity();
+    let end = windows.last().map_or(0, |w| w.start + w.ids.len());
     let bytes: u64 = windows.iter().map(|w| text.bytes(w.start + w.first..w.start + w.ids.len())).sum();
     Ok(Accuracy {
         nll: sums.mean(),
@@ -117,6 +119,7 @@ pub fn measure(
         ppl_stderr,
         scored: sums.count,
         windows: windows.len() as u64,
+        tokens_sha256: Some(digest(&text.ids[..end])),
         bits_per_byte: (bytes > 0).then(|| sums.sum / std::f64::consts::LN_2 / bytes as f64),
         nll_bits: format!("{:016x}", sums.mean().to_bits()),
         seconds: scores.iter().map(|s| s.seconds).sum(),
@@ -124,11 +127,16 @@ pub fn measure(
     })
 }
 
+/// SHA-256 of tokens, each as four bytes in little-endian order.
+fn digest(ids: &[u32]) -> String {
+    let mut hash = Sha256::new();
+    ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+    hex(&hash.finalize())
+}
+
 /// What a state file belongs to.
 fn key(subject: &Named, reference: Option<&Named>, text: &Text, convention: Convention) -> String {
-    let mut hash = Sha256::new();
-    text.ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
-    let digest: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let digest = digest(&text.ids);
     let against = reference.map(|r| format!(" against {}", r.name)).unwrap_or_default();
     format!("{}{against}; {}; tokens {digest}", subject.name, convention.describe())
 }

@@ -17,31 +17,32 @@ Examples:
   tritmark compare base.json a.json b.json
 
 Exit codes: 0 fine; 1 worse than --fail-on allows; 3 the measurements do not allow a verdict on
---fail-on; 4 different models, processors, CPU quotas, sizes of the machine, governors or protocols, or one is
-virtual and the other is not.
---fail-on asks where the whole 95 % interval lies: beyond the limit fails, within it passes, across it
-is inconclusive. Of perplexity the figure itself counts. Energy has one window on each side, so more
-than the limit is inconclusive.
-Speeds are compared by the fastest run of each round (90 % quantile over the rounds): other load only
-slows runs down, so these are what it disturbs least. A difference counts where the Mann-Whitney U test
-gives p < 0.01, the 95 % interval of the ratio excludes 1, it exceeds --tolerance, and it exceeds what
-the machine itself did between the records by the fixed loads that were timed in the same rounds (of memory's
-change, what is bound by arithmetic follows the power of 0.2 on one thread and nothing on more). Of two
-threads or more, only rounds are compared around which these handed each other data about as fast (a virtual
-machine moves between near and far cores); the rounds left out are named. Where
-the CPUs were quiet, a difference of the medians that meets the same tests counts too; where the fastest
-runs scatter too widely to tell, medians that do not and that agree count as the same. Where
-nothing is found the column `sees` says how large a change would have been noticed.")]
+--fail-on; 4 different models, processors, CPU quotas, sizes of the machine, governors or
+protocols, or one is virtual and the other is not.
+--fail-on asks where the whole 95 % interval lies: beyond the limit fails, within it passes,
+across it is inconclusive, as is an arm that only the first record has. Of perplexity the figure
+itself counts. Energy has one window on each side, so more than the limit is inconclusive.
+Speeds are compared by the fastest run of each round (90 % quantile over the rounds): other load
+only slows runs down, so these are what it disturbs least. A difference counts where the
+Mann-Whitney U test gives p < 0.01, the 95 % interval of the ratio excludes 1, it exceeds
+--tolerance, and it exceeds what the machine itself did between the records by the fixed loads
+that were timed in the same rounds (of memory's change, what is bound by arithmetic follows the
+power of 0.2 on one thread and nothing on more). Of two threads or more, only rounds are compared
+around which these handed each other data about as fast (a virtual machine moves between near and
+far cores); the rounds left out are named. Where the CPUs were quiet, a difference of the medians
+that meets the same tests counts too; where the fastest runs scatter too widely to tell, medians
+that do not and that agree count as the same. Where nothing is found the column `sees` says how
+large a change would have been noticed.")]
 pub struct Args {
     /// Records: the first is what the others are held against
-    #[arg(required = true, num_args = 2..)]
+    #[arg(required = true)]
     records: Vec<PathBuf>,
     /// Fail if a figure got worse by more: pp, tg, pg, kernel, speed, ppl or energy, > and a share
     /// (3%) or, for ppl and energy, an amount (0.01)
     #[arg(long, value_name = "LIMIT")]
     fail_on: Vec<Gate>,
     /// Differences of speed up to this share are called the same, in percent
-    #[arg(long, default_value_t = 3.0, value_name = "PERCENT")]
+    #[arg(long, default_value_t = 3.0, value_name = "PERCENT", allow_negative_numbers = true)]
     tolerance: f64,
     /// Compare different models, processors and protocols
     #[arg(long)]
@@ -64,6 +65,11 @@ impl Args {
     /// If a file holds no record, records cannot be compared, or a limit is passed or cannot be
     /// checked.
     pub fn run(self) -> Result<()> {
+        if self.records.len() < 2 {
+            return Err(Error::Usage(
+                "at least two records are needed: the first is what the others are held against".into(),
+            ));
+        }
         if !(0.0..100.0).contains(&self.tolerance) {
             return Err(Error::Usage(format!(
                 "--tolerance must be a share of 0 to 100 %, not {}",

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 /// A log that a meter's own program writes, before or while we measure.
 ///
-/// The first two columns are the time (RFC 3339, `2026-01-31 12:00:00` in UTC, or seconds or
-/// milliseconds since 1970) and the power in watts; a first line of column names is skipped. The
-/// meter's clock must be this machine's.
+/// The first two columns, between commas, semicolons or tabs, are the time (RFC 3339, `2026-01-31 12:00:00` in UTC, or
+/// seconds since 1970 or their thousandths, millionths or thousand-millionths) and the power in watts. What stands before
+/// the first sample is skipped, and so are lines that begin with `#`. Of samples of one time the mean counts, as of a
+/// meter that writes more often than its clock shows. That clock must be this machine's.
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
@@ -42,8 +43,9 @@ impl Log {
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         parse(&bytes[..whole]).map_err(|message| {
             Error::input(&self.path, message).hint(
-                "expected lines of TIME,WATTS with the time in RFC 3339, as 2026-01-31 12:00:00 (UTC), or in \
-                 seconds or milliseconds since 1970",
+                "expected lines of TIME,WATTS (or with ; or a tab between) with the time in RFC 3339, as \
+                 2026-01-31 12:00:00 (UTC), or in seconds since 1970 or their thousandths, millionths or \
+                 thousand-millionths",
             )
         })
     }
@@ -98,7 +100,7 @@ fn seconds(time: Timestamp) -> f64 {
 }
 
 /// Seconds of a number that counts them, or their thousandths, millionths or thousand-millionths, since
-/// 1970: the first three thousand years of the one are the first days of the next.
+/// 1970: the first three thousand years of the one are the first three years of the next.
 fn of_number(number: f64) -> f64 {
     let unit = [1.0, 1e3, 1e6, 1e9].into_iter().find(|unit| number.abs() < 1e11 * unit);
     number / unit.unwrap_or(1e9)
@@ -116,32 +118,64 @@ const MAX_BYTES: u64 = 4 << 30;
 const MOST: f64 = 1e6;
 
 fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(bytes);
+    // Samples stand at the end, whatever is in front of them.
+    let last = bytes.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    let delimiter = [b';', b'\t'].into_iter().find(|d| last.contains(d)).unwrap_or(b',');
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .delimiter(delimiter)
+        .comment(Some(b'#'))
+        .from_reader(bytes);
     let mut samples: Vec<(f64, f64)> = Vec::new();
+    // Of the time of the last sample.
+    let mut of_one_time = 0.0;
+    // What is wrong with what was skipped, but for a first line of names of columns.
+    let mut wrong_front = None;
     for (index, row) in reader.records().enumerate() {
         let row = row.map_err(|e| e.to_string())?;
-        let line = row.position().map_or(index as u64 + 1, |p| p.line());
-        let (Some(time), Some(watts)) = (row.get(0), row.get(1)) else {
-            return Err(format!("line {line} has fewer than two columns"));
+        let line = row.position().map_or(0, csv::Position::line);
+        let sample = match (row.get(0), row.get(1)) {
+            (Some(time), Some(watts)) => sample(time, watts).map_err(|wrong| format!("line {line} {wrong}")),
+            _ => Err(format!("line {line} has fewer than two columns")),
         };
-        let at = time.parse::<f64>().ok().map(of_number);
-        let at = at.or_else(|| time.parse().ok().map(seconds)).or_else(|| time.parse().ok().map(of_utc));
-        let (Some(at), Some(watts)) = (at, watts.parse::<f64>().ok()) else {
-            if index == 0 {
+        let (at, watts) = match sample {
+            Ok(sample) => sample,
+            Err(wrong) if samples.is_empty() => {
+                if index > 0 || row.len() < 2 {
+                    wrong_front.get_or_insert(wrong);
+                }
                 continue;
             }
-            return Err(format!("line {line} holds '{time}' and '{watts}', which are no time and power"));
+            Err(wrong) => return Err(wrong),
         };
         if !at.is_finite() || !(0.0..=MOST).contains(&watts) {
             return Err(format!("line {line} holds {watts} W at {at}, which cannot be"));
         }
-        if samples.last().is_some_and(|last| last.0 >= at) {
-            return Err(format!("line {line} is not later than the one before"));
+        match samples.last_mut() {
+            Some(last) if last.0 > at => return Err(format!("line {line} is earlier than the one before")),
+            Some(last) if last.0 == at => {
+                of_one_time += 1.0;
+                last.1 += (watts - last.1) / of_one_time;
+            }
+            _ => {
+                of_one_time = 1.0;
+                samples.push((at, watts));
+            }
         }
-        samples.push((at, watts));
     }
-    Ok(samples)
+    // A log that has just begun holds names of columns at most.
+    wrong_front.filter(|_| samples.is_empty()).map_or(Ok(samples), Err)
+}
+
+/// Time and power of a line.
+fn sample(time: &str, watts: &str) -> Result<(f64, f64), String> {
+    let at = time.parse::<f64>().ok().map(of_number);
+    let at = at.or_else(|| time.parse().ok().map(seconds)).or_else(|| time.parse().ok().map(of_utc));
+    // Where semicolons part columns, commas part fractions.
+    let power = watts.replacen(',', ".", 1).parse().ok();
+    at.zip(power).ok_or_else(|| format!("holds '{time}' and '{watts}', which are no time and power"))
 }
 
 /// Trapezoids over `from..to`, with the power at both ends interpolated; `None` where the samples do
@@ -200,6 +234,13 @@ mod tests {
     }
 
     #[test]
+    fn what_meters_write_around_and_between_samples_is_read() {
+        let text = "Device: plug\n# of 2026\ntime;power\n10;5,5\n10;6,5\n10;9\n11;8\n";
+        assert_eq!(parse(text.as_bytes()).unwrap(), [(10.0, 7.0), (11.0, 8.0)]);
+        assert_eq!(parse(b"a\tb\n1\t2.5\tx\n").unwrap(), [(1.0, 2.5)]);
+    }
+
+    #[test]
     fn milliseconds_and_times_without_an_offset_are_read() {
         let text = "1700000000500,1\n2023-11-14 22:13:21,2\n1700000002,3\n";
         let times: Vec<f64> = parse(text.as_bytes()).unwrap().iter().map(|s| s.0).collect();
@@ -210,7 +251,9 @@ mod tests {
     fn damaged_logs_name_the_line() {
         for (text, line) in [
             ("1,2\nx,3\n", "line 2"),
-            ("1,2\n1,3\n", "line 2"),
+            ("2,2\n1,3\n", "line 2"),
+            ("meter\nx,y\n", "line 1"),
+            ("a,b\n2026,watt\n", "line 2"),
             ("1\n", "line 1"),
             ("1,-4\n", "line 1"),
             ("1,NaN\n", "line 1"),

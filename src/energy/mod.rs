@@ -34,7 +34,7 @@ const FEWEST_UPDATES: f64 = 10.0;
 /// Fewest updates of a counter within a time at rest that give its power.
 const IDLE_UPDATES: u32 = 3;
 
-/// How many of its periods, and a second at least, a counter may show nothing new before it has stopped.
+/// How many of its periods, and of looks at it, a counter may show nothing new before it has stopped.
 const STOPPED: f64 = 5.0;
 
 /// How to measure energy.
@@ -310,6 +310,16 @@ impl Meter {
                 loaded.seconds
             ));
         }
+        for (window, &i) in [before, after].into_iter().flat_map(|w| main.iter().map(move |i| (w, i))) {
+            let period = fast.get(i).copied().flatten().filter(|p| window.seconds > STOPPED * p);
+            if let (Some(period), Ok(Counted { updates: 0, watts: None, .. })) = (period, &window.sources[i])
+            {
+                return Err(format!(
+                    "{} stopped: it showed nothing new in {:.1} s at rest, after a change every {period:.4} s",
+                    self.sensors[i].source, window.seconds
+                ));
+            }
+        }
         let mut warnings = Vec::new();
         // Power of the moment is known from one look; a counter must have been updated some times.
         let seldom = main.iter().flat_map(|&i| [before, after].map(|w| w.sources[i].as_ref()));
@@ -457,7 +467,7 @@ fn watch(
         });
         if let (Some(period), Some((_, last, _)), false) = (period, seen.changes, sensor.shows_power()) {
             let silent = (end - last).as_secs_f64();
-            if silent > (STOPPED * period).max(1.0) {
+            if silent > STOPPED * period.max(POLL.as_secs_f64()) {
                 return Err(format!(
                     "{} stopped: it showed nothing new for the last {silent:.1} s, after a change every {period:.2} s",
                     sensor.source

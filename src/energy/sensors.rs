@@ -39,6 +39,8 @@ pub struct Sensor {
     pub driver: String,
     reading: Reading,
     state: Option<State>,
+    /// When it was last seen to show something new; kept from window to window.
+    changed: Option<Instant>,
 }
 
 /// How a sensor is read.
@@ -87,6 +89,7 @@ impl Sensor {
             driver: driver.into(),
             reading,
             state: None,
+            changed: None,
         }
     }
 
@@ -101,6 +104,9 @@ impl Sensor {
             None => 0.0,
             Some(last) => last.joules + self.since(&last, at, raw)?,
         };
+        if self.state.is_some_and(|last| last.raw != raw) {
+            self.changed = Some(at);
+        }
         self.state = Some(State { at, raw, joules });
         Ok(joules)
     }
@@ -128,10 +134,14 @@ impl Sensor {
                 ));
             }
         };
-        let seconds = (at - last.at).as_secs_f64();
-        if joules > LEAP * seconds.max(1.0) {
+        // What it rises by is of the time since it last did, which before the first rise is not known.
+        let seconds = match self.changed {
+            Some(changed) => (at - changed).as_secs_f64() + SLACK,
+            None => (at - last.at).as_secs_f64() + 1.0,
+        };
+        if joules > MOST * seconds {
             return Err(format!(
-                "the counter of {} went from {} to {raw} µJ in {seconds:.3} s, which would be {joules:.0} J: it was \
+                "the counter of {} went from {} to {raw} µJ within {seconds:.1} s, which would be {joules:.0} J: it was \
                  set to another value, as when a machine wakes up; measure again",
                 self.source, last.raw
             ));
@@ -145,7 +155,7 @@ impl Sensor {
             if self.driver == BATTERY {
                 discharging(file.parent().unwrap_or(file))?;
             }
-            if watts.is_finite() && watts > LEAST {
+            if (LEAST..=MOST).contains(&watts) {
                 Ok(watts)
             } else {
                 Err(format!("{} shows {watts} W, which is no power that a machine takes", file.display()))
@@ -212,9 +222,11 @@ impl Sensor {
 /// The driver of batteries.
 pub(super) const BATTERY: &str = "battery";
 
-/// The most joules that a counter may rise by in a second, or between two looks. It is thirty times what
-/// the largest processors take, and a fraction of the range of a counter that begins anew.
-const LEAP: f64 = 10_000.0;
+/// The most watts that a machine takes: twice what the largest do that sensors are built into.
+const MOST: f64 = 20_000.0;
+
+/// Seconds by which the time between two rises of a counter may be off.
+const SLACK: f64 = 0.1;
 
 /// Sensors of power show somewhat less than nothing where there is nothing, watts.
 const LEAST: f64 = -0.5;
@@ -320,6 +332,12 @@ fn powercap(dir: &Path, found: &mut Found) {
         order.iter().filter_map(|(id, path)| Some((id.clone(), text(path.join("name"))?))).collect();
     for (id, path) in &order {
         let Some(name) = names.get(id) else { continue };
+        if id.starts_with("dtpm:") {
+            let reason = "what zones of the kernel's thermal power management (dtpm) show is worked out from a model of \
+                          the processor, not measured";
+            found.refuse("powercap", Scope::Part, reason.into());
+            continue;
+        }
         let depth = id.matches(':').count();
         let way: Vec<String> = (1..=depth)
             .filter_map(|d| {
@@ -355,15 +373,17 @@ fn powercap(dir: &Path, found: &mut Found) {
     }
 }
 
-/// Zones of a directory and the zones inside of them, by their names, which are unique.
+/// Zones of a directory and the zones inside of them, by their names, which are unique. What lies in the directory
+/// itself comes first: one command opens all of these.
 fn collect_zones(dir: &Path, depth: u32, zones: &mut BTreeMap<String, PathBuf>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|n| n.contains(':')) else { continue };
-        zones.entry(name.to_owned()).or_insert_with(|| entry.path());
-        if depth < 3 {
-            collect_zones(&entry.path(), depth + 1, zones);
-        }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let named = entries.filter_map(|entry| Some((entry.file_name().to_str()?.to_owned(), entry.path())));
+    let here: Vec<_> = named.filter(|(name, _)| name.contains(':')).collect();
+    for (name, path) in &here {
+        zones.entry(name.clone()).or_insert_with(|| path.clone());
+    }
+    if depth < 3 {
+        here.iter().for_each(|(_, path)| collect_zones(path, depth + 1, zones));
     }
 }
 
@@ -371,7 +391,10 @@ fn collect_zones(dir: &Path, depth: u32, zones: &mut BTreeMap<String, PathBuf>) 
 fn scope_by_label(label: &str) -> Scope {
     let label = label.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| label.contains(w));
-    if label.ends_with("_in") || label.starts_with("vin") || has(&["system", "board", "total"]) {
+    if has(&["sys_5v", "sys5v"]) {
+        // The 5 V rail of a Jetson module, which its processor's rails lie beside.
+        Scope::Part
+    } else if label.ends_with("_in") || label.starts_with("vin") || has(&["system", "board", "total"]) {
         Scope::Machine
     } else if has(&["gpu", "cv", "dram", "ddr", "mem"]) {
         // `VDD_CPU_GPU_CV` is more than a processor and less than the board.
@@ -423,7 +446,8 @@ fn hwmon(chip: &Path, found: &mut Found) {
             .find(|p| p.exists());
         if let Some(path) = path {
             add("power", n, label("power", n), Reading::Power { path, unit: 1e-6 });
-        } else if name == "ina3221" {
+        // What is beyond its three channels are voltages of shunts and sums.
+        } else if name == "ina3221" && n <= 3 {
             let paths = [chip.join(format!("in{n}_input")), chip.join(format!("curr{n}_input"))];
             if paths.iter().all(|p| p.exists()) {
                 // mV · mA

@@ -104,6 +104,48 @@ fn a_counter_that_stops_in_the_middle_is_no_measurement() {
 }
 
 #[test]
+fn a_counter_that_stops_after_the_load_has_no_power_at_rest() {
+    let tree = package("100\n");
+    let mut meter = tree.meter();
+    let mut window = |values: &[u64]| {
+        let mut load = showing(&tree, ENERGY, values);
+        meter.window(|| values.iter().try_for_each(|_| load())).unwrap().0
+    };
+    let windows = [window(&[200, 300, 400]), window(&[500, 600, 700]), window(&[700, 700, 700])];
+    let reason = meter.figure(windows.each_ref(), &[Some(0.01)], 1).unwrap_err();
+    assert!(reason.contains("stopped: it showed nothing new in"), "{reason}");
+}
+
+#[test]
+fn a_counter_that_leaps_is_no_measurement() {
+    let tree = package("0\n");
+    // 10 kJ within a tenth of a second; before the first rise, a second may have passed.
+    let leap = &[15_000_000_000, 15_000_100_000, 25_000_100_000, 25_000_200_000];
+    let windows = Windows { load: POLL * 10, ..SHORT };
+    let outcome = tree.meter().measure(windows, 1, &mut showing(&tree, ENERGY, leap)).unwrap();
+    assert!(reason(outcome).contains("would be 10000 J"));
+    // The first rise of a window is of the time since the last one of the window before.
+    let tree = package("0\n");
+    let mut meter = tree.meter();
+    let mut window = |values: &[u64]| {
+        let mut load = showing(&tree, ENERGY, values);
+        meter.window(|| values.iter().try_for_each(|_| load())).unwrap().0.sources.swap_remove(0)
+    };
+    window(&[100, 200]).unwrap();
+    assert!(window(&[10_000_000_000]).unwrap_err().contains("would be 10000 J"));
+}
+
+#[test]
+fn what_is_modelled_by_the_kernel_is_no_measurement() {
+    let tree = Tree::new(&[
+        ("class/powercap/dtpm:0/name", "soc\n"),
+        ("class/powercap/dtpm:0/power_uw", "5000000\n"),
+    ]);
+    assert!(tree.meter().sources().is_empty());
+    assert!(tree.meter().unusable().unwrap().contains("not measured"));
+}
+
+#[test]
 fn a_power_that_never_changes_stands_still() {
     let tree = Tree::new(&[
         ("class/hwmon/hwmon0/name", "power_meter\n"),
@@ -224,7 +266,7 @@ fn a_package_that_stands_still_beside_one_that_does_not_is_no_measurement() {
 #[test]
 fn a_power_that_cannot_be_is_no_measurement() {
     let power = "class/hwmon/hwmon0/power1_average";
-    for odd in ["nan", "inf", "-5000000"] {
+    for odd in ["nan", "inf", "-5000000", "4294967295000000"] {
         let tree = Tree::new(&[("class/hwmon/hwmon0/name", "power_meter\n"), (power, "10000000\n")]);
         let mut meter = tree.meter();
         let outcome = meter.measure(SHORT, 1, &mut || {
@@ -393,6 +435,24 @@ fn rails_are_told_apart_by_their_labels() {
     let energy = measured(meter.measure(SHORT, 1, &mut load).unwrap());
     let watts = energy.gross_joules / energy.seconds;
     assert!((watts - 15.0).abs() < 0.5, "{watts}");
+}
+
+#[test]
+fn rails_that_leave_out_the_processor_are_no_figure() {
+    let rails = [(1, "VDD_GPU_SOC"), (2, "VDD_CPU_CV"), (3, "VIN_SYS_5V0")];
+    let tree = Tree::new(&[("class/hwmon/hwmon3/name", "ina3221\n")]);
+    for (n, rail) in rails {
+        tree.write(&format!("class/hwmon/hwmon3/in{n}_label"), rail);
+        tree.write(&format!("class/hwmon/hwmon3/in{n}_input"), "5000");
+        tree.write(&format!("class/hwmon/hwmon3/curr{n}_input"), "1000");
+    }
+    // A shunt's voltage and the sum of all currents.
+    tree.write("class/hwmon/hwmon3/in4_input", "800");
+    tree.write("class/hwmon/hwmon3/curr4_input", "3000");
+    let domains: Vec<_> =
+        tree.meter().sources().into_iter().map(|(_, domain, main)| (domain, main)).collect();
+    assert_eq!(domains, rails.map(|(_, rail)| (rail.to_owned(), false)));
+    assert!(tree.meter().unusable().unwrap().contains("only parts"));
 }
 
 #[test]

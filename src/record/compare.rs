@@ -143,6 +143,35 @@ impl Row {
     }
 }
 
+/// An arm that has no partner; in JSON its name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Lone {
+    /// As [`Row::name`].
+    pub name: String,
+    /// The test.
+    #[serde(skip)]
+    pub test: Test,
+    /// The figures that would have been compared.
+    #[serde(skip)]
+    pub metrics: Vec<Metric>,
+}
+
+impl Lone {
+    fn new(arm: &Arm, machine: Option<String>) -> Self {
+        let metrics = [
+            arm.speed.is_some().then_some(Metric::Speed),
+            arm.accuracy.is_some().then_some(Metric::Perplexity),
+            matches!(arm.energy_measured, Some(Outcome::Measured(_))).then_some(Metric::Energy),
+        ];
+        Self {
+            name: row(arm, Metric::Speed, "", 0.0, 0.0, machine).name(),
+            test: arm.test.clone(),
+            metrics: metrics.into_iter().flatten().collect(),
+        }
+    }
+}
+
 /// What changed from A to B.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
@@ -153,9 +182,9 @@ pub struct Comparison {
     /// Figures that both have.
     pub rows: Vec<Row>,
     /// Arms that only A has.
-    pub only_a: Vec<String>,
+    pub only_a: Vec<Lone>,
     /// Arms that only B has.
-    pub only_b: Vec<String>,
+    pub only_b: Vec<Lone>,
     /// Geometric mean of the ratios of speed.
     pub speed_mean: Option<f64>,
     /// What the reader has to know.
@@ -181,24 +210,23 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
         Error::NotComparable(format!("{} and {}: {what}\n  --force compares them all the same", a.0, b.0))
     };
     let partners = partners(a.1, b.1);
-    let machines = machine_names(b.1);
-    for (i, record) in a.1.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i))) {
-        let machine = machine_names(a.1).swap_remove(i).unwrap_or_else(|| processor(record));
-        let name = |arm: &Arm| row(arm, Metric::Speed, "", 0.0, 0.0, Some(machine.clone())).name();
-        result.only_a.extend(record.arms.iter().map(name));
-        result.notes.push(format!("{} holds no record of {machine}, which {} holds one of.", b.0, a.0));
+    let mut lone = |machine: Option<String>, record: &Record, [with, without]: [&str; 2]| {
+        let machine = machine.unwrap_or_else(|| processor(record));
+        result.notes.push(format!("{without} holds no record of {machine}, which {with} holds one of."));
+        record.arms.iter().map(|arm| Lone::new(arm, Some(machine.clone()))).collect::<Vec<_>>()
+    };
+    for ((i, record), machine) in a.1.iter().enumerate().zip(machine_names(a.1)) {
+        if !partners.contains(&Some(i)) {
+            result.only_a.extend(lone(machine, record, [a.0, b.0]));
+        }
     }
-    for ((after, partner), machine) in b.1.iter().zip(partners).zip(machines) {
-        let Some(before) = partner.map(|i| &a.1[i]) else {
-            return Err(Error::NotComparable(format!(
-                "{} holds {} records and {} holds {}: there is none for that of {}",
-                a.0,
-                a.1.len(),
-                b.0,
-                b.1.len(),
-                processor(after)
-            )));
-        };
+    for ((record, machine), partner) in b.1.iter().zip(machine_names(b.1)).zip(&partners) {
+        if partner.is_none() {
+            result.only_b.extend(lone(machine, record, [b.0, a.0]));
+        }
+    }
+    for ((after, partner), machine) in b.1.iter().zip(partners).zip(machine_names(b.1)) {
+        let Some(before) = partner.map(|i| &a.1[i]) else { continue };
         let Differences { refused, noted } = differences(before, after);
         if !refused.is_empty() && !options.force {
             return Err(refuse(refused.join("; ")));
@@ -220,8 +248,8 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
             "{} and {} have no arm in common; only in the first: {}; only in the second: {}",
             a.0,
             b.0,
-            result.only_a.join(", "),
-            result.only_b.join(", ")
+            names(&result.only_a),
+            names(&result.only_b)
         )));
     }
     let speeds: Vec<f64> =
@@ -229,6 +257,11 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
     result.speed_mean =
         (!speeds.is_empty()).then(|| (speeds.iter().sum::<f64>() / speeds.len() as f64).exp());
     Ok(result)
+}
+
+/// Names of arms, for a sentence.
+pub(super) fn names(arms: &[Lone]) -> String {
+    arms.iter().map(|arm| &arm.name[..]).collect::<Vec<_>>().join(", ")
 }
 
 /// For each record of B the one of A that it is held against, each at most once: first those between
@@ -387,7 +420,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
     }
     for (after, found) in b.arms.iter().zip(&partners) {
         let Some(found) = *found else {
-            result.only_b.push(describe(after));
+            result.only_b.push(Lone::new(after, machine.clone()));
             continue;
         };
         let before = &a.arms[found];
@@ -440,7 +473,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
         }
     }
     let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
-    result.only_a.extend(left.map(|(_, arm)| describe(arm)));
+    result.only_a.extend(left.map(|(_, arm)| Lone::new(arm, machine.clone())));
 }
 
 /// Why perplexities of one name are not of one text, where they are not or nobody can know.
@@ -449,6 +482,8 @@ fn of_other_text(arm: &Arm, [x, y]: [&Accuracy; 2]) -> Option<String> {
     if (x.scored, x.windows) != (y.scored, y.windows) {
         let of = |a: &Accuracy| format!("{} tokens of {}", a.scored, counted(a.windows, "window"));
         Some(format!("not of the same text: over {} and over {}", of(x), of(y)))
+    } else if x.tokens_sha256.as_ref().zip(y.tokens_sha256.as_ref()).is_some_and(|(x, y)| x != y) {
+        Some("not of the same text: the tokens differ".into())
     } else if unstated {
         Some("of which text is not stated; import with --text".into())
     } else {
@@ -537,10 +572,10 @@ impl Contrast {
         self.certain() && (self.ratio - 1.0).abs() > tolerance
     }
 
-    /// Whether the whole interval lies beyond the tolerance.
-    fn beyond(&self, tolerance: f64) -> bool {
+    /// Whether the interval alone says that there is a difference, and it is one that matters.
+    fn suspect(&self, tolerance: f64) -> bool {
         let [low, high] = self.interval;
-        high < 1.0 - tolerance || low > 1.0 + tolerance
+        !(low..=high).contains(&1.0) && (self.ratio - 1.0).abs() > tolerance
     }
 
     /// Whether the machine's own change reaches as far.
@@ -745,7 +780,7 @@ fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     } else if main.certain() {
         let reason = format!("{} {}, within the tolerance", percent(main.ratio), word(main.ratio));
         (Verdict::Same, Some(reason))
-    } else if main.beyond(options.tolerance) {
+    } else if main.suspect(options.tolerance) {
         let reason = format!("the interval says {}, the ranks of the samples do not", word(main.ratio));
         (Verdict::CannotTell, Some(reason))
     } else {
@@ -1106,8 +1141,12 @@ mod tests {
     #[test]
     fn perplexities_of_other_texts_are_not_judged() {
         type Case = (&'static str, fn(&mut Record));
-        let changes: [Case; 2] = [
+        let changes: [Case; 3] = [
             ("11 windows", |r| r.arms[2].accuracy.as_mut().unwrap().windows = 11),
+            ("the tokens differ", |r| {
+                let digest = &mut r.arms[2].accuracy.as_mut().unwrap().tokens_sha256;
+                *digest = Some(digest.as_ref().map_or("a", |_| "b").repeat(64));
+            }),
             ("import with --text", |r| {
                 let Test::Perplexity { text, .. } = &mut r.arms[2].test else {
                     panic!("an arm of perplexity")
@@ -1118,8 +1157,15 @@ mod tests {
         for (said, change) in changes {
             let (mut a, mut b) = (example(), example());
             change(&mut b);
-            if said.contains("--text") {
-                change(&mut a);
+            match said {
+                "import with --text" => change(&mut a),
+                // Where only one is known nothing speaks against it.
+                "the tokens differ" => {
+                    assert_ne!(held(&a, &b).unwrap().rows[2].verdict, Verdict::CannotTell);
+                    a = b.clone();
+                    change(&mut b);
+                }
+                _ => {}
             }
             let row = held(&a, &b).unwrap().rows.remove(2);
             assert_eq!(row.verdict, Verdict::CannotTell);
@@ -1193,8 +1239,29 @@ mod tests {
         let comparison = compare(("a", &a), ("b", &b[1..]), &Options::default()).unwrap();
         assert_eq!((comparison.rows.len(), comparison.only_a.len()), (3, 3));
         assert!(
-            comparison.only_a[0].ends_with("on Other") && comparison.notes[0].contains("no record of Other")
+            comparison.only_a[0].name.ends_with("on Other")
+                && comparison.notes[0].contains("no record of Other")
         );
+        // A limit speaks of what was lost, and not of what is new.
+        let gate = "ppl>0.01".parse::<crate::record::gate::Gate>().unwrap();
+        let lost = gate.without(&comparison);
+        assert!(
+            lost.len() == 1 && lost[0].0.ends_with("on Other") && lost[0].1.contains("not in b"),
+            "{lost:?}"
+        );
+        let comparison = compare(("a", &a[..1]), ("b", &b), &Options::default()).unwrap();
+        assert_eq!((comparison.rows.len(), comparison.only_a.len(), comparison.only_b.len()), (3, 0, 3));
+        assert!(gate.without(&comparison).is_empty() && comparison.notes[0].contains("no record of Other"));
+    }
+
+    #[test]
+    fn what_the_interval_alone_shows_is_not_the_same() {
+        // The ranks of five against five samples do not reach the level.
+        let (a, b) = ([92.1, 97.1, 110.3, 101.6, 107.4], [95.6, 85.9, 95.3, 88.5, 88.4]);
+        let comparison = held(&with(a.into(), vec![1.0; 5]), &with(b.into(), vec![1.0; 5])).unwrap();
+        let row = comparison.rows.iter().find(|r| r.test.to_string() == "tg128").unwrap();
+        assert!(row.interval.unwrap()[1] < 1.0 && row.p.unwrap() > SIGNIFICANT, "{row:?}");
+        assert_eq!((row.verdict, row.seen_above), (Verdict::CannotTell, None));
     }
 
     #[test]

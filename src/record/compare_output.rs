@@ -1,6 +1,6 @@
 //! Comparisons written for people and for other programs.
 
-use super::compare::{Comparison, Metric, Row, Verdict, machine_names};
+use super::compare::{Comparison, Metric, Row, Verdict, machine_names, names};
 use super::gate::{Gate, Held};
 use super::{Outcome, Record};
 use crate::words::table_cell;
@@ -41,6 +41,8 @@ pub fn write(comparisons: &[Comparison], last: &[Record], gates: &[Gate], format
 pub(super) fn figure(row: &Row, value: f64) -> String {
     match row.metric {
         Metric::Speed => format!("{value:.2}"),
+        // Of figures that differ it shows that they do.
+        Metric::Perplexity if row.a != row.b && (row.a - row.b).abs() < 1e-4 => format!("{value:.12}"),
         Metric::Perplexity => format!("{value:.4}"),
         Metric::Energy => format!("{value:.4e}"),
     }
@@ -120,7 +122,7 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
         }
         for (name, arms) in [(&comparison.a, &comparison.only_a), (&comparison.b, &comparison.only_b)] {
             if !arms.is_empty() {
-                remarks.push(format!("Only in {name}: {}.", arms.join(", ")));
+                remarks.push(format!("Only in {name}: {}.", names(arms)));
             }
         }
         out.push('\n');
@@ -152,7 +154,8 @@ fn xml(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(' '),
+            // Two code points that are no characters may not stand there either.
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(' '),
             c => out.push(c),
         }
     }
@@ -184,10 +187,11 @@ fn junit(comparisons: &[Comparison], gates: &[Gate]) -> String {
             }
         };
         let rows = comparison.rows.iter().map(|row| (metric(row), row.name(), row.seconds, of_row(row)));
-        let without = gates.iter().filter(|gate| !comparison.rows.iter().any(|row| gate.covers(row)));
-        let without = without.map(|gate| {
-            let case = Case::Skipped("no such figure is in both records".into());
-            ("limit".to_owned(), gate.to_string(), 0.0, case)
+        let without = gates.iter().flat_map(|gate| {
+            let cases = gate.without(comparison).into_iter();
+            cases.map(move |(what, why)| {
+                ("limit".to_owned(), format!("{gate}: {what}"), 0.0, Case::Skipped(why))
+            })
         });
         let cases: Vec<_> = rows.chain(without).collect();
         let _ = writeln!(

@@ -53,9 +53,13 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
         ));
     }
     let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    parse(&text).map_err(|message| {
-        Error::input(path, message)
-            .hint("records are written by `tritmark bench --record FILE` and `tritmark run`")
+    // Some editors put a byte order mark in front.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    parse(text).map_err(|message| {
+        Error::input(path, message).hint(
+            "records are written by `tritmark bench --record FILE` and `tritmark run`; where one was cut or \
+                 changed since, copy or measure it again",
+        )
     })
 }
 
@@ -316,6 +320,10 @@ pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
         at_least("accuracy.ppl_stderr", 0.0, [accuracy.ppl_stderr])?;
         at_least("accuracy.scored", 1.0, [accuracy.scored as f64])?;
         at_least("accuracy.windows", 1.0, [accuracy.windows as f64])?;
+        let digest = accuracy.tokens_sha256.as_ref();
+        if digest.is_some_and(|d| d.len() != 64 || !d.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Err("accuracy.tokens_sha256`: it must be 64 hexadecimal digits".into());
+        }
         at_least("accuracy.seconds", 0.0, [accuracy.seconds])?;
         positive("accuracy.bits_per_byte", accuracy.bits_per_byte.as_slice())?;
         at_least("accuracy.nll", 0.0, [accuracy.nll])?;

@@ -77,12 +77,12 @@ pub enum Held {
 }
 
 impl Gate {
-    /// Whether the limit speaks of a figure.
-    pub fn covers(&self, row: &Row) -> bool {
-        let speed = |wanted: bool| row.metric == Metric::Speed && wanted;
-        match (self.what, &row.test) {
-            (What::Perplexity, _) => row.metric == Metric::Perplexity,
-            (What::Energy, _) => row.metric == Metric::Energy,
+    /// Whether the limit speaks of a figure of a test.
+    fn covers(&self, metric: Metric, test: &Test) -> bool {
+        let speed = |wanted: bool| metric == Metric::Speed && wanted;
+        match (self.what, test) {
+            (What::Perplexity, _) => metric == Metric::Perplexity,
+            (What::Energy, _) => metric == Metric::Energy,
             (What::Speed, _) => speed(true),
             (What::Kernel, test) => speed(matches!(test, Test::Kernel { .. })),
             (What::Prompt, Test::Model { prompt, generate, .. }) => speed(*prompt > 0 && *generate == 0),
@@ -98,7 +98,7 @@ impl Gate {
     /// program alone. A perplexity is the same each time. One window of energy on each side tells a
     /// loss from chance in no case.
     pub fn judge(&self, row: &Row) -> Option<Held> {
-        if !self.covers(row) {
+        if !self.covers(row.metric, &row.test) {
             return None;
         }
         let beyond = |ratio: f64| self.beyond(row.metric, row.a, row.a * ratio);
@@ -113,6 +113,16 @@ impl Gate {
         })
     }
 
+    /// Of what the limit speaks but nothing can be said, and why: arms that were lost, or that there is none.
+    pub fn without(&self, comparison: &Comparison) -> Vec<(String, String)> {
+        let Comparison { a, b, rows, only_a, .. } = comparison;
+        let lost = only_a.iter().filter(|arm| arm.metrics.iter().any(|&m| self.covers(m, &arm.test)));
+        let lost = lost.map(|arm| (arm.name.clone(), format!("it is in {a} but not in {b}")));
+        let none = !rows.iter().any(|row| self.covers(row.metric, &row.test));
+        let none = none.then(|| ("every arm".to_owned(), format!("no such figure is in both {a} and {b}")));
+        lost.chain(none).collect()
+    }
+
     /// Whether `b` in place of `a` passes the limit.
     fn beyond(&self, metric: Metric, a: f64, b: f64) -> bool {
         let worse = if metric == Metric::Speed { a - b } else { b - a };
@@ -124,22 +134,22 @@ impl Gate {
 ///
 /// # Errors
 /// [`Error::Proof`] where a limit is passed for certain, else [`Error::Inconclusive`] where one may
-/// be or nothing was measured that it speaks of.
+/// be, or what it speaks of was not measured, or not again.
 pub fn check(gates: &[Gate], comparisons: &[Comparison]) -> Result<()> {
     let (mut failed, mut open) = (Vec::new(), Vec::new());
     for (gate, comparison) in gates.iter().flat_map(|g| comparisons.iter().map(move |c| (g, c))) {
-        if !comparison.rows.iter().any(|row| gate.covers(row)) {
-            open.push(format!("{gate}: no such figure is in both {} and {}", comparison.a, comparison.b));
-        }
+        let without = gate.without(comparison).into_iter();
+        open.extend(without.map(|(what, why)| format!("{gate}: {what}: {why}")));
         for row in &comparison.rows {
             let Row { a, b, ratio, unit, ratio_of, .. } = row;
             let interval = row.interval.map(|[low, high]| format!(" ({low:.4} to {high:.4})"));
             let why = row.doubt.as_ref().or(row.reason.as_ref());
             let line = format!(
-                "{gate}: {}: {} → {} {unit}, ratio of {ratio_of} {ratio:.4}{}{}",
+                "{gate}: {}: {} → {}{}, ratio of {ratio_of} {ratio:.4}{}{}",
                 row.name(),
                 figure(row, *a),
                 figure(row, *b),
+                if unit.is_empty() { String::new() } else { format!(" {unit}") },
                 interval.unwrap_or_default(),
                 why.map(|why| format!(": {why}")).unwrap_or_default()
             );

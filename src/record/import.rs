@@ -61,8 +61,8 @@ pub fn import(path: &Path, options: &Options) -> Result<Record> {
     })
 }
 
-/// Text without its byte order mark and carriage returns; in UTF-16 where that mark says so, as some shells write what is
-/// redirected to a file.
+/// Text without its byte order mark, carriage returns and colours; in UTF-16 where that mark says so, as some shells
+/// write what is redirected to a file.
 fn decode(bytes: &[u8]) -> String {
     let words = |word: fn([u8; 2]) -> u16| {
         let words: Vec<u16> = bytes[2..].as_chunks().0.iter().map(|pair| word(*pair)).collect();
@@ -73,24 +73,14 @@ fn decode(bytes: &[u8]) -> String {
         [0xfe, 0xff, ..] => words(u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8_lossy(text).into_owned(),
     };
-    text.replace("\r\n", "\n")
+    anstream::adapter::strip_str(&text.replace("\r\n", "\n")).to_string()
 }
 
-/// Rows of any of llama-bench's forms, every field as JSON.
+/// Rows of any of llama-bench's forms, every field as JSON. Where both output streams are in one file, what the program
+/// says of its devices stands before, between and after them.
 fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
-    let text = text.trim_start();
-    // Both output streams in one file: what the program says of its devices comes first.
-    let starts = ["\n[\n", "\n[{", "\n{\""];
-    let text = match starts.into_iter().filter_map(|start| text.find(start)).min() {
-        Some(at) if !text.starts_with(['[', '{']) => &text[at + 1..],
-        _ => text,
-    };
-    if text.starts_with('[') {
-        return serde_json::from_str(text).map_err(|e| format!("is no JSON array of objects: {e}"));
-    }
-    if text.starts_with('{') {
-        let stream = serde_json::Deserializer::from_str(text).into_iter();
-        return stream.collect::<Result<_, _>>().map_err(|e| format!("is no JSON: {e}"));
+    if let Some(rows) = json_rows(text)? {
+        return Ok(rows);
     }
     if text.lines().any(|line| line.starts_with("INSERT INTO")) {
         return text.lines().filter(|line| line.starts_with("INSERT INTO")).map(sql_row).collect();
@@ -98,16 +88,50 @@ fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     if text.lines().any(|line| line.starts_with('|')) {
         return markdown_rows(text);
     }
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let mut lines =
+        text.lines().skip_while(|line| !line.split(',').any(|name| name.trim_matches('"') == "avg_ts"));
+    let header =
+        lines.next().ok_or("is neither llama-bench output (no column `avg_ts`) nor a perplexity log")?;
+    // The program puts every value in quotes, a spreadsheet may not.
+    let quoted = lines.clone().any(|line| line.starts_with('"'));
+    let lines = lines.filter(|line| !quoted || line.starts_with('"'));
+    let table: String = [header].into_iter().chain(lines).flat_map(|line| [line, "\n"]).collect();
+    let mut reader = csv::Reader::from_reader(table.as_bytes());
     let names = reader.headers().map_err(|e| e.to_string())?.clone();
-    if !names.iter().any(|n| n == "avg_ts") {
-        return Err("is neither llama-bench output (no column `avg_ts`) nor a perplexity log".into());
-    }
     let row = |row: csv::Result<csv::StringRecord>| {
         let row = row.map_err(|e| e.to_string())?;
         Ok(names.iter().zip(&row).map(|(name, text)| (name.to_owned(), Value::from(text))).collect())
     };
     reader.records().map(row).collect()
+}
+
+/// The objects that begin at the start of a line, by themselves or in arrays; `None` where there is neither.
+fn json_rows(text: &str) -> Result<Option<Vec<Map<String, Value>>>, String> {
+    let mut rows = None;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, next) = rest.split_once('\n').unwrap_or((rest, ""));
+        let line = line.trim_end();
+        // Other lines may begin with a bracket too, as `[load_backend]`.
+        let list = line == "[" || line == "[]" || line.starts_with("[{") || line.starts_with("[ {");
+        if !list && line != "{" && !line.starts_with("{\"") && !line.starts_with("{ \"") {
+            rest = next;
+            continue;
+        }
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let wrong = |why: String| format!("is no JSON array of objects, and no object a line: {why}");
+        match stream.next() {
+            Some(Ok(Value::Object(row))) => rows.get_or_insert_with(Vec::new).push(row),
+            Some(Ok(value)) => {
+                let list: Vec<Map<_, _>> = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
+                rows.get_or_insert_with(Vec::new).extend(list);
+            }
+            Some(Err(e)) => return Err(wrong(e.to_string())),
+            None => {}
+        }
+        rest = &rest[stream.byte_offset()..];
+    }
+    Ok(rows)
 }
 
 /// A row of `llama-bench -o sql`: `INSERT INTO llama_bench (a, b) VALUES ('x', 'y');`, in which the
@@ -131,9 +155,16 @@ fn markdown_rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
         line.trim().trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
     };
     let mut lines = text.lines().filter(|line| line.starts_with('|'));
-    let names = lines.next().map(cells).unwrap_or_default();
-    let build = text.lines().find_map(|line| line.strip_prefix("build: ")).unwrap_or_default();
-    let (commit, number) = build.split_once(" (").unwrap_or((build, ""));
+    let mut names = lines.next().map(cells).unwrap_or_default();
+    for name in &mut names {
+        if let Some((_, long)) = SHORT.iter().find(|(short, _)| short == name) {
+            *name = (*long).into();
+        }
+    }
+    let build = text.lines().find_map(|line| line.strip_prefix("build: ")).map(|build| {
+        let (commit, number) = build.split_once(" (").unwrap_or((build, ""));
+        [("build_commit", commit), ("build_number", number.trim_end_matches(')'))]
+    });
     let mut rows = Vec::new();
     for (i, line) in lines.filter(|line| !line.trim_matches(['|', '-', ':', ' ']).is_empty()).enumerate() {
         let wrong = |what: &str| format!("row {}: {what}", i + 1);
@@ -145,7 +176,7 @@ fn markdown_rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
         };
         let (model, test, speed) = (take("model")?, take("test")?, take("t/s")?);
         let threads = take("threads")?;
-        // What it prints of these is rounded, and the first two may not tell models apart.
+        // What it prints of these is rounded, and may not tell models apart.
         let (_size, _params) = (take("size"), take("params"));
         let [prompt, generate, depth] = test_name(&test)
             .ok_or_else(|| wrong(&format!("'{test}' is no test such as pp512+tg128 @ d64")))?;
@@ -159,19 +190,39 @@ fn markdown_rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
             ("n_depth", depth.to_string()),
             ("avg_ts", mean.trim().to_owned()),
             ("stddev_ts", deviation.trim().to_owned()),
-            ("build_commit", commit.to_owned()),
-            ("build_number", number.trim_end_matches(')').to_owned()),
         ] {
             row.insert(name.into(), value.into());
         }
+        row.extend(build.into_iter().flatten().map(|(name, value)| (name.to_owned(), value.into())));
         rows.push(row);
     }
     Ok(rows)
 }
 
-/// Tokens of prompt, generation and depth in `pp512+tg128 @ d64`.
+/// What the heads of the program's table stand for.
+const SHORT: &[(&str, &str)] = &[
+    ("backend", "backends"),
+    ("ngl", "n_gpu_layers"),
+    ("sm", "split_mode"),
+    ("nkvo", "no_kv_offload"),
+    ("fa", "flash_attn"),
+    ("dev", "devices"),
+    ("ts", "tensor_split"),
+    ("ot", "tensor_buft_overrides"),
+    ("mmap", "use_mmap"),
+    ("dio", "use_direct_io"),
+    ("embd", "embeddings"),
+    ("nopo", "no_op_offload"),
+    ("mla", "mla_attn"),
+    ("amb", "attn_max_batch"),
+    ("fmoe", "fused_moe"),
+    ("rtr", "repack"),
+    ("thp", "use_thp"),
+];
+
+/// Tokens of prompt, generation and depth in `pp512+tg128 @ d64`, or `tg128@pp64` of ik_llama.cpp.
 fn test_name(name: &str) -> Option<[u32; 3]> {
-    let (test, depth) = match name.split_once(" @ d") {
+    let (test, depth) = match name.split_once(" @ d").or_else(|| name.split_once("@pp")) {
         Some((test, depth)) => (test, depth.parse().ok()?),
         None => (name, 0),
     };
@@ -226,6 +277,19 @@ impl Fields<'_> {
         self.get(name, "text", |v| v.as_str().map(str::to_owned))
     }
 
+    /// Tokens of prompt, generation and depth.
+    fn tokens(&self) -> Result<[u32; 3], String> {
+        // Generation after a prompt that ik_llama.cpp does not time, which shows in the test's name alone.
+        let named = self.row.get("test").and_then(Value::as_str).filter(|test| test.contains("@pp"));
+        if let Some(test) = named {
+            return test_name(test).ok_or_else(|| {
+                format!("row {}: field `test` must be as tg128@pp64, it is '{test}'", self.number)
+            });
+        }
+        let depth = if self.row.contains_key("n_depth") { self.count("n_depth")? } else { 0 };
+        Ok([self.count("n_prompt")?, self.count("n_gen")?, depth])
+    }
+
     /// A list of numbers above 0; `None` where the form has none.
     fn list(&self, name: &str) -> Result<Option<Vec<f64>>, String> {
         if !self.row.contains_key(name) {
@@ -243,8 +307,6 @@ const NOT_SETTINGS: &[&str] = &[
     "build_commit",
     "build_number",
     "cpu_info",
-    "gpu_info",
-    "backends",
     "model_filename",
     "model_type",
     "model_size",
@@ -253,6 +315,7 @@ const NOT_SETTINGS: &[&str] = &[
     "n_prompt",
     "n_gen",
     "n_depth",
+    "test",
     "test_time",
     "avg_ns",
     "stddev_ns",
@@ -262,17 +325,43 @@ const NOT_SETTINGS: &[&str] = &[
     "samples_ts",
 ];
 
-/// Settings that change what is measured, with the values that go without saying.
+/// Values of settings that go without saying. What is known by none of these is told, so that an arm has the same name
+/// whatever stands beside it.
 const USUAL: &[(&str, &[&str])] = &[
     ("backends", &["CPU"]),
-    ("gpu_info", &[""]),
     ("type_k", &["f16"]),
     ("type_v", &["f16"]),
     ("n_batch", &["2048"]),
     ("n_ubatch", &["512"]),
-    ("flash_attn", &["0", "false"]),
-    ("embeddings", &["0", "false"]),
+    ("use_mmap", &["1"]),
+    ("mul_mat_q", &["1"]),
+    ("cpu_mask", &["0x0"]),
+    ("poll", &["50"]),
+    ("split_mode", &["layer"]),
+    ("tensor_split", &["0.00"]),
 ];
+
+/// The usual values of all other settings: nothing was asked for.
+const NOTHING: &[&str] = &["", "0", "none", "auto", "null"];
+
+/// Fields that say that a GPU took part.
+const GPU: &[&str] =
+    &["backends", "gpu_info", "cuda", "vulkan", "kompute", "metal", "sycl", "rpc", "gpu_blas"];
+
+/// The value of a setting, written in one way, where it does not go without saying.
+fn told(row: &Map<String, Value>, name: &str) -> Option<String> {
+    let value = match plain(row.get(name)?).as_str() {
+        "true" => "1".to_owned(),
+        "false" => "0".to_owned(),
+        value => value.to_owned(),
+    };
+    // Without a GPU it means nothing, and what it is unasked depends on the program's age.
+    if name == "n_gpu_layers" && GPU.iter().all(|field| told(row, field).is_none()) {
+        return None;
+    }
+    let usual = USUAL.iter().find(|(of, _)| *of == name).map_or(NOTHING, |(_, usual)| usual);
+    (!usual.contains(&value.as_str()) || name == "n_gpu_layers").then_some(value)
+}
 
 /// The file's name in a path of any system.
 fn base_name(path: &str) -> String {
@@ -283,20 +372,8 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
     let fields = |i: usize| Fields { number: i + 1, row: &rows[i] };
     let first = rows.first().map(|_| fields(0)).ok_or("holds no row")?;
     let commit = first.text("build_commit").ok();
-    let version = rows[0].get("build_number").map(plain).unwrap_or_default();
+    let version = rows[0].get("build_number").map_or_else(|| "not stated".into(), plain);
     let cpu = first.text("cpu_info").unwrap_or_default();
-    // Settings that differ between rows, or are not the usual ones, tell arms apart.
-    let varies = |name: &str| rows.iter().any(|r| r.get(name) != rows[0].get(name));
-    let unusual = |name: &str, row: &Map<String, Value>| {
-        let usual = USUAL.iter().find(|(of, _)| *of == name).map(|(_, usual)| *usual);
-        usual.zip(row.get(name)).is_some_and(|(usual, value)| !usual.contains(&plain(value).as_str()))
-    };
-    let told = |name: &&str| {
-        !NOT_SETTINGS.contains(name) && varies(name) || rows.iter().any(|row| unusual(name, row))
-    };
-    let names: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
-    let settings: Vec<&str> = names.into_iter().filter(told).collect();
-
     for field in ["cpu_info", "build_commit", "build_number"] {
         if let Some(i) = rows.iter().position(|row| row.get(field) != rows[0].get(field)) {
             return Err(format!(
@@ -308,8 +385,7 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
     let mut arms: Vec<Arm> = Vec::new();
     for (i, row) in rows.iter().enumerate() {
         let fields = fields(i);
-        let (prompt, generate) = (fields.count("n_prompt")?, fields.count("n_gen")?);
-        let depth = if row.contains_key("n_depth") { fields.count("n_depth")? } else { 0 };
+        let [prompt, generate, depth] = fields.tokens()?;
         let tokens = f64::from(prompt) + f64::from(generate);
         if tokens == 0.0 {
             return Err(format!("row {}: `n_prompt` and `n_gen` are both 0", i + 1));
@@ -342,8 +418,9 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
         // Files of different models often have one name.
         let mut variant = vec![fields.text("model_type")?];
         variant.extend(size("model_size", "GB"));
-        variant
-            .extend(settings.iter().map(|s| format!("{s}={}", row.get(*s).map(plain).unwrap_or_default())));
+        let settings: BTreeSet<&String> =
+            row.keys().filter(|name| !NOT_SETTINGS.contains(&name.as_str())).collect();
+        variant.extend(settings.into_iter().filter_map(|name| Some(format!("{name}={}", told(row, name)?))));
         let subject = Subject {
             model: base_name(&fields.text("model_filename")?),
             engine: options.program.clone(),
@@ -423,7 +500,9 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
     let whole =
         |text: &str| number(text).filter(|n| n.fract() == 0.0 && (1.0..1e9).contains(n)).map(|n| n as u32);
 
-    let estimate = after("Final estimate: PPL =").ok_or_else(|| missing("a final estimate"))?;
+    // ik_llama.cpp says over how many chunks before it says how much.
+    let estimate = after("Final estimate: PPL").and_then(|rest| Some(rest.rsplit_once('=')?.1.trim()));
+    let estimate = estimate.ok_or_else(|| missing("a final estimate"))?;
     let ppl = figure(estimate).filter(|p| p.is_finite() && *p >= 1.0);
     let ppl = ppl.ok_or_else(|| format!("the final estimate '{estimate}' is no perplexity"))?;
     let error = estimate.split_once("+/-").and_then(|(_, e)| figure(e)).filter(|e| *e >= 0.0);
@@ -437,7 +516,7 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
     let threads =
         after("system_info: n_threads =").and_then(whole).ok_or_else(|| missing("'n_threads ='"))?;
     // Without -v it prints neither its total time nor the model's file, but stamps every line.
-    let stamps = || Some(stamp(log, "Final estimate: PPL =")? - stamp(log, "calculating perplexity over")?);
+    let stamps = || Some(stamp(log, "Final estimate: PPL")? - stamp(log, "calculating perplexity over")?);
     let seconds = after("total time =").and_then(number).map(|ms| ms / 1e3).or_else(stamps);
     let seconds = seconds.filter(|s| *s >= 0.0).ok_or_else(|| missing("'total time ='"))?;
     let model = match (after("tensors from").and_then(|rest| rest.split(" (version").next()), &options.model)
@@ -477,6 +556,7 @@ fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String
             ppl_stderr,
             scored,
             windows: chunks.into(),
+            tokens_sha256: None,
             bits_per_byte: None,
             nll_bits: format!("{:016x}", nll.to_bits()),
             seconds,
@@ -596,12 +676,23 @@ mod tests {
         super::super::check(&record).unwrap();
         let variants: Vec<_> = record.arms.iter().map(|a| a.subject.variant.clone().unwrap()).collect();
         let name = "bitnet 2B I2_S, 1.187 GB";
-        assert_eq!(variants, [format!("{name}, n_batch=2048"), format!("{name}, n_batch=512")]);
-        // What is not as usual is told, whether or not it differs within the file.
+        assert_eq!(variants, [name.to_owned(), format!("{name}, n_batch=512")]);
+        // What is not as usual is told, whatever else the file holds, and in one way.
         for (from, to, told) in [
             ("\"type_k\": \"f16\"", "\"type_k\": \"q8_0\"", Some("type_k=q8_0")),
             ("\"type_k\"", "\"backends\": \"CUDA\", \"type_k\"", Some("backends=CUDA")),
-            ("\"type_k\"", "\"backends\": \"CPU\", \"type_k\"", None),
+            ("\"type_k\"", "\"backends\": \"CPU\", \"n_gpu_layers\": 99, \"type_k\"", None),
+            (
+                "\"type_k\"",
+                "\"vulkan\": true, \"n_gpu_layers\": 0, \"type_k\"",
+                Some("n_gpu_layers=0, vulkan=1"),
+            ),
+            ("\"type_k\"", "\"flash_attn\": true, \"type_k\"", Some("flash_attn=1")),
+            ("\"type_k\"", "\"flash_attn\": 1, \"type_k\"", Some("flash_attn=1")),
+            ("\"type_k\"", "\"use_mmap\": true, \"poll\": 50, \"test\": \"tg128\", \"type_k\"", None),
+            ("\"type_k\"", "\"use_mmap\": \"0\", \"type_k\"", Some("use_mmap=0")),
+            ("\"type_k\"", "\"new_setting\": 7, \"type_k\"", Some("new_setting=7")),
+            ("\"type_k\"", "\"new_setting\": \"none\", \"type_k\"", None),
         ] {
             let record = bench_of(&format!("[{}]", ROW.replace(from, to))).unwrap();
             let told = told.map(|told| format!(", {told}")).unwrap_or_default();
@@ -629,10 +720,42 @@ mod tests {
     }
 
     #[test]
+    fn what_else_the_program_prints_is_passed_over() {
+        let csv = format!("{CSV}llama_perf: done, all\n");
+        let lines = format!("{ROW}\nload: 1 of 2, [x]\n{}\n", ROW.replace("\"n_gen\": 128", "\"n_gen\": 64"));
+        let samples = "\"samples_ns\": [4507042254, 4491228070, 4459930314], ";
+        for (text, rows) in [
+            (format!("[\n{ROW}\n]"), 1),
+            (csv, 1),
+            (lines.replace(samples, ""), 2),
+            (ROW.replace(", ", ",\n"), 1),
+        ] {
+            for around in [["", ""], ["[load_backend] loaded, all\n[1]4.2,\n{none}\n", "\n\n[end]\n"]] {
+                let record = bench_of(&format!("{}{text}{}", around[0], around[1])).unwrap();
+                assert_eq!(record.arms.len(), rows, "{text}");
+            }
+        }
+        // What was cut is not passed over.
+        assert!(bench_of(&format!("[\n{ROW},\n")).unwrap_err().contains("no JSON"));
+        assert!(bench_of(&lines[..lines.len() - 9]).unwrap_err().contains("no JSON"));
+        assert_eq!(decode(b"\x1b[34m0.01\x1b[0m PPL = 6.1\x1b[0m\n"), "0.01 PPL = 6.1\n");
+    }
+
+    #[test]
+    fn generation_after_an_untimed_prompt_is_one_at_a_depth() {
+        let ik = ROW.replace("\"n_prompt\": 0", "\"n_prompt\": 512, \"test\": \"tg128@pp512\"");
+        let record = bench_of(&ik).unwrap();
+        assert_eq!(record.arms[0].test.to_string(), "tg128 @ d512");
+        assert!(bench_of(&ik.replace("tg128@", "128@")).unwrap_err().contains("`test`"));
+        assert_eq!(test_name("tg32@pp512"), Some([0, 32, 512]));
+    }
+
+    const CSV: &str = "build_commit,build_number,cpu_info,model_filename,model_type,n_threads,n_prompt,n_gen,test_time,avg_ts\n\
+        \"abc\",\"7\",\"CPU, fast\",\"m.gguf\",\"t\",\"4\",\"512\",\"0\",\"2026-01-01T00:00:00Z\",\"99.5\"\n";
+
+    #[test]
     fn csv_has_means_only_and_says_so() {
-        let csv = "build_commit,build_number,cpu_info,model_filename,model_type,n_threads,n_prompt,n_gen,test_time,avg_ts\n\
-                   \"abc\",\"7\",\"CPU, fast\",\"m.gguf\",\"t\",\"4\",\"512\",\"0\",\"2026-01-01T00:00:00Z\",\"99.5\"\n";
-        let record = bench_of(csv).unwrap();
+        let record = bench_of(CSV).unwrap();
         let speed = record.arms[0].speed.as_ref().unwrap();
         assert_eq!((speed.median, speed.interval), (99.5, [99.5, 99.5]));
         assert!(speed.warnings[0].contains("only the mean"));
@@ -774,6 +897,11 @@ mod tests {
             let log = LOG.replace("17.1090", ppl);
             assert!(perplexity(&log, "f", &options()).unwrap_err().contains("no perplexity"), "{ppl}");
         }
+        let ik = LOG.replace("PPL = ", "PPL over 655 chunks for n_ctx=512 = ");
+        assert_eq!(
+            perplexity(&ik, "f", &options()).unwrap().arms,
+            perplexity(LOG, "f", &options()).unwrap().arms
+        );
         let great = perplexity(&LOG.replace("17.1090", "1.7109e+04"), "f", &options()).unwrap();
         assert_eq!(great.arms[0].accuracy.as_ref().unwrap().ppl, 17109.0);
     }

@@ -4,11 +4,11 @@ use super::{Arm, Control, Outcome, Record};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits};
 
-/// How far the same limit may differ between shards of one machine, as a share.
+/// How far the same limit may differ between shards of a machine without a name, as a share.
 const ALIKE: f64 = 0.1;
 
-/// Puts records together: those of one machine in one state, program and protocol become one record,
-/// the others stand beside it in their order.
+/// Puts records together: those of one machine, program and protocol become one record, the others stand beside it in
+/// their order.
 ///
 /// # Errors
 /// If two records hold the same arm with different results, or the same model's name for different
@@ -24,7 +24,8 @@ pub fn merge(records: Vec<Record>) -> Result<Vec<Record>> {
     Ok(merged)
 }
 
-/// Whether two records could be of one run: what does not change on a machine is the same.
+/// Whether two records could be of one run: what does not change on a machine is the same. Where nothing names it,
+/// its limits tell it from others of its kind; they move with other load too.
 fn is_shard(a: &Record, b: &Record) -> bool {
     let machine = |r: &Record| {
         // What changes while a machine runs; see `join`.
@@ -43,11 +44,16 @@ fn is_shard(a: &Record, b: &Record) -> bool {
         (Outcome::Measured(a), Outcome::Measured(b)) => alike(a, b),
         _ => true,
     };
-    limits
+    (limits || named(&a.environment))
         && machine(a) == machine(b)
         && a.tool == b.tool
         && protocol(a) == protocol(b)
         && (&a.suite, &a.suite_text) == (&b.suite, &b.suite_text)
+}
+
+/// Whether a machine has a name of its own.
+fn named(environment: &Environment) -> bool {
+    environment.host.as_ref().is_some_and(|host| host != "localhost")
 }
 
 /// Whether the limits that both hold are about the same.
@@ -113,7 +119,7 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
     } else if whole.limits != part.limits {
         note(
             &mut whole.notes,
-            "The limits are those of the first shard; those of others differ by less than 10 %.",
+            "The limits are those of the first shard; bounds of arms are by those of their own.",
         );
     }
     let (known, new) = (&mut whole.environment, part.environment);
@@ -183,7 +189,13 @@ mod tests {
         assert_eq!((merged.len(), merged[0].environment.load), (1, Some(5.5)));
         assert_eq!(merged[0].notes.len(), example().notes.len() + 2, "{:?}", merged[0].notes);
         second.limits = limits(50.0);
-        assert_eq!(merge(vec![first.clone(), second.clone()]).unwrap().len(), 2);
+        assert_eq!(merge(vec![first.clone(), second.clone()]).unwrap().len(), 1);
+        let nameless = [&first, &second].map(|record| {
+            let mut record = record.clone();
+            record.environment.host = None;
+            record
+        });
+        assert_eq!(merge(nameless.into()).unwrap().len(), 2);
         second.limits = limits(40.0);
         second.environment.governor = Some("powersave".into());
         assert_eq!(merge(vec![first, second]).unwrap().len(), 2);

@@ -406,6 +406,10 @@ pub struct Accuracy {
     pub scored: u64,
     /// Windows run.
     pub windows: u64,
+    /// SHA-256 of the text's tokens up to the end of the last window, each as four bytes in little-endian order:
+    /// texts of one name need not be one text. Null where it is not known.
+    #[serde(default)]
+    pub tokens_sha256: Option<String>,
     /// Bits per byte of the scored text, independent of the tokenizer.
     pub bits_per_byte: Option<f64>,
     /// The f64 bits of `nll`, hex: equality of this is equality of the result.
