@@ -125,16 +125,21 @@ fn the_reference_is_an_arm_of_prompts() {
 fn wrong_arguments_are_usage_errors() {
     for (args, said) in [
         (&["-p", "0", "-n", "0"][..], "nothing to measure"),
-        (&["-t", "0"], "at least 1"),
+        (&["-t", "0"], "1 to 4096"),
+        (&["-t", "100000"], "1 to 4096"),
+        (&["--reference", "-p", "0"], "prompts alone"),
+        (&["--level", "kernel", "--shape", "1048576x1048576"], "more than"),
         (&["-k", "fast"], "unknown kernel"),
         (&["-p", "x"], "is no number"),
         (&["-p", "100000"], "positions"),
         (&["-pg", "5"], "PROMPT,GENERATE"),
         (&["--level", "kernel", "--shape", "5"], "ROWSxCOLS"),
         (&["--level", "kernel", "--shape", "8x100", "-k", "i2_s"], "i2_s cannot hold"),
-        (&["--budget", "-1"], "at least 0"),
+        (&["--budget", "-1"], "0 to 86400"),
         (&["-ngl", "99"], "puts no layer on a GPU"),
         (&["-ctk", "q8_0"], "f32"),
+        (&["-hf", "a/b"], "download the model"),
+        (&["-embd", "1"], "text"),
         (&["--numa", "distribute"], "numactl"),
         (&["--list-devices"], "doctor"),
         (&["--level", "kernel", "--tdp", "65"], "--level kernel"),
@@ -143,7 +148,7 @@ fn wrong_arguments_are_usage_errors() {
         assert!(code == 2 && err.contains(said), "{args:?}: {code} {err}");
     }
     let (code, _, err) = tritmark(&["bench", "--min-time", "-1"]);
-    assert!(code == 2 && err.contains("at least 0"), "{code} {err}");
+    assert!(code == 2 && err.contains("0 to 86400"), "{code} {err}");
     let (code, _, err) = bench(&["-m", "/nowhere/model"]);
     assert!([5, 74].contains(&code) && err.contains("/nowhere/model"), "{code} {err}");
 }

@@ -5,11 +5,12 @@ use super::llama_bench::LlamaBenchArgs;
 use crate::error::{Error, Result};
 use crate::files::writable;
 use crate::machine::{Limits, Watch};
-use crate::model::Head;
+use crate::model::{Head, MAX_THREADS};
 use crate::record::rows::{self, Format};
 use crate::record::{self, Arm, Model, Outcome, Record, SCHEMA, Test, Tool};
 use crate::speed::bench::{Bench, Candidate, Choice};
 use crate::speed::lists::{List, numbers};
+use crate::speed::protocol::LONGEST;
 use crate::speed::{Observer, Options};
 use crate::verify;
 use crate::words::counted;
@@ -28,9 +29,9 @@ Examples:
   tritmark bench --level kernel --shape 6912x2560 --batch 1,32,512 -k tm2,i2_s/avx2
 
 Lists are numbers with commas or ranges: 1,2,4  1-8  1-8+2  1-8*2.
-All arms of a test are measured in turns, so that drift of the machine hits all alike. With two numbers
-of threads or more it says how many are worth their while. Options of llama-bench that mean nothing
-here (-b, -ub, -fa, -mmp, ...) are accepted and named.")]
+All arms of a test are measured in turns, so that drift of the machine hits all alike. With two
+numbers of threads or more it says how many are worth their while. Options of llama-bench that
+mean nothing here (-b, -ub, -fa, -mmp, ...) are accepted and named.")]
 pub struct Args {
     /// Models [default: demo]
     #[arg(short, long, value_delimiter = ',', value_name = "MODEL")]
@@ -116,10 +117,20 @@ enum Level {
     Kernel,
 }
 
+/// Most weights of a matrix of `--shape`.
+const MAX_WEIGHTS: u64 = 1 << 30;
+
 fn shape(text: &str) -> Result<(u32, u32), String> {
     let parse = |n: &str| n.parse().ok().filter(|n| (1..=1 << 20).contains(n));
     let shape = text.split_once('x').and_then(|(rows, cols)| Some((parse(rows)?, parse(cols)?)));
-    shape.ok_or_else(|| format!("'{text}' is no shape; expected ROWSxCOLS, e.g. 6912x2560"))
+    let (rows, cols) =
+        shape.ok_or_else(|| format!("'{text}' is no shape; expected ROWSxCOLS, e.g. 6912x2560"))?;
+    if u64::from(rows) * u64::from(cols) > MAX_WEIGHTS {
+        return Err(format!(
+            "'{text}' has more than {MAX_WEIGHTS} weights, which is more than any model's matrix"
+        ));
+    }
+    Ok((rows, cols))
 }
 
 /// Shows progress, and keeps what is finished on the screen only.
@@ -155,11 +166,17 @@ impl Args {
             let _ = writeln!(std::io::stderr(), "note: {note}");
         }
         let tests = self.tests()?;
+        let prompts = |test: &Test| matches!(test, Test::Model { generate: 0, .. });
+        if self.reference && (self.level == Level::Kernel || !tests.iter().any(prompts)) {
+            return Err(Error::Usage(
+                "--reference is measured in tests of prompts alone: give -p a number above 0, or leave it out".into(),
+            ));
+        }
         let choices = self.choices()?;
         let all = std::thread::available_parallelism().map_or(1, usize::from) as u32;
         let threads = numbers(&self.threads, &[all]);
-        if threads.contains(&0) {
-            return Err(Error::Usage("--threads must be at least 1".into()));
+        if let Some(odd) = threads.iter().find(|n| !(1..=MAX_THREADS).contains(&(**n as usize))) {
+            return Err(Error::Usage(format!("--threads must be 1 to {MAX_THREADS}, not {odd}")));
         }
         let names = if self.model.is_empty() { vec!["demo".to_owned()] } else { self.model.clone() };
         let mut meter = self.meter.open()?;
@@ -181,9 +198,8 @@ impl Args {
                 let mut checkpoints = Vec::new();
                 for name in &names {
                     let checkpoint = self.open.open(name)?;
-                    let mut model = Model::describe(&checkpoint, verify::model_hash(&checkpoint)?);
-                    unique_id(&mut model, &models);
-                    models.push(model);
+                    let model = Model::describe(&checkpoint, verify::model_hash(&checkpoint)?);
+                    models.push(model.named_beside(&models));
                     checkpoints.push(checkpoint);
                 }
                 let candidates: Vec<Candidate> = models
@@ -240,9 +256,11 @@ impl Args {
     fn options(&self) -> Result<Options> {
         let base = if self.quick { Options::quick() } else { Options::full() };
         let seconds = |name: &str, value: f64| {
-            Duration::try_from_secs_f64(value).map_err(|_| {
-                Error::Usage(format!("--{name} must be a number of seconds of at least 0, not {value}"))
-            })
+            if (0.0..=LONGEST).contains(&value) {
+                Ok(Duration::from_secs_f64(value))
+            } else {
+                Err(Error::Usage(format!("--{name} must be 0 to {LONGEST} seconds, not {value}")))
+            }
         };
         if self.tdp.is_some() && self.level == Level::Kernel {
             return Err(Error::Usage(
@@ -343,16 +361,5 @@ impl Args {
             print_line(&format!("- {remark}"))?;
         }
         Ok(())
-    }
-}
-
-/// Two models may have files of the same name.
-fn unique_id(model: &mut Model, others: &[Model]) {
-    let name = model.id.clone();
-    let taken = |id: &str| others.iter().any(|m| m.id == id);
-    let mut count = 2;
-    while taken(&model.id) {
-        model.id = format!("{name} ({count})");
-        count += 1;
     }
 }

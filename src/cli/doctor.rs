@@ -3,7 +3,7 @@
 use super::common::{MeterArgs, print_json, print_line, progress};
 use crate::error::{Error, Result};
 use crate::machine::{CpuTimes, Environment, Limits, Watch, tuning};
-use crate::record::Tool;
+use crate::record::{self, Tool};
 use crate::speed::lists::{List, numbers};
 use crate::words::counted;
 use serde::Serialize;
@@ -108,11 +108,12 @@ impl Args {
         let meter = self.meter.open()?;
         let sources =
             meter.sources().into_iter().map(|(source, domain, main)| Source { source, domain, main });
-        let energy =
+        let mut energy =
             Energy { sources: sources.collect(), refused: meter.refused.clone(), unusable: meter.unusable() };
         let limits = self.limits.then(|| self.measure(&environment)).transpose()?;
         if self.anonymise {
             environment.anonymise();
+            energy.refused.iter_mut().chain(&mut energy.unusable).for_each(record::shorten_paths);
         }
         let kernels = kernels.collect();
         let findings = Findings { tool: Tool::current(), environment, kernels, energy, limits, tuned };

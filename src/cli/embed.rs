@@ -13,7 +13,7 @@ Example:
 
 The embedding is the hidden state of the last token after the last norm, scaled to length 1.")]
 pub struct Args {
-    /// Model: directory, .safetensors, .gguf or `demo`
+    /// Model: directory, .safetensors, .gguf, `demo` or `demo-full`
     model: String,
     /// Text
     #[arg(short, long)]

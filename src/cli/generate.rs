@@ -16,7 +16,7 @@ Examples:
 
 Equal options give equal texts, on any kernel and any number of threads.")]
 pub struct Args {
-    /// Model: directory, .safetensors, .gguf or `demo`
+    /// Model: directory, .safetensors, .gguf, `demo` or `demo-full`
     model: String,
     /// Text to continue
     #[arg(short, long)]

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::record::rows::Format;
 
 /// Its options of several letters behind a single dash, which are none of ours, and their long names.
-pub const SHORT: [(&str, &str); 11] = [
+pub const SHORT: [(&str, &str); 21] = [
     ("-pg", "--pg"),
     ("-ub", "--ubatch-size"),
     ("-ngl", "--n-gpu-layers"),
@@ -17,6 +17,16 @@ pub const SHORT: [(&str, &str); 11] = [
     ("-nkvo", "--no-kv-offload"),
     ("-sm", "--split-mode"),
     ("-mg", "--main-gpu"),
+    ("-ts", "--tensor-split"),
+    ("-ot", "--override-tensor"),
+    ("-ncmoe", "--n-cpu-moe"),
+    ("-nopo", "--no-op-offload"),
+    ("-dio", "--direct-io"),
+    ("-dev", "--device"),
+    ("-embd", "--embeddings"),
+    ("-hf", "--hf-repo"),
+    ("-hff", "--hf-file"),
+    ("-hft", "--hf-token"),
 ];
 
 /// See the module.
@@ -42,6 +52,26 @@ pub struct LlamaBenchArgs {
     split_mode: Option<String>,
     #[arg(long, hide = true)]
     main_gpu: Option<String>,
+    #[arg(long, hide = true)]
+    tensor_split: Option<String>,
+    #[arg(long, hide = true)]
+    override_tensor: Option<String>,
+    #[arg(long, hide = true)]
+    n_cpu_moe: Option<String>,
+    #[arg(long, hide = true)]
+    no_op_offload: Option<String>,
+    #[arg(long, hide = true)]
+    direct_io: Option<String>,
+    #[arg(long, hide = true)]
+    device: Option<String>,
+    #[arg(long, hide = true)]
+    embeddings: Option<String>,
+    #[arg(long, hide = true)]
+    hf_repo: Option<String>,
+    #[arg(long, hide = true)]
+    hf_file: Option<String>,
+    #[arg(long, hide = true)]
+    hf_token: Option<String>,
     #[arg(long, hide = true)]
     delay: Option<String>,
     #[arg(long, hide = true, allow_hyphen_values = true)]
@@ -76,6 +106,15 @@ impl LlamaBenchArgs {
             ("-ngl", &self.n_gpu_layers, &["0"][..], "tritmark measures CPUs and puts no layer on a GPU"),
             ("-ctk", &self.cache_type_k, &["f32"], "the cache of keys holds f32 here"),
             ("-ctv", &self.cache_type_v, &["f32"], "the cache of values holds f32 here"),
+            ("-dev", &self.device, &["none"], "tritmark measures the CPU"),
+            ("-embd", &self.embeddings, &["0"], "what is measured is text"),
+            ("-hf", &self.hf_repo, &[], "nothing is downloaded here; download the model and name it with -m"),
+            (
+                "-hff",
+                &self.hf_file,
+                &[],
+                "nothing is downloaded here; download the model and name it with -m",
+            ),
             ("--prio", &self.prio, &["0"], "set the priority from outside, e.g. with `nice`"),
             ("--numa", &self.numa, &[], "place the process from outside, e.g. with `numactl`"),
             ("-C", &self.cpu_mask, &["0x0"], "choose the CPUs from outside, e.g. with `taskset`"),
@@ -102,6 +141,14 @@ impl LlamaBenchArgs {
             ("-nkvo", self.no_kv_offload.is_some()),
             ("-sm", self.split_mode.is_some()),
             ("-mg", self.main_gpu.is_some()),
+            ("-ts", self.tensor_split.is_some()),
+            ("-ot", self.override_tensor.is_some()),
+            ("-ncmoe", self.n_cpu_moe.is_some()),
+            ("-nopo", self.no_op_offload.is_some()),
+            ("-dio", self.direct_io.is_some()),
+            ("-dev", self.device.is_some()),
+            ("-embd", self.embeddings.is_some()),
+            ("-hft", self.hf_token.is_some()),
             ("--delay", self.delay.is_some()),
             ("--prio", self.prio.is_some()),
             ("--poll", self.poll.is_some()),

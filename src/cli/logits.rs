@@ -22,7 +22,7 @@ Examples:
 The file holds one tensor `logits`, f32 [tokens, vocab], and in its metadata the model and what
 computed it.")]
 pub struct Args {
-    /// Model: directory, .safetensors, .gguf or `demo`
+    /// Model: directory, .safetensors, .gguf, `demo` or `demo-full`
     model: String,
     /// Token ids separated by commas, or a file of ids separated by commas or white space
     #[arg(long, value_name = "IDS|FILE")]

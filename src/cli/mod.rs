@@ -31,8 +31,9 @@ use std::io::Write;
 #[derive(Debug, Parser)]
 #[command(name = "tritmark", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
-A MODEL is a Hugging Face directory, a .safetensors, a .gguf, `demo` (a small trained BitNet inside this program),
-or `demo-full` (its full-precision twin); 'MODEL --ptq absmean' is a full-precision one made ternary.
+A MODEL is a Hugging Face directory, a .safetensors, a .gguf, `demo` (a small trained BitNet
+inside this program), or `demo-full` (its full-precision twin); 'MODEL --ptq absmean' is a
+full-precision one made ternary.
 
 Exit codes: 0 fine; 1 a regression or a failed proof; 2 usage; 3 inconclusive; 4 not comparable;
 5 bad input file; 70 a bug of ours; 74 the system refused to read or write.")]

@@ -27,9 +27,9 @@ Conventions:
   hf-N       windows of N tokens that do not overlap, every prediction inside a window scored;
              with --stride each token is scored once with the longest context at hand
 
---against gives the divergence KL(reference‖subject) over the whole vocabulary, paired differences of
-log-likelihood, how often both have the same first choice, and the mean share of the reference's first
-five choices that are among the subject's first five.")]
+--against gives the divergence KL(reference‖subject) over the whole vocabulary, paired differences
+of log-likelihood, how often both have the same first choice, and the mean share of the
+reference's first five choices that are among the subject's first five.")]
 pub struct Args {
     /// Model
     model: String,

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 Examples:
   tritmark run                          # the suite `quick` on the demo model
   tritmark run ci -o reports/out/ci
-  tritmark run native-vs-ptq            # full precision, made ternary after training, trained ternary
+  tritmark run native-vs-ptq            # full precision, made ternary after training, trained so
   tritmark run quick -m path/to/model
 
 Suites: quick, full, ci, native-vs-ptq, or a .toml file. An interrupted run continues

@@ -17,12 +17,12 @@ Examples:
   tritmark verify bitnet-b1.58-2B-4T model.gguf
   tritmark verify model.gguf
 
-Exit code 0: trits are equal, and all else is equal or rounded by a form that one of the files has; the
-first line says which (\"the same model\", or \"the same ternary weights\" and what is rounded). Logits of
-rounded models are called close where they differ by at most 3 % (relative, RMS) and 95 % of the first
-choices are the same. Exit code 1: something else differs, or the file is damaged; standard error says
-what and where. --family and --ptq apply to the model that needs them. Of a file whose arrangement is
-ambiguous, the other model tells which it is.")]
+Exit code 0: trits are equal, and all else is equal or rounded by a form that one of the files
+has; the first line says which (\"the same model\", or \"the same ternary weights\" and what is
+rounded). Logits of rounded models are called close where they differ by at most 3 % (relative,
+RMS) and 95 % of the first choices are the same. Exit code 1: something else differs, or the file
+is damaged; standard error says what and where. --family and --ptq apply to the model that needs
+them. Of a file whose arrangement is ambiguous, the other model tells which it is.")]
 pub struct Args {
     /// Model
     a: String,

@@ -14,7 +14,7 @@ const UNKNOWN_CACHE: u64 = 64 << 20;
 /// Most bytes to read for the figure of memory.
 const MOST: u64 = 1 << 30;
 
-/// How long a further look at memory takes, for each number of threads.
+/// How long a further look at memory takes, for each number of threads, where some passes over the set take no longer.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// That there were such looks.
@@ -87,13 +87,13 @@ impl Limits {
         }
         found.method = vec![
             format!(
-                "Each figure is the best of many passes of about 4 ms within {:.0} ms: a bound that something \
-                 else held back would be none.",
+                "Each figure is the best of many passes of about 4 ms within {:.0} ms, or of a few over all of the set \
+                 where that takes longer: a bound that something else held back would be none.",
                 1e3 * seconds
             ),
             "Reading: every thread sums its own part of the working set, for half of the time with the first-level \
              cache asked for it ahead and for half with the second; the better counts. Sets are half of a cache, \
-             and at least four times the last one for RAM."
+             and for RAM four times the last one (64 MB at least, 1 GB at most)."
                 .into(),
             "int8: the tier's own multiply-add instructions on registers, of which the scalar tier has none. f32: fused multiply-adds on registers.".into(),
         ];

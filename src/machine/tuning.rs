@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tritmark_kernels::acts::Activations;
@@ -86,8 +87,12 @@ pub fn path() -> Option<PathBuf> {
 /// Uses the stored tuning, if there is one; returns why it is not used, if there is one and it is not.
 pub fn use_stored() -> Option<String> {
     let path = path()?;
-    let text = std::fs::read_to_string(&path).ok()?;
-    let tuning = serde_json::from_str::<Stored>(&text).map_err(|e| e.to_string()).and_then(|stored| {
+    let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return None,
+        text => text.map_err(|e| e.to_string()),
+    };
+    let stored = text.and_then(|text| serde_json::from_str::<Stored>(&text).map_err(|e| e.to_string()));
+    let tuning = stored.and_then(|stored| {
         let here = this_cpu();
         if stored.cpu != here {
             return Err(format!("it was measured on '{}', and this CPU is '{here}'", stored.cpu));

@@ -33,7 +33,7 @@ pub(crate) use weights::choose_kernel;
 const BATCH: usize = 512;
 
 /// More threads than any machine that this runs on has.
-const MAX_THREADS: usize = 4096;
+pub const MAX_THREADS: usize = 4096;
 
 /// How to run a model.
 #[derive(Debug, Clone)]

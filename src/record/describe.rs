@@ -28,6 +28,17 @@ impl Model {
         }
     }
 
+    /// With a number behind its name where one of the others has that name: files in several places may.
+    pub fn named_beside(mut self, others: &[Model]) -> Self {
+        let name = self.id.clone();
+        let mut count = 2;
+        while others.iter().any(|m| m.id == self.id) {
+            self.id = format!("{name} ({count})");
+            count += 1;
+        }
+        self
+    }
+
     /// What arms call a checkpoint: the last part of its name, since records may travel and a path
     /// would tell whose machine it was.
     pub fn id_of(checkpoint: &Checkpoint) -> String {
@@ -80,7 +91,7 @@ impl Record {
 }
 
 /// Leaves of the paths in a sentence the last part, and all of what every system has: `/sys/class/…`.
-fn shorten_paths(sentence: &mut String) {
+pub(crate) fn shorten_paths(sentence: &mut String) {
     let shorten = |word: &str| {
         let path = word.trim_start_matches(['`', '\'', '"', '(']);
         let front = &word[..word.len() - path.len()];

@@ -71,8 +71,12 @@ struct Row<'a> {
     first_token_ms: Option<f64>,
     load_s: Option<f64>,
     load_bytes: Option<u64>,
+    measured_joules: Option<f64>,
+    measured_net_joules: Option<f64>,
+    measured_idle_watts: Option<f64>,
     measured_joules_per_token: Option<f64>,
     measured_net_joules_per_token: Option<f64>,
+    energy_tokens: Option<u64>,
     energy_source: Option<String>,
     energy_window_s: Option<f64>,
     energy_update_period_s: Option<f64>,
@@ -159,8 +163,12 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         first_token_ms: speed.first_token_ms,
         load_s: speed.load.as_ref().map(|l| l.seconds),
         load_bytes: speed.load.as_ref().map(|l| l.bytes),
+        measured_joules: energy.map(|e| e.gross_joules),
+        measured_net_joules: energy.and_then(|e| e.net_joules),
+        measured_idle_watts: energy.and_then(|e| e.idle_watts),
         measured_joules_per_token: energy.map(|e| e.joules_per_token),
         measured_net_joules_per_token: energy.and_then(|e| Some(e.net_joules? / e.tokens as f64)),
+        energy_tokens: energy.map(|e| e.tokens),
         energy_source: energy.map(|e| format!("{} ({})", e.source, e.domain)),
         energy_window_s: energy.map(|e| e.seconds),
         energy_update_period_s: energy.and_then(|e| e.update_period_s),
@@ -223,23 +231,44 @@ fn csv(rows: &[Map<String, Value>]) -> String {
     String::from_utf8(bytes).expect("cells are UTF-8")
 }
 
+/// Columns that hold no numbers; a table is the same whatever is in it.
+const TEXTS: [&str; 23] = [
+    "build_commit",
+    "cpu_info",
+    "model_filename",
+    "model_type",
+    "engine",
+    "layout",
+    "tier",
+    "variant",
+    "type_k",
+    "type_v",
+    "test",
+    "test_time",
+    "samples_ns",
+    "samples_ts",
+    "unit",
+    "samples",
+    "bound_how",
+    "energy_source",
+    "energy_warnings",
+    "energy_not_measured",
+    "imported",
+    "noise",
+    "warnings",
+];
+
 fn sql(rows: &[Map<String, Value>]) -> String {
     let mut out = String::new();
     let Some(first) = rows.first() else { return out };
-    let kind = |name: &str| {
-        let numeric = |v: &Value| v.is_number() || v.is_null();
-        if rows.iter().all(|r| numeric(&r[name])) && rows.iter().any(|r| r[name].is_number()) {
-            "REAL"
-        } else {
-            "TEXT"
-        }
-    };
+    let kind = |name: &str| if TEXTS.contains(&name) { "TEXT" } else { "REAL" };
     let columns: Vec<String> = first.keys().map(|name| format!("  \"{name}\" {}", kind(name))).collect();
     let _ = writeln!(out, "CREATE TABLE IF NOT EXISTS tritmark_bench (\n{}\n);\n", columns.join(",\n"));
     let names: Vec<String> = first.keys().map(|name| format!("\"{name}\"")).collect();
     for row in rows {
         let values = row.values().map(|value| match value {
             Value::Null => "NULL".into(),
+            Value::Bool(truth) => u8::from(*truth).to_string(),
             Value::Number(number) => number.to_string(),
             other => format!("'{}'", cell(other).replace('\'', "''")),
         });
@@ -341,4 +370,43 @@ fn table(records: &[Record]) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{MeasuredEnergy, example};
+
+    #[test]
+    fn texts_are_told_from_numbers_by_their_columns() {
+        let mut record = example();
+        let energy = MeasuredEnergy {
+            source: "s".into(),
+            domain: "d".into(),
+            gross_joules: 3.0,
+            net_joules: Some(2.0),
+            idle_watts: Some(0.1),
+            seconds: 10.0,
+            tokens: 4,
+            joules_per_token: 0.75,
+            update_period_s: Some(0.001),
+            domains: Vec::new(),
+            warnings: Vec::new(),
+        };
+        record.arms[0].energy_measured = Some(Outcome::Measured(energy));
+        for arm in &record.arms {
+            for (name, value) in row(&record, arm).into_iter().flatten().filter(|(_, value)| !value.is_null())
+            {
+                let text = value.is_string() || value.is_array();
+                assert_eq!(text, TEXTS.contains(&name.as_str()), "{name} is {value}");
+            }
+        }
+        let row = row(&record, &record.arms[0]).unwrap();
+        assert_eq!(
+            (&row["measured_joules"], &row["measured_net_joules_per_token"]),
+            (&3.0.into(), &0.5.into())
+        );
+        let table = write(&[example()], Format::Sql);
+        assert!(table.contains("\"measured_joules\" REAL") && table.contains("\"imported\" TEXT"), "{table}");
+    }
 }

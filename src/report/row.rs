@@ -111,8 +111,8 @@ pub struct Row {
     pub modelled_j_per_token_7nm: Option<f64>,
     /// Modelled arithmetic energy at 45 nm, joules a token.
     pub modelled_j_per_token_45nm: Option<f64>,
-    /// Power as the user stated it times the time of a token, joules: rated, not measured.
-    pub rated_j_per_token: Option<f64>,
+    /// Power as the user stated it times the time of a token, joules: modelled by that, not measured.
+    pub modelled_j_per_token_tdp: Option<f64>,
     /// Bits of a weight of the blocks' matrices.
     pub bits_per_weight: Option<f64>,
     /// Bytes of all of them.
@@ -196,7 +196,7 @@ fn row(number: usize, record: &Record, arm: &Arm) -> Row {
         energy_not_measured: reason,
         modelled_j_per_token_7nm: arm.energy_modelled.as_ref().map(|m| m.joules_per_token_7nm),
         modelled_j_per_token_45nm: arm.energy_modelled.as_ref().map(|m| m.joules_per_token_45nm),
-        rated_j_per_token: arm.energy_rated.as_ref().map(|e| e.joules_per_token),
+        modelled_j_per_token_tdp: arm.energy_rated.as_ref().map(|e| e.joules_per_token),
         bits_per_weight: weight_bits(record, arm),
         weight_bytes: weight_bytes(record, arm),
         mac_per_byte: work.map(|w| w.0),

@@ -3,6 +3,7 @@
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::Limits;
 use crate::record::{Bound, Test};
+use crate::words::counted;
 
 /// What of a model costs time, independent of how well it is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,8 +39,9 @@ pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Opti
         seconds += f64::from(prompt) * cost.macs as f64 / rate;
         let kind = if cost.float { "f32" } else { "int8" };
         how.push(format!(
-            "{:.1} 10⁹ multiply-adds/s ({kind}, {tier}, {threads} threads) ÷ {:.4} 10⁹ a token in the blocks' matrices",
+            "{:.1} 10⁹ multiply-adds/s ({kind}, {tier}, {}) ÷ {:.4} 10⁹ a token in the blocks' matrices",
             rate / 1e9,
+            counted(threads, "thread"),
             cost.macs as f64 / 1e9
         ));
     }
@@ -51,8 +53,9 @@ pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Opti
         seconds += f64::from(generate) * bytes as f64 / bandwidth;
         memory = level == "RAM";
         how.push(format!(
-            "{:.1} GB/s ({level}, {threads} threads) ÷ {:.2} MB read a token (weights, head, cache)",
+            "{:.1} GB/s ({level}, {}) ÷ {:.2} MB read a token (weights, head, cache)",
             bandwidth / 1e9,
+            counted(threads, "thread"),
             bytes as f64 / 1e6
         ));
     }
@@ -75,12 +78,14 @@ pub fn of_kernel(
     let by_memory = bandwidth * macs / bytes as f64;
     Some(if by_memory < rate {
         let how = format!(
-            "{:.1} GB/s ({level}, {threads} threads) ÷ {bytes} bytes of weights for {macs:.3e} multiply-adds",
-            bandwidth / 1e9
+            "{:.1} GB/s ({level}, {}) ÷ {bytes} bytes of weights for {macs:.3e} multiply-adds",
+            bandwidth / 1e9,
+            counted(threads, "thread")
         );
         Bound { value: by_memory / 1e9, how, memory: level == "RAM" }
     } else {
-        Bound { value: rate / 1e9, how: format!("int8 peak ({tier}, {threads} threads)"), memory: false }
+        let how = format!("int8 peak ({tier}, {})", counted(threads, "thread"));
+        Bound { value: rate / 1e9, how, memory: false }
     })
 }
 

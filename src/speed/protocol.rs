@@ -34,6 +34,9 @@ const DEPTHS: usize = 128;
 /// Seconds within which a model must load to be loaded anew for each sample.
 pub const QUICK_LOAD: f64 = 0.02;
 
+/// The most seconds that may be asked for: a day.
+pub const LONGEST: f64 = 86_400.0;
+
 /// How to take samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::record::{self, Arm, Control, Proof};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The file's name inside a run's folder.
@@ -117,7 +117,7 @@ impl Journal {
                 path.display()
             )));
         }
-        let (entries, bytes) = match read(&path) {
+        let (entries, bytes) = match read(&path)? {
             None => (Vec::new(), 0),
             Some(Read { entries, bytes, damage }) => match entries.first() {
                 Some(Entry::Start(found, _)) if *found == fingerprint => match damage {
@@ -171,8 +171,20 @@ impl Journal {
 
     /// Whether `dir` holds an interrupted run of that fingerprint.
     pub fn continues(dir: &Path, fingerprint: &Fingerprint) -> bool {
-        let first = read(&dir.join(FILE)).and_then(|read| read.entries.into_iter().next());
+        let read = read(&dir.join(FILE)).ok().flatten();
+        let first = read.and_then(|read| read.entries.into_iter().next());
         matches!(first, Some(Entry::Start(found, _)) if found == *fingerprint)
+    }
+
+    /// That it holds an arm which its run does not measure.
+    pub fn foreign(&self, arm: &Arm) -> Error {
+        let what = format!(
+            "holds {}: {}: {}, which this run does not measure",
+            arm.subject.model, arm.subject, arm.test
+        );
+        Error::input(&self.path, what).hint(
+            "it was changed since: take that line out to keep the others, or delete the file to start over",
+        )
     }
 
     /// Adds a finished piece.
@@ -204,9 +216,12 @@ struct Read {
     damage: Option<String>,
 }
 
-/// What a journal holds; `None` where there is no whole line.
-fn read(path: &Path) -> Option<Read> {
-    let text = std::fs::read(path).ok()?;
+/// What a journal holds; `None` where there is none, or no whole line.
+fn read(path: &Path) -> Result<Option<Read>> {
+    let text = match std::fs::read(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|e| Error::io(path, e))?,
+    };
     let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")).collect();
     let (mut entries, mut bytes, mut damage) = (Vec::new(), 0, None);
     for line in &lines {
@@ -220,7 +235,7 @@ fn read(path: &Path) -> Option<Read> {
         }
         bytes += line.len() as u64;
     }
-    (!lines.is_empty()).then_some(Read { entries, bytes, damage })
+    Ok((!lines.is_empty()).then_some(Read { entries, bytes, damage }))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub use run::{Finished, Options, Step, failures, run};
 use crate::accuracy::Convention;
 use crate::error::{Error, Result};
 use crate::model::Head;
+use crate::speed::protocol::LONGEST;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tritmark_kernels::{Tier, layout};
@@ -163,6 +164,19 @@ impl Suite {
             if accuracy.windows == Some(0) || accuracy.identity_windows == 0 {
                 return wrong("`accuracy.windows` and `accuracy.identity_windows` must be at least 1".into());
             }
+            let heads: Vec<String> = accuracy.heads.iter().map(|head| head.name().to_owned()).collect();
+            for (field, list) in
+                [("references", &accuracy.references), ("heads", &heads), ("tasks", &accuracy.tasks)]
+            {
+                if let Some(twice) = twice(list) {
+                    return wrong(format!("`accuracy.{field}` holds '{twice}' twice"));
+                }
+            }
+            if accuracy.heads.contains(&Head::AsIs) {
+                return wrong(
+                    "`accuracy.heads` holds 'as-is', which the others are held against anyway".into(),
+                );
+            }
             if let Some(odd) = accuracy.references.iter().find(|r| !["int8", "full"].contains(&r.as_str())) {
                 return wrong(format!("`accuracy.references` holds '{odd}': expected int8 or full"));
             }
@@ -189,9 +203,6 @@ impl Suite {
         Ok(())
     }
 }
-
-/// The most seconds that a suite may ask for: a day.
-const LONGEST: f64 = 86_400.0;
 
 /// What stands in a list a second time.
 fn twice<T: PartialEq>(list: &[T]) -> Option<&T> {
@@ -255,6 +266,13 @@ mod tests {
         refused("`accuracy.windows`", &accuracy(|a| a.windows = Some(0)));
         refused("`accuracy.identity_windows`", &accuracy(|a| a.identity_windows = 0));
         refused("`accuracy.references` holds 'half'", &accuracy(|a| a.references = vec!["half".into()]));
+        refused(
+            "`accuracy.references` holds 'full' twice",
+            &accuracy(|a| a.references = vec!["full".into(); 2]),
+        );
+        refused("`accuracy.heads` holds 'int8' twice", &accuracy(|a| a.heads = vec![Head::Int8; 2]));
+        refused("`accuracy.heads` holds 'as-is'", &accuracy(|a| a.heads = vec![Head::AsIs]));
+        refused("`accuracy.tasks` holds 'sotu' twice", &accuracy(|a| a.tasks = vec!["sotu".into(); 2]));
         refused("convention", &accuracy(|a| a.convention = "mine".into()));
         for odd in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
             refused("`speed.min_time_s`", &|_, s| s.min_time_s = odd);

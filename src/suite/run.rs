@@ -124,14 +124,16 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         notes: Vec::new(),
     };
     job.controls = std::mem::take(&mut job.journal.controls);
-    let mut models = Vec::new();
+    let mut models: Vec<record::Model> = Vec::new();
     for (checkpoint, hash) in checkpoints.iter().zip(&hashes) {
-        let model = record::Model::describe(checkpoint, hash.clone());
+        models.push(record::Model::describe(checkpoint, hash.clone()).named_beside(&models));
+    }
+    job.refuse_foreign(&models)?;
+    for (checkpoint, model) in checkpoints.iter().zip(&models) {
         job.prove(checkpoint, &model.id)?;
         if let Some(accuracy) = &suite.accuracy {
             job.accuracy(accuracy, checkpoint, &model.id)?;
         }
-        models.push(model);
     }
     let limits = match &suite.speed {
         Some(plan) => {
@@ -412,6 +414,22 @@ impl Job<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// That the journal holds no arm that this run would not measure.
+    fn refuse_foreign(&self, models: &[record::Model]) -> Result<()> {
+        let (counts, tests) = match &self.suite.speed {
+            Some(plan) => (threads(&plan.threads)?, plan.tests().collect()),
+            None => (Vec::new(), Vec::new()),
+        };
+        let ours = |arm: &&Arm| {
+            let speed = || counts.contains(&(arm.subject.threads as usize)) && tests.contains(&arm.test);
+            models.iter().any(|m| m.id == arm.subject.model) && (arm.speed.is_none() || speed())
+        };
+        match self.journal.arms.iter().find(|arm| !ours(arm)) {
+            Some(odd) => Err(self.journal.foreign(odd)),
+            None => Ok(()),
+        }
     }
 
     /// What the machine allows.
