@@ -366,3 +366,33 @@ fn a_run_that_is_killed_twice_among_its_arms_continues_with_the_arms_that_are_le
     assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted run"));
     assert_eq!(fs::read_to_string(suite.journal()).unwrap(), text);
 }
+
+#[test]
+fn models_of_one_name_are_told_apart_and_arms_of_another_run_are_refused() {
+    let suite = Suite::new();
+    for folder in ["a", "b"] {
+        let folder = suite.0.path().join(folder);
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("x.gguf");
+        assert_eq!(tritmark(&["convert", "demo", file.to_str().unwrap(), "--to", "i2_s"]).0, 0);
+    }
+    let output = suite.command(&["-m", "a/x.gguf", "-m", "b/x.gguf", "-r", "1", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ids: Vec<&Value> = record["models"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
+    assert_eq!(ids, ["x.gguf", "x.gguf (2)"]);
+
+    fs::remove_dir_all(suite.0.path().join("out")).unwrap();
+    suite.killed_at(1, "arm");
+    let text = fs::read_to_string(suite.journal()).unwrap();
+    for (ours, foreign) in
+        [("\"model\":\"demo\"", "\"model\":\"other\""), ("\"threads\":1}", "\"threads\":7}")]
+    {
+        let line = text.lines().find(|l| l.starts_with("{\"arm\"")).unwrap();
+        assert!(line.contains(ours), "{line}");
+        fs::write(suite.journal(), text.replace(line, &line.replacen(ours, foreign, 1))).unwrap();
+        let output = suite.command(&[]).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(5) && err.contains("does not measure"), "{err}");
+    }
+}
