@@ -41,13 +41,22 @@ enum Store {
     Window(Arc<MmapRaw>, Place),
 }
 
+/// `len` filled up to a multiple of `step`, so that a huge page more still fits into memory.
+///
+/// # Panics
+/// If `len` is more than fits into memory.
+fn padded(len: usize, step: usize) -> usize {
+    const MOST: usize = isize::MAX as usize - HUGE_PAGE;
+    len.checked_next_multiple_of(step).filter(|len| *len <= MOST).expect("a buffer fits into memory")
+}
+
 /// A mapping of at least `len` zero bytes and the offset at which they begin, in whole huge pages where the
 /// system gives them. Memory is taken as it is touched.
 ///
 /// # Panics
-/// If memory is exhausted.
+/// If memory is exhausted, or `len` is more than fits into any.
 fn map(len: usize) -> (Arc<MmapRaw>, usize) {
-    let size = len.next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
+    let size = padded(len, HUGE_PAGE) + HUGE_PAGE;
     let map = MmapMut::map_anon(size).expect("memory for weights and activations");
     // Only a wish: without huge pages everything still works.
     #[cfg(target_os = "linux")]
@@ -132,9 +141,9 @@ impl Arena {
     /// `len` zero bytes at a multiple of 64.
     ///
     /// # Panics
-    /// If memory is exhausted.
+    /// If memory is exhausted, or `len` is more than fits into any.
     pub fn buffer(&self, len: usize) -> Buffer {
-        let size = len.next_multiple_of(64);
+        let size = padded(len, 64);
         let mut guard = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let (current, free) = &mut *guard;
         if size > free.len() {
@@ -153,7 +162,7 @@ impl Buffer {
     /// Memory is taken as it is touched where the system allows it.
     ///
     /// # Panics
-    /// If memory is exhausted.
+    /// If memory is exhausted, or `len` is more than fits into any.
     pub fn new(len: usize) -> Self {
         let store = if len < MAP_FROM {
             Store::Lines(vec![AtLine([0; 64]); len.div_ceil(64)])
@@ -168,7 +177,7 @@ impl Buffer {
     /// time.
     ///
     /// # Panics
-    /// If memory is exhausted.
+    /// As [`new`](Self::new).
     pub(crate) fn near(len: usize) -> Self {
         if len == 0 || len > WINDOW || cfg!(watched) {
             return Self::new(len);
@@ -385,6 +394,16 @@ mod tests {
         for (i, buffer) in buffers.iter().enumerate() {
             assert!(ends(buffer.len()).all(|end| buffer.bytes()[end] == i as u8 + 1), "{i}");
         }
+    }
+
+    #[test]
+    fn lengths_beyond_memory_are_refused() {
+        let arena = Arena::new();
+        for len in [usize::MAX, usize::MAX - 64, usize::MAX - HUGE_PAGE, isize::MAX as usize] {
+            assert!(std::panic::catch_unwind(|| Buffer::new(len)).is_err(), "{len}");
+            assert!(std::panic::catch_unwind(|| arena.buffer(len)).is_err(), "{len}");
+        }
+        assert_eq!(arena.buffer(100).len(), 100);
     }
 
     #[test]
