@@ -4,6 +4,7 @@ use crate::Trits;
 use crate::acts::Activations;
 use crate::buffer::{Arena, Buffer};
 use crate::layout::{self, Layout, ShapeError, UnpackError};
+use crate::sealed::Sealed;
 use crate::tier::{self, Tier};
 use std::fmt;
 use std::ops::Range;
@@ -12,8 +13,9 @@ use std::sync::LazyLock;
 /// One layout on one tier: exact integer products of packed weights and int8 activations.
 ///
 /// A value of an implementing type exists only where the CPU and the operating system can run it:
-/// constructors return `Option`.
-pub trait Kernel: Send + Sync {
+/// constructors return `Option`. Only this crate implements the trait: threads write without locks where
+/// kernels put sums.
+pub trait Kernel: Sealed + Send + Sync {
     /// The layout that it reads.
     fn layout(&self) -> &'static dyn Layout;
 
@@ -26,7 +28,7 @@ pub trait Kernel: Send + Sync {
     }
 
     /// Rows are handed out in ranges that start at a multiple of this (and end at one or at the
-    /// matrix' last row).
+    /// matrix' last row). Always the same of one kernel.
     fn row_step(&self) -> usize;
 
     /// Where a thread has this many tokens or more, it should have all rows of them, because the

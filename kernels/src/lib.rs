@@ -24,6 +24,7 @@ pub mod layout;
 pub mod limits;
 pub mod matmul;
 pub mod pool;
+mod sealed;
 pub mod tier;
 pub mod trits;
 pub mod tuning;

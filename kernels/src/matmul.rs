@@ -69,7 +69,8 @@ pub fn matmul(pool: &Pool, matrices: &[&Matrix], x: &Activations, outs: &mut [&m
         let m = matrices[at];
         // SAFETY: there is an output for each matrix, and a reference to a slice is laid out as a pointer to it;
         // read as one, it is not borrowed by several threads at once. The output is `tokens * matrix rows`
-        // long, and `spread` gives each place of it once, to one task.
+        // long, and `spread` gives each place of it to one task: tasks have tokens and steps of rows of their
+        // own, and a kernel's step stays the same, as none is from elsewhere (the trait is sealed).
         let out = unsafe {
             let out = outs.get().cast::<*mut [f32]>().add(at).read().cast::<f32>();
             std::slice::from_raw_parts_mut(out.add(t * m.rows() + row), sums.len())

@@ -12,6 +12,7 @@
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
 use crate::float::on_every_level;
+use crate::sealed::Sealed;
 
 /// The [`hf`](self) layout.
 pub static HF: Hf = Hf;
@@ -19,6 +20,8 @@ pub static HF: Hf = Hf;
 /// The type of [`HF`].
 #[derive(Debug)]
 pub struct Hf;
+
+impl Sealed for Hf {}
 
 impl Layout for Hf {
     fn name(&self) -> &'static str {

@@ -16,6 +16,7 @@
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
 use crate::float::on_every_level;
+use crate::sealed::Sealed;
 
 /// The [`i2_s`](self) layout: blocks of 128.
 pub static I2_S: I2S<32> = I2S { name: "i2_s", requires: "rows times columns must be a multiple of 128" };
@@ -44,6 +45,8 @@ pub struct I2S<const STRIDE: usize> {
     name: &'static str,
     requires: &'static str,
 }
+
+impl<const STRIDE: usize> Sealed for I2S<STRIDE> {}
 
 impl<const STRIDE: usize> Layout for I2S<STRIDE> {
     fn name(&self) -> &'static str {

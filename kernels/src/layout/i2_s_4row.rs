@@ -12,6 +12,7 @@
 use super::i2_s::{TAIL, read_tail, write_tail};
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
+use crate::sealed::Sealed;
 
 /// The [`i2_s_4row`](self) layout.
 pub static I2_S_4ROW: I2S4Row = I2S4Row;
@@ -19,6 +20,8 @@ pub static I2_S_4ROW: I2S4Row = I2S4Row;
 /// The type of [`I2_S_4ROW`].
 #[derive(Debug)]
 pub struct I2S4Row;
+
+impl Sealed for I2S4Row {}
 
 impl Layout for I2S4Row {
     fn name(&self) -> &'static str {

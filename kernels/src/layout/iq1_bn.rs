@@ -14,6 +14,7 @@ use super::tq1_0::{DIGITS, TRITS, encode};
 use super::tq2_0::block_scale;
 use super::{Layout, OneScale, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
+use crate::sealed::Sealed;
 use half::f16;
 
 /// The [`iq1_bn`](self) layout.
@@ -34,6 +35,8 @@ const SCALE: usize = 2;
 fn codes(i: usize) -> (usize, usize, usize) {
     if i == 12 { (15, 16, 4) } else { (16 * (i / 3) + 5 * (i % 3), 1, 5) }
 }
+
+impl Sealed for Iq1Bn {}
 
 impl Layout for Iq1Bn {
     fn name(&self) -> &'static str {

@@ -11,6 +11,7 @@
 
 use super::{Layout, OneScale, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
+use crate::sealed::Sealed;
 
 /// The [`iq2_bn`](self) layout.
 pub static IQ2_BN: Iq2Bn = Iq2Bn;
@@ -25,6 +26,8 @@ const BLOCK: usize = 64;
 const BYTES: usize = 16;
 /// Bytes of the scale before each row.
 const SCALE: usize = 4;
+
+impl Sealed for Iq2Bn {}
 
 impl Layout for Iq2Bn {
     fn name(&self) -> &'static str {

@@ -29,12 +29,15 @@ pub use tq2_0::TQ2_0;
 
 use crate::Trits;
 use crate::float::on_every_level;
+use crate::sealed::Sealed;
 use std::fmt;
 
 /// A byte arrangement of a ternary matrix.
 ///
 /// `unpack(pack(x)) == x` for every matrix that [`packed_len`](Layout::packed_len) accepts.
-pub trait Layout: Send + Sync + fmt::Debug {
+///
+/// Only this crate implements it: kernels take bytes to lie as a layout of that name has them.
+pub trait Layout: Sealed + Send + Sync + fmt::Debug {
     /// The name used in kernel names, files and on the command line, e.g. `i2_s`.
     fn name(&self) -> &'static str;
 

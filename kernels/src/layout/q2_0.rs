@@ -12,6 +12,7 @@
 use super::tq2_0::block_scale;
 use super::{Layout, OneScale, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
+use crate::sealed::Sealed;
 use half::f16;
 
 /// The [`q2_0`](self) layout of llama.cpp: groups of 64.
@@ -35,6 +36,8 @@ impl Q20 {
         2 + self.group / 4
     }
 }
+
+impl Sealed for Q20 {}
 
 impl Layout for Q20 {
     fn name(&self) -> &'static str {

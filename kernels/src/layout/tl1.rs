@@ -18,6 +18,7 @@ use super::tm2::ROWS;
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
 use crate::kernel::Packed;
+use crate::sealed::Sealed;
 use std::sync::Mutex;
 
 /// The [`tl1`](self) layout with the tile of [`Tl1::tile`].
@@ -141,6 +142,8 @@ pub(super) fn check_quads(bytes: &[u8], offset: usize) -> Result<(), UnpackError
         Some(i) => Err(UnpackError::Code { offset: offset + i, byte: bytes[i] }),
     }
 }
+
+impl Sealed for Tl1 {}
 
 impl Layout for Tl1 {
     fn name(&self) -> &'static str {

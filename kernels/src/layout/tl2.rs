@@ -25,6 +25,7 @@ use super::tm2::ROWS;
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
 use crate::kernel::Packed;
+use crate::sealed::Sealed;
 use std::sync::Mutex;
 
 /// The [`tl2`](self) layout with the tile of [`Tl2::tile`].
@@ -231,6 +232,8 @@ static TRIPLES: [[i8; 3]; 27] = {
     }
     table
 };
+
+impl Sealed for Tl2 {}
 
 impl Layout for Tl2 {
     fn name(&self) -> &'static str {

@@ -27,6 +27,7 @@
 use super::tm2::{self, ROWS};
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
+use crate::sealed::Sealed;
 use std::ops::Range;
 
 /// The [`tm1_67`](self) layout.
@@ -172,6 +173,8 @@ fn digits(code: u32, ones: u32) -> [u32; 3] {
     let threes = at_least(rest, 3) + at_least(rest, 6);
     [rest - 3 * threes, threes, nines]
 }
+
+impl Sealed for Tm1_67 {}
 
 impl Layout for Tm1_67 {
     fn name(&self) -> &'static str {

@@ -18,6 +18,7 @@
 
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
+use crate::sealed::Sealed;
 
 /// The [`tm2`](self) layout.
 pub static TM2: Tm2 = Tm2;
@@ -108,6 +109,8 @@ pub(crate) fn pack_columns(columns: &[[u8; ROWS]], out: &mut [u8]) {
         }
     }
 }
+
+impl Sealed for Tm2 {}
 
 impl Layout for Tm2 {
     fn name(&self) -> &'static str {

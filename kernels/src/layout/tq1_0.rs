@@ -14,6 +14,7 @@
 use super::tq2_0::block_scale;
 use super::{Layout, OneScale, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
+use crate::sealed::Sealed;
 use half::f16;
 
 /// The [`tq1_0`](self) layout.
@@ -70,6 +71,8 @@ pub(super) static DIGITS: [u8; 256] = {
     }
     table
 };
+
+impl Sealed for Tq1_0 {}
 
 impl Layout for Tq1_0 {
     fn name(&self) -> &'static str {

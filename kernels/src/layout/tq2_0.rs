@@ -12,6 +12,7 @@
 
 use super::{Layout, OneScale, ScaleForm, ShapeError, UnpackError, check_2bit, check_len, elements};
 use crate::Trits;
+use crate::sealed::Sealed;
 use half::f16;
 
 /// The [`tq2_0`](self) layout.
@@ -27,6 +28,8 @@ const BLOCK: usize = 256;
 const CODES: usize = 64;
 /// Bytes in a block.
 const BYTES: usize = CODES + 2;
+
+impl Sealed for Tq2_0 {}
 
 impl Layout for Tq2_0 {
     fn name(&self) -> &'static str {

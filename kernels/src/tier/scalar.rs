@@ -3,6 +3,7 @@
 use crate::acts::Activations;
 use crate::kernel::{Kernel, Packed, Way, check_call};
 use crate::layout::Layout;
+use crate::sealed::Sealed;
 use crate::tier::Tier;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -14,6 +15,8 @@ thread_local! {
     /// One unpacked row; kept so that calls do not allocate.
     static ROW: RefCell<Vec<i8>> = const { RefCell::new(Vec::new()) };
 }
+
+impl Sealed for Scalar {}
 
 impl Kernel for Scalar {
     fn layout(&self) -> &'static dyn Layout {

@@ -57,7 +57,8 @@ impl Chunks {
 }
 
 impl Source {
-    /// The best way for weights of a layout with so many columns.
+    /// The best way for weights of a layout with so many columns. Names are enough to know layouts by: the
+    /// trait is sealed.
     pub(super) fn of(layout: &dyn Layout, cols: usize) -> Self {
         match layout.name() {
             "tm2" => Source::Strips,

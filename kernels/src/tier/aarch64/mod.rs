@@ -17,6 +17,7 @@ use crate::layout::{
     HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_67, TM2, TQ1_0,
     TQ2_0,
 };
+use crate::sealed::Sealed;
 use crate::tier::Tier;
 use crate::tier::source::{Chunks, Source, Space};
 use std::cell::RefCell;
@@ -149,6 +150,8 @@ use kernels;
 
 /// Where sums go; see [`Kernel::run`].
 type Sink<'a> = &'a mut dyn FnMut(usize, usize, &[i32]);
+
+impl Sealed for Aarch64 {}
 
 impl Kernel for Aarch64 {
     fn layout(&self) -> &'static dyn Layout {

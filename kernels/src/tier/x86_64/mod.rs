@@ -28,6 +28,7 @@ use crate::layout::{
     HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_67, TM2, TQ1_0,
     TQ2_0,
 };
+use crate::sealed::Sealed;
 use crate::tier::Tier;
 use crate::tier::source::{self, Chunks, Source, Space};
 use crate::tuning::{self, LookupFrom};
@@ -225,6 +226,8 @@ macro_rules! kernels {
     };
 }
 use kernels;
+
+impl Sealed for X86 {}
 
 impl Kernel for X86 {
     fn layout(&self) -> &'static dyn Layout {
