@@ -45,8 +45,9 @@ impl Chunks {
     }
 
     /// The bytes of row `row`.
+    #[inline(always)]
     pub(super) fn row(self, weights: &Packed, row: usize) -> &[u8] {
-        let bytes = self.row_bytes(weights.cols() / GROUP);
+        let bytes = self.row_bytes(weights.cols().div_ceil(GROUP));
         &weights.bytes()[row * bytes..][..bytes]
     }
 

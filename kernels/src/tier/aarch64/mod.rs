@@ -241,7 +241,7 @@ impl Aarch64 {
         rows: Range<usize>,
         sink: Sink,
     ) {
-        let groups = weights.cols() / GROUP;
+        let groups = weights.cols().div_ceil(GROUP);
         assert!(x.stride() >= groups * GROUP);
         for start in rows.clone().step_by(CHUNK_ROWS) {
             let rows = start..rows.end.min(start + CHUNK_ROWS);
