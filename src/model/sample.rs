@@ -29,7 +29,7 @@ impl Sampler {
         Self { sampling, rng: Xoshiro256PlusPlus::seed_from_u64(sampling.seed), candidates: Vec::new() }
     }
 
-    /// The next token after a position with these logits.
+    /// The next token after a position with these logits; NaN is passed over.
     ///
     /// # Panics
     /// If there are no logits.
@@ -40,14 +40,17 @@ impl Sampler {
         }
         let candidates = &mut self.candidates;
         candidates.clear();
-        candidates.extend((0..).zip(logits.iter().copied()));
+        candidates.extend((0..).zip(logits.iter().copied()).filter(|(_, logit)| !logit.is_nan()));
         let greater = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if (1..candidates.len()).contains(&top_k) {
             candidates.select_nth_unstable_by(top_k - 1, greater);
             candidates.truncate(top_k);
         }
         candidates.sort_unstable_by(greater);
-        let max = candidates[0].1;
+        // Beside an infinite one nothing else counts.
+        let Some(max) = candidates.first().map(|c| c.1).filter(|max| max.is_finite()) else {
+            return greatest(logits);
+        };
         let mut sum = 0.0;
         for (_, weight) in candidates.iter_mut() {
             *weight = ((*weight - max) / temperature).exp();
@@ -128,6 +131,20 @@ mod tests {
         let top_p = counts(Sampling { top_p: 0.7, ..PLAIN });
         assert!(top_p[1] + top_p[3] == 20_000 && top_p[3] > 9_000);
         assert_eq!(counts(Sampling { top_p: 0.1, ..PLAIN })[1], 20_000);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_drawn_from() {
+        let next = |logits: &[f32]| Sampler::new(PLAIN).next(logits);
+        for nan in [f32::NAN, -f32::NAN] {
+            for top_k in [0, 1, 2] {
+                let mut sampler = Sampler::new(Sampling { top_k, ..PLAIN });
+                assert!((0..100).all(|_| (1..3).contains(&sampler.next(&[nan, 1.0, 1.0, nan]))));
+            }
+            assert!(next(&[nan, nan]) < 2);
+        }
+        assert_eq!(next(&[1.0, f32::INFINITY, f32::NAN]), 1);
+        assert_eq!(next(&[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY]), 1);
     }
 
     #[test]
