@@ -54,7 +54,7 @@ impl Head {
     /// decoded again to f32, so that logits are those of the form, but speed is that of f32.
     ///
     /// # Errors
-    /// As `read`, or if rows are no whole blocks of the form.
+    /// As `read`, or if rows are no whole blocks of the form, or a value is one that blocks do not hold.
     pub(super) fn read(
         self,
         pool: &Pool,
@@ -73,14 +73,26 @@ impl Head {
         if let Some((values, _)) = quant.map(Quant::block).filter(|(values, _)| !cols.is_multiple_of(*values))
         {
             return Err(Error::Usage(format!(
-                "--head {}: rows are no multiple of {values} values, but of {cols}; choose int8, f16 or bf16",
+                "--head {}: rows are no multiple of {values} values, but of {cols}; choose int8, int6, f16 or bf16",
                 self.name()
             )));
         }
         FloatRows::read(pool, rows, cols, |band| {
+            let first = band.start;
             let mut values = read(band)?.to_f32();
             Ok(match (self, quant) {
                 (_, Some(quant)) => {
+                    // Its code would stand for a number like any other.
+                    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                        return Err(Error::Usage(format!(
+                            "--head {}: row {}, column {} is {}, which the form cannot hold; \
+                             choose int8, int6, f16 or bf16",
+                            self.name(),
+                            first + at / cols,
+                            at % cols,
+                            values[at]
+                        )));
+                    }
                     let (block, bytes) = quant.block();
                     let mut blocks = vec![0; values.len() / block * bytes];
                     quant.encode(&values, &mut blocks);
@@ -136,6 +148,23 @@ mod tests {
         assert!(rounded(Head::Q4_0, &values, 96).is_ok());
         let error = rounded(Head::Q6K, &values, 96).unwrap_err().to_string();
         assert!(error.contains("256") && error.contains("96"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused_or_seen() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut values = matrix(5, 256);
+            values[3 * 256 + 7] = bad;
+            for head in [Head::Q6K, Head::Q4_0] {
+                let error = rounded(head, &values, 256).unwrap_err().to_string();
+                assert!(error.contains("row 3, column 7"), "{error}");
+            }
+            for head in [Head::AsIs, Head::F16, Head::Bf16, Head::Int8, Head::Int6] {
+                let mut row = vec![0.0; 256];
+                rounded(head, &values, 256).unwrap().row(3, &mut row);
+                assert!(!row[7].is_finite(), "{head:?}");
+            }
+        }
     }
 
     #[test]

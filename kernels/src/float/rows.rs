@@ -143,7 +143,8 @@ impl FloatRows {
         pool.chunks_mut2(l, s, |p, lines, scales| {
             let Some(values) = failed.keep(band(rows, cols, p, &read)) else { return };
             for (i, (row, scale)) in values.chunks_exact(cols).zip(scales).enumerate() {
-                let absmax = row.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
+                // Magnitudes order as their bits do, and NaN above infinity: the scale shows it.
+                let absmax = f32::from_bits(row.iter().fold(0, |max, v| v.abs().to_bits().max(max)));
                 let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
                 for (line, v) in lines.iter_mut().zip(row) {
                     line.0[i] = (*v * inverse + ROUND).to_bits() as i8;
@@ -506,6 +507,18 @@ mod tests {
         let expected = law(&codes, &x, tokens, rows, cols).into_iter().zip(scales.iter().cycle());
         let expected: Vec<_> = expected.map(|(v, s)| (f32::from_bits(v) * s).to_bits()).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_seen_in_int8() {
+        let pool = Pool::new(1);
+        for bad in [f32::NAN, f32::INFINITY] {
+            let band = |_| Ok::<_, Infallible>(Floats::F32(vec![bad, 1.0]));
+            let m = FloatRows::read_int8(&pool, 1, 2, band).unwrap();
+            let mut out = [0.0];
+            m.matmul(&pool, &[1.0; 2], 1, &mut out);
+            assert!(!out[0].is_finite(), "{bad}");
+        }
     }
 
     #[test]
