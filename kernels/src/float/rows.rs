@@ -139,8 +139,7 @@ impl FloatRows {
         let panels = rows.div_ceil(PANEL);
         let (mut lines, mut scales) = (Lines::<i8>::new(panels * cols), vec![0.0; panels * PANEL]);
         let failed = Failure::default();
-        let (l, s) = ((&mut lines[..], cols.max(1)), (&mut scales[..], PANEL));
-        pool.chunks_mut2(l, s, |p, lines, scales| {
+        let round = |p, lines: &mut [Line<i8>], scales: &mut [f32]| {
             let Some(values) = failed.keep(band(rows, cols, p, &read)) else { return };
             for (i, (row, scale)) in values.chunks_exact(cols).zip(scales).enumerate() {
                 // Magnitudes order as their bits do, and NaN above infinity: the scale shows it.
@@ -151,7 +150,10 @@ impl FloatRows {
                 }
                 *scale = absmax / 127.0;
             }
-        });
+        };
+        if !lines.is_empty() {
+            pool.chunks_mut2((&mut lines, cols), (&mut scales, PANEL), round);
+        }
         failed.none()?;
         scales.truncate(rows);
         Ok(Self { rows, cols, panels: Panels::Int8(lines, scales) })
@@ -244,6 +246,9 @@ impl FloatRows {
         if tokens == 0 || self.rows == 0 {
             return;
         }
+        if self.cols == 0 {
+            return out.fill(0.0);
+        }
         match &self.panels {
             Panels::F32(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_f32),
             Panels::F16(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_f16),
@@ -268,9 +273,6 @@ impl FloatRows {
         out: &mut [f32],
         multiply: Multiply<E>,
     ) {
-        if self.cols == 0 {
-            return out.fill(0.0);
-        }
         let count = self.rows.div_ceil(PANEL);
         let step = (TASK / (self.cols * size_of::<Line<E>>())).max(1);
         let out = Columns { data: out.as_mut_ptr(), rows: self.rows, len: out.len() };
@@ -537,6 +539,19 @@ mod tests {
         assert_eq!(FloatRows::read(&pool, rows, cols, fails).unwrap_err(), "row 40");
         assert_eq!(FloatRows::read_int8(&pool, rows, cols, fails).unwrap_err(), "row 40");
         assert_eq!(FloatRows::read_int6(&pool, rows, cols, fails).unwrap_err(), "row 40");
+    }
+
+    #[test]
+    fn sums_over_no_columns_are_zero() {
+        let (pool, rows) = (Pool::new(2), 33);
+        let none = |_| Ok::<_, Infallible>(Floats::F32(vec![]));
+        let matrices = [FloatRows::read, FloatRows::read_int8, FloatRows::read_int6];
+        for m in matrices.map(|read| read(&pool, rows, 0, none).unwrap()) {
+            let mut out = [f32::NAN; 2 * 33];
+            m.matmul(&pool, &[], 2, &mut out);
+            assert_eq!(out, [0.0; 2 * 33], "{m:?}");
+            m.row(32, &mut []);
+        }
     }
 
     #[test]
