@@ -302,20 +302,6 @@ impl Pool {
             f(state, i, a, b);
         });
     }
-
-    /// Runs `f(worker, state)` on every worker with a state of its own.
-    ///
-    /// # Panics
-    /// If there are not as many states as threads, or as [`run`](Self::run).
-    pub fn each<S: Send>(&self, states: &mut [S], f: impl Fn(usize, &mut S) + Sync) {
-        assert_eq!(states.len(), self.threads(), "one state for each thread");
-        let parts = Parts::new(states, 1);
-        self.run(&|worker| {
-            // SAFETY: `run` calls with each worker number once.
-            let state = unsafe { parts.get(worker) };
-            f(worker, &mut state[0]);
-        });
-    }
 }
 
 impl Drop for Pool {
@@ -573,9 +559,6 @@ mod tests {
                 b[0] = i;
             });
             assert_eq!((a, b), (vec![7, 0, 0, 0, 8, 1, 1, 1, 9, 2], vec![0, 4, 1, 4, 2]));
-            states.fill(0);
-            pool.each(&mut states, |w, s| *s += w + 1);
-            assert!(states.iter().enumerate().all(|(w, s)| *s == w + 1));
         }
     }
 
