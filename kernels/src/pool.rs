@@ -18,6 +18,7 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -225,10 +226,10 @@ impl Pool {
     /// # Panics
     /// If `chunk` is 0, or as [`run`](Self::run).
     pub fn chunks_mut<T: Send>(&self, data: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-        let parts = Parts::new(data, chunk);
-        self.tasks(parts.count(), move |_, i| {
+        let parts = Parts::new(data);
+        self.tasks(parts.chunks(chunk), move |_, i| {
             // SAFETY: `tasks` hands out each index once.
-            f(i, unsafe { parts.get(i) });
+            f(i, unsafe { parts.chunk(i, chunk) });
         });
     }
 
@@ -243,11 +244,12 @@ impl Pool {
         (b, b_chunk): (&mut [B], usize),
         f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
     ) {
-        let (a, b) = (Parts::new(a, a_chunk), Parts::new(b, b_chunk));
-        assert_eq!(a.count(), b.count(), "both slices have as many chunks");
-        self.tasks(a.count(), move |_, i| {
+        let (a, b) = (Parts::new(a), Parts::new(b));
+        let chunks = a.chunks(a_chunk);
+        assert_eq!(chunks, b.chunks(b_chunk), "both slices have as many chunks");
+        self.tasks(chunks, move |_, i| {
             // SAFETY: `tasks` hands out each index once.
-            let (a, b) = unsafe { (a.get(i), b.get(i)) };
+            let (a, b) = unsafe { (a.chunk(i, a_chunk), b.chunk(i, b_chunk)) };
             f(i, a, b);
         });
     }
@@ -258,10 +260,10 @@ impl Pool {
     /// If there are not as many states as threads, or as [`run`](Self::run).
     pub fn tasks_with<S: Send>(&self, states: &mut [S], tasks: usize, f: impl Fn(&mut S, usize) + Sync) {
         assert_eq!(states.len(), self.threads(), "one state for each thread");
-        let states = Parts::new(states, 1);
+        let states = Parts::new(states);
         self.tasks(tasks, move |worker, task| {
             // SAFETY: a worker runs one task at a time.
-            f(unsafe { &mut states.get(worker)[0] }, task);
+            f(unsafe { &mut states.get(worker, 1)[0] }, task);
         });
     }
 
@@ -276,10 +278,10 @@ impl Pool {
         chunk: usize,
         f: impl Fn(&mut S, usize, &mut [T]) + Sync,
     ) {
-        let parts = Parts::new(data, chunk);
-        self.tasks_with(states, parts.count(), move |state, i| {
+        let parts = Parts::new(data);
+        self.tasks_with(states, parts.chunks(chunk), move |state, i| {
             // SAFETY: `tasks_with` hands out each index once.
-            f(state, i, unsafe { parts.get(i) });
+            f(state, i, unsafe { parts.chunk(i, chunk) });
         });
     }
 
@@ -294,11 +296,12 @@ impl Pool {
         (b, b_chunk): (&mut [B], usize),
         f: impl Fn(&mut S, usize, &mut [A], &mut [B]) + Sync,
     ) {
-        let (a, b) = (Parts::new(a, a_chunk), Parts::new(b, b_chunk));
-        assert_eq!(a.count(), b.count(), "both slices have as many chunks");
-        self.tasks_with(states, a.count(), move |state, i| {
+        let (a, b) = (Parts::new(a), Parts::new(b));
+        let chunks = a.chunks(a_chunk);
+        assert_eq!(chunks, b.chunks(b_chunk), "both slices have as many chunks");
+        self.tasks_with(states, chunks, move |state, i| {
             // SAFETY: `tasks_with` hands out each index once.
-            let (a, b) = unsafe { (a.get(i), b.get(i)) };
+            let (a, b) = unsafe { (a.chunk(i, a_chunk), b.chunk(i, b_chunk)) };
             f(state, i, a, b);
         });
     }
@@ -442,37 +445,51 @@ fn spin(time: Duration, done: impl Fn() -> bool) -> bool {
     done()
 }
 
-/// A mutable slice cut into chunks that several threads may hold at the same time.
-struct Parts<T> {
+/// A slice of which several threads may hold different parts at the same time.
+pub(crate) struct Parts<'a, T> {
     data: *mut T,
     len: usize,
-    chunk: usize,
+    slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a part is handed to one thread at a time (see `get`), so `T: Send` is enough.
-unsafe impl<T: Send> Sync for Parts<T> {}
+// SAFETY: `get` demands that no two threads have the same elements, so `T: Send` is enough.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
-impl<T> Parts<T> {
-    fn new(data: &mut [T], chunk: usize) -> Self {
-        assert!(chunk > 0, "a chunk has at least one element");
-        Self { data: data.as_mut_ptr(), len: data.len(), chunk }
+impl<'a, T> Parts<'a, T> {
+    pub(crate) fn new(data: &'a mut [T]) -> Self {
+        Self { data: data.as_mut_ptr(), len: data.len(), slice: PhantomData }
     }
 
-    fn count(&self) -> usize {
-        self.len.div_ceil(self.chunk)
-    }
-
-    /// Chunk `i`.
+    /// The `len` elements from `at` on.
+    ///
+    /// # Panics
+    /// If they are not there.
     ///
     /// # Safety
-    /// No two chunks of the same index may be alive at once, nor any after the slice's borrow.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn get(&self, i: usize) -> &mut [T] {
-        assert!(i < self.count());
-        let start = i * self.chunk;
-        let len = self.chunk.min(self.len - start);
-        // SAFETY: `start + len <= self.len`, and chunks of different indices do not overlap.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
+    /// Nobody else may hold any of these elements.
+    #[inline]
+    pub(crate) unsafe fn get(&self, at: usize, len: usize) -> &'a mut [T] {
+        assert!(at <= self.len && len <= self.len - at);
+        // SAFETY: in bounds as asserted, of a slice that is borrowed; exclusive as demanded.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), len) }
+    }
+
+    /// Number of chunks of `len` elements, of which the last may be shorter.
+    fn chunks(&self, len: usize) -> usize {
+        assert!(len > 0, "a chunk has at least one element");
+        self.len.div_ceil(len)
+    }
+
+    /// Chunk `i` of [those](Self::chunks) of `len` elements.
+    ///
+    /// # Safety
+    /// As for [`get`](Self::get): no two chunks of the same index may be held at once, nor any of another
+    /// length.
+    unsafe fn chunk(&self, i: usize, len: usize) -> &'a mut [T] {
+        assert!(i < self.chunks(len));
+        let at = i * len;
+        // SAFETY: as demanded; chunks of different indices do not overlap.
+        unsafe { self.get(at, len.min(self.len - at)) }
     }
 }
 

@@ -12,7 +12,7 @@ use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Line, Lines, PANEL, for_each_tile, multiply};
 use crate::buffer::{Array, AtLine};
-use crate::pool::Pool;
+use crate::pool::{Parts, Pool};
 use crate::tier::prefetch_l2;
 use crate::tuning;
 use std::ops::Range;
@@ -66,7 +66,7 @@ impl KvLayer {
         let (key_lines, value_lines) = self.lines();
         let end = start + keys.len() / width;
         let (capacity, kv_heads) = (self.capacity, self.kv_heads);
-        let (k, v) = (Shared::new(&mut self.keys[..]), Shared::new(&mut self.values[..]));
+        let (k, v) = (Parts::new(&mut self.keys[..]), Parts::new(&mut self.values[..]));
         // By panels of positions, so that most of what a thread reads here is what it computed.
         let first = start / PANEL;
         pool.tasks(end.div_ceil(PANEL) - first, |_, task| {
@@ -272,7 +272,7 @@ pub fn attention(
         let first = (before + i % here) * TILE;
         Tile { head: i / here, group, first, count: TILE.min(rows - first), start, window, scale }
     };
-    let out = Shared::new(out);
+    let out = Parts::new(out);
     let write = |tile: &Tile, result: &Partial| {
         for t in 0..tile.count {
             // SAFETY: a row belongs to one head and one tile, and each tile is written once.
@@ -319,30 +319,6 @@ pub fn attention(
             }
             write(&tile, merged);
         }
-    }
-}
-
-/// What threads write at different places.
-struct Shared<T> {
-    data: *mut T,
-    len: usize,
-}
-
-// SAFETY: `get` demands that no two threads have the same elements.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    fn new(data: &mut [T]) -> Self {
-        Self { data: data.as_mut_ptr(), len: data.len() }
-    }
-
-    /// # Safety
-    /// Nobody else may hold any of these elements, and the borrow of all must be alive.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn get(&self, at: usize, len: usize) -> &mut [T] {
-        assert!(at <= self.len && len <= self.len - at);
-        // SAFETY: in bounds as asserted; exclusive as demanded.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), len) }
     }
 }
 

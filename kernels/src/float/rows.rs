@@ -4,7 +4,7 @@ use super::int6::{Int6, ROUND};
 use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Element, Line, Lines, PANEL, for_each_tile, multiply};
-use crate::pool::Pool;
+use crate::pool::{Parts, Pool};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::convert::Infallible;
@@ -255,14 +255,23 @@ impl FloatRows {
             Panels::Bf16(p) => self.spread(pool, (p, &[]), (x, tokens), out, multiply_bf16),
             Panels::Int8(p, scales) => self.spread(pool, (p, scales), (x, tokens), out, multiply_i8),
             Panels::Int6(m) => {
-                let out = Columns { data: out.as_mut_ptr(), rows: self.rows, len: out.len() };
+                let out = Parts::new(out);
                 m.matmul(pool, x, tokens, |panel, token, sums| {
                     // SAFETY: each (panel, token) comes once.
-                    let out = unsafe { out.get(token, panel * PANEL) };
+                    let out = unsafe { self.part(&out, token, panel * PANEL) };
                     out.copy_from_slice(&sums[..out.len()]);
                 });
             }
         }
+    }
+
+    /// One token's outputs of the up to 32 rows from `row` on.
+    ///
+    /// # Safety
+    /// As for [`Parts::get`].
+    unsafe fn part<'a>(&self, out: &Parts<'a, f32>, token: usize, row: usize) -> &'a mut [f32] {
+        // SAFETY: as demanded.
+        unsafe { out.get(token * self.rows + row, PANEL.min(self.rows - row)) }
     }
 
     fn spread<E: Element>(
@@ -275,14 +284,14 @@ impl FloatRows {
     ) {
         let count = self.rows.div_ceil(PANEL);
         let step = (TASK / (self.cols * size_of::<Line<E>>())).max(1);
-        let out = Columns { data: out.as_mut_ptr(), rows: self.rows, len: out.len() };
+        let out = Parts::new(out);
         pool.tasks(count.div_ceil(step), |_, task| {
             let first = task * step;
             let panels = &panels[first * self.cols..count.min(first + step) * self.cols];
             multiply(panels, self.cols, x, tokens, &mut |panel, token, sums| {
                 let row = (first + panel) * PANEL;
                 // SAFETY: each task has panels of its own, and comes once.
-                let out = unsafe { out.get(token, row) };
+                let out = unsafe { self.part(&out, token, row) };
                 out.copy_from_slice(&sums[..out.len()]);
                 for (v, scale) in out.iter_mut().zip(scales.iter().skip(row)) {
                     *v *= scale;
@@ -295,31 +304,6 @@ impl FloatRows {
 impl std::fmt::Debug for FloatRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "FloatRows {}x{} {}", self.rows, self.cols, self.precision())
-    }
-}
-
-/// Output `[tokens, rows]` that threads write at different rows.
-struct Columns {
-    data: *mut f32,
-    rows: usize,
-    len: usize,
-}
-
-// SAFETY: `get` demands that no two threads have the same elements.
-unsafe impl Sync for Columns {}
-
-impl Columns {
-    /// One token's outputs of the up to 32 rows from `row` on.
-    ///
-    /// # Safety
-    /// Nobody else may hold these, and the output's borrow must be alive.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn get(&self, token: usize, row: usize) -> &mut [f32] {
-        let count = PANEL.min(self.rows - row);
-        let at = token * self.rows + row;
-        assert!(at + count <= self.len);
-        // SAFETY: in bounds as asserted; exclusive as demanded.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), count) }
     }
 }
 
