@@ -18,7 +18,7 @@
 
 use super::on_every_level;
 use super::simd::{LANES, Simd};
-use super::tile::{Element, PANEL, Sums, for_each_tile};
+use super::tile::{Element, Out, PANEL, Sums, TASK, for_each_tile};
 use crate::buffer::{Array, Plain};
 use crate::pool::Pool;
 use half::bf16;
@@ -77,9 +77,6 @@ thread_local! {
     static TOKENS: RefCell<Tokens> = RefCell::default();
 }
 
-/// Takes the 32 sums of (panel, token).
-type Out<'a> = &'a mut dyn FnMut(usize, usize, &[f32; PANEL]);
-
 impl Int6 {
     /// Rounds a matrix of whose panel `p` the rows, row-major, are `read(p)`; panels that it has no rows
     /// for stay zero.
@@ -126,8 +123,6 @@ impl Int6 {
         tokens: usize,
         out: impl Fn(usize, usize, &[f32; PANEL]) + Sync,
     ) {
-        /// Bytes that a thread takes at a time.
-        const TASK: usize = 128 << 10;
         let blocks = self.cols.div_ceil(BLOCK);
         let count = self.rows.div_ceil(PANEL);
         TOKENS.with_borrow_mut(|all| {

@@ -3,7 +3,7 @@
 use super::int6::{Int6, ROUND};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Element, Line, Lines, PANEL, for_each_tile, multiply};
+use super::tile::{Element, Line, Lines, Out, PANEL, TASK, for_each_tile, multiply};
 use crate::pool::{Parts, Pool};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -58,14 +58,8 @@ impl Floats {
     }
 }
 
-/// Takes the 32 sums of (panel, token).
-type Out<'a> = &'a mut dyn FnMut(usize, usize, &[f32; PANEL]);
-
 /// Multiplies (panels, cols) by (x, tokens).
 type Multiply<E> = fn(&[Line<E>], usize, &[f32], usize, Out);
-
-/// Bytes of panels that a thread takes at a time.
-const TASK: usize = 128 << 10;
 
 impl FloatRows {
     /// Packs a matrix whose rows are read band by band, on all threads: `read(rows)` gives some of them,

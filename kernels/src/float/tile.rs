@@ -12,6 +12,9 @@ use half::{bf16, f16};
 /// Rows of a panel.
 pub(super) const PANEL: usize = 2 * LANES;
 
+/// Bytes of panels that a thread takes at a time.
+pub(super) const TASK: usize = 128 << 10;
+
 /// One column of a panel: half a cache line or some whole ones.
 #[derive(Clone, Copy)]
 #[repr(C, align(32))]
@@ -102,6 +105,9 @@ unsafe impl Element for bf16 {
 
 /// Sums of 32 rows for `T` tokens.
 pub(super) type Sums<const T: usize> = [[f32; PANEL]; T];
+
+/// Takes the 32 sums of (panel, token).
+pub(super) type Out<'a> = &'a mut dyn FnMut(usize, usize, &[f32; PANEL]);
 
 /// Multiplies a panel by `T` tokens: token `t` starts at `x[t * stride]` and is as long as the panel
 /// has lines. `before(c)` is called before line `c` is read.
