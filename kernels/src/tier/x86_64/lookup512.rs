@@ -143,18 +143,13 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
         let blocks = strip.as_chunks::<BLOCK>().0;
         for section in &self.sections {
             let units = &mut self.weights[section.at + run * section.bytes..][..section.bytes];
-            let put = |out: &mut [u8], place: usize, v| {
-                let out = out[place * REG..].first_chunk_mut::<REG>().expect("inside the unit");
-                // SAFETY: the array is the 64 bytes of a register.
-                unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) };
-            };
             for (i, unit) in section.units.clone().zip(units.chunks_exact_mut(Self::UNIT)) {
-                let (low, high) = (entries(halves, i, 0), entries(halves, i, 1));
-                // The four entry numbers of a row are 32 bits; a register takes two of them of all
-                // rows, those of the first half in the even words.
-                const ODD: u32 = 0xaaaa_aaaa;
-                put(unit, s, _mm512_mask_blend_epi16(ODD, low, _mm512_slli_epi32::<16>(high)));
-                put(unit, STRIPS + s, _mm512_mask_blend_epi16(ODD, _mm512_srli_epi32::<16>(low), high));
+                // The four entry numbers of a row are 32 bits; a register takes two of them of all rows.
+                let words = triples::transpose([entries(halves, i, 0), entries(halves, i, 1)]);
+                for (pair, words) in words.into_iter().enumerate() {
+                    let out = unit[(pair * STRIPS + s) * REG..].first_chunk_mut().expect("inside the unit");
+                    triples::store(out, words);
+                }
                 if DOTS {
                     let codes = &mut unit[WORDS + s * BLOCK..][..BLOCK];
                     match blocks.get(looked_up + i) {
@@ -242,10 +237,8 @@ impl<const DOTS: bool> Words<DOTS> {
             let x = &self.triples[(t * quads + section.units.start) * QUAD..][..units * QUAD];
             let tables = &mut self.tables[t / TILE * SECTION * TABLES..][..units * TABLES];
             for (x, tables) in x.iter().zip(tables.as_chunks_mut::<{ TILE * REG }>().0) {
-                let sums = triples::table_of(*x, &digits);
-                let table = tables[t % TILE * REG..].first_chunk_mut::<REG>().expect("one for each token");
-                // SAFETY: the array is the 64 bytes of a register.
-                unsafe { _mm512_storeu_si512(table.as_mut_ptr().cast(), sums) };
+                let table = tables[t % TILE * REG..].first_chunk_mut().expect("one for each token");
+                triples::store(table, triples::table_of(*x, &digits));
             }
         }
     }
@@ -355,8 +348,7 @@ impl<const DOTS: bool> Words<DOTS> {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn half(halves: &[[u8; REG]], block: usize, h: usize) -> __m512i {
     match halves.get(2 * block + h) {
-        // SAFETY: the array is the 64 bytes of a register.
-        Some(bytes) => unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) },
+        Some(bytes) => triples::load(bytes),
         None => _mm512_set1_epi8(0x55),
     }
 }

@@ -28,8 +28,6 @@ const REG: usize = 64;
 const TABLES: usize = TRIPLES * REG;
 /// Tokens whose sums are in registers at once.
 const TILE: usize = 4;
-/// Rows 0 to 15 of a strip are in the even words of a register, the others in the odd ones.
-const ODD: u32 = 0xaaaa_aaaa;
 
 /// What a call needs; kept so that calls do not allocate.
 #[derive(Default)]
@@ -354,19 +352,31 @@ pub(super) fn to_tm2(section: &[u8], out: &mut [u8]) {
                 let top = _mm512_and_si512(top, _mm512_set1_epi8(0b1100_0000_u8 as i8));
                 pairs[b][i] = _mm512_or_si512(pairs[b][i], top);
             }
-            let [low, high] = pairs[b];
+            let [low, high] = transpose(pairs[b]);
             let (first, second) = block.split_first_chunk_mut().expect("two registers");
-            store(first, _mm512_mask_blend_epi16(ODD, low, _mm512_slli_epi32::<16>(high)));
-            let second = second.first_chunk_mut().expect("two registers");
-            store(second, _mm512_mask_blend_epi16(ODD, _mm512_srli_epi32::<16>(low), high));
+            store(first, low);
+            store(second.first_chunk_mut().expect("two registers"), high);
         }
     }
+}
+
+/// The lower words of the 32-bit lanes of both registers, and the upper ones; those of the second come to odd
+/// places. So two words of each of 16 rows become one word of each of 32, and the other way round: rows 0 to
+/// 15 of a strip are in the even words, the others in the odd ones.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn transpose([low, high]: [__m512i; 2]) -> [__m512i; 2] {
+    const ODD: u32 = 0xaaaa_aaaa;
+    [
+        _mm512_mask_blend_epi16(ODD, low, _mm512_slli_epi32::<16>(high)),
+        _mm512_mask_blend_epi16(ODD, _mm512_srli_epi32::<16>(low), high),
+    ]
 }
 
 /// Loads a register.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(from: &[u8; REG]) -> __m512i {
+pub(super) fn load(from: &[u8; REG]) -> __m512i {
     // SAFETY: the array is the 64 bytes of a register.
     unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
@@ -374,7 +384,7 @@ fn load(from: &[u8; REG]) -> __m512i {
 /// Stores a register.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(to: &mut [u8; REG], v: __m512i) {
+pub(super) fn store(to: &mut [u8; REG], v: __m512i) {
     // SAFETY: the array is the 64 bytes of a register.
     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
 }
