@@ -21,7 +21,7 @@ mod vector;
 
 use crate::acts::Activations;
 use crate::buffer::Array;
-use crate::kernel::{self, Kernel, New, Packed, check_call};
+use crate::kernel::{Kernel, New, Packed, Way, check_call};
 use crate::layout::tm1_67;
 use crate::layout::tm2::{GROUP, ROWS};
 use crate::layout::{
@@ -242,21 +242,21 @@ impl Kernel for X86 {
         ROWS
     }
 
-    fn way(&self) -> (kernel::Way, Tier) {
+    fn way(&self) -> (Way, Tier) {
         let own = self.ops.tier;
         match self.choose(GROUP, 1, ROWS) {
             // On AVX-512 without VNNI as on AVX2: rows end too soon for wider vectors to pay.
-            Way::Chunks(_) | Way::Digits if own == Tier::Avx512 => (kernel::Way::Direct, Tier::Avx2),
-            Way::Chunks(_) | Way::Digits => (kernel::Way::Direct, own),
-            Way::Triples => (kernel::Way::Lookup, own),
-            Way::Strips if self.layout.name() == TM2.name() => (kernel::Way::Direct, own),
-            Way::Strips => (kernel::Way::Strips, own),
-            Way::Rows => (kernel::Way::Rows, own),
-            Way::Nibbles => (kernel::Way::Lookup, Tier::Avx2),
+            Algorithm::Chunks(_) | Algorithm::Digits if own == Tier::Avx512 => (Way::Direct, Tier::Avx2),
+            Algorithm::Chunks(_) | Algorithm::Digits => (Way::Direct, own),
+            Algorithm::Triples => (Way::Lookup, own),
+            Algorithm::Strips if self.layout.name() == TM2.name() => (Way::Direct, own),
+            Algorithm::Strips => (Way::Strips, own),
+            Algorithm::Rows => (Way::Rows, own),
+            Algorithm::Nibbles => (Way::Lookup, Tier::Avx2),
             // Where a tuning asks for tables that early.
-            Way::Lookup256 => (kernel::Way::Strips, Tier::Avx2),
-            Way::Lookup512 => (kernel::Way::Strips, Tier::Avx512),
-            Way::Mixed => (kernel::Way::Strips, own),
+            Algorithm::Lookup256 => (Way::Strips, Tier::Avx2),
+            Algorithm::Lookup512 => (Way::Strips, Tier::Avx512),
+            Algorithm::Mixed => (Way::Strips, own),
         }
     }
 
@@ -273,27 +273,27 @@ impl Kernel for X86 {
         sink: &mut dyn FnMut(usize, usize, &[i32]),
     ) {
         check_call(self, weights, x, &tokens, &rows);
-        let way = self.choose(weights.cols(), tokens.len(), rows.len());
+        let algorithm = self.choose(weights.cols(), tokens.len(), rows.len());
         // SAFETY: `boxed` has seen the tier.
         let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
-        SCRATCH.with_borrow_mut(
-            |Scratch { space, padded, nibbles, triples, quads, words, mixed }| match way {
-                Way::Chunks(chunks) => call.by_chunks(chunks, sink),
-                Way::Digits => call.by_digits(padded, sink),
+        SCRATCH.with_borrow_mut(|Scratch { space, padded, nibbles, triples, quads, words, mixed }| {
+            match algorithm {
+                Algorithm::Chunks(chunks) => call.by_chunks(chunks, sink),
+                Algorithm::Digits => call.by_digits(padded, sink),
                 // SAFETY: `boxed` has seen the tier; one below AVX-512 does not go this way.
-                Way::Triples => unsafe { call.by_triples(triples, sink) },
+                Algorithm::Triples => unsafe { call.by_triples(triples, sink) },
                 // SAFETY: `boxed` has seen the tier, which includes AVX2.
-                Way::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
-                Way::Rows => call.by_rows(padded, sink),
-                Way::Strips => call.by_strips(space, sink),
+                Algorithm::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
+                Algorithm::Rows => call.by_rows(padded, sink),
+                Algorithm::Strips => call.by_strips(space, sink),
                 // SAFETY: `boxed` has seen the tier, which includes the way's.
-                Way::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
+                Algorithm::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
                 // SAFETY: as above; a tier below AVX-512 does not go this way.
-                Way::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
+                Algorithm::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
                 // SAFETY: as above; only that of AVX-512 VNNI goes this way.
-                Way::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
-            },
-        )
+                Algorithm::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
+            }
+        })
     }
 }
 
@@ -312,8 +312,8 @@ mod most {
     }
 }
 
-/// An algorithm.
-enum Way {
+/// How a call is computed.
+enum Algorithm {
     Chunks(Chunks),
     Digits,
     Triples,
@@ -331,30 +331,30 @@ impl X86 {
         tuning::lookup_of(self.ops.tier, self.ops.lookup_from)
     }
 
-    /// The fastest way for so many tokens and rows.
-    fn choose(&self, cols: usize, tokens: usize, rows: usize) -> Way {
+    /// The fastest for so many tokens and rows.
+    fn choose(&self, cols: usize, tokens: usize, rows: usize) -> Algorithm {
         if nibbles::suit(self.layout, tokens) {
-            return Way::Nibbles;
+            return Algorithm::Nibbles;
         }
         if digits::suit(self.layout, self.ops.tier, tokens) {
-            return Way::Digits;
+            return Algorithm::Digits;
         }
         let source = Source::of(self.layout, cols);
         if matches!(source, Source::Triples) && self.ops.tier >= Tier::Avx512 && tokens <= most::TRIPLES {
-            return Way::Triples;
+            return Algorithm::Triples;
         }
         let least = self.lookup_from();
         if tokens >= least.tokens && rows >= least.rows {
             return match self.ops.tier {
-                Tier::Avx512Vnni => Way::Mixed,
-                Tier::Avx512 => Way::Lookup512,
-                _ => Way::Lookup256,
+                Tier::Avx512Vnni => Algorithm::Mixed,
+                Tier::Avx512 => Algorithm::Lookup512,
+                _ => Algorithm::Lookup256,
             };
         }
         match source {
-            Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Way::Chunks(chunks),
-            Source::Rows if tokens <= most::ROWS => Way::Rows,
-            _ => Way::Strips,
+            Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Algorithm::Chunks(chunks),
+            Source::Rows if tokens <= most::ROWS => Algorithm::Rows,
+            _ => Algorithm::Strips,
         }
     }
 }
