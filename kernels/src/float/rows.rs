@@ -154,8 +154,8 @@ impl FloatRows {
     }
 
     /// As [`read`](Self::read), rounded to six bits a weight, with a scale for every 64 columns of a row:
-    /// 6.25 bits. This is not exact: a value is off by up to a 32nd of the greatest of the 64. Products
-    /// round the activations too, to 16 bits.
+    /// 6.25 bits. This is not exact: a value is off by up to about 1.06 / 32 of the greatest of the 64, as
+    /// the scale is rounded too, to bf16. Products round the activations, to 16 bits.
     ///
     /// # Errors
     /// As `read`.

@@ -1,8 +1,8 @@
 //! Multiplying `tm2` strips and rows of chunks.
 //!
 //! In a strip a lane of the registers is a row; the registers hold the sums of a tile of rows × tokens
-//! ([`tile`], [`tile_mm`]), and each unpacked plane serves all tokens of the tile. In a row of chunks ([`chunks`]) a lane is a few
-//! columns, and lanes are added up at the end.
+//! ([`tile`], [`tile_mm`]), and each unpacked plane serves all tokens of the tile. In a row of chunks
+//! ([`chunks`]) a lane is a few columns, and lanes are added up at the end.
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 

@@ -30,8 +30,8 @@ pub(super) trait Lookup: Default {
     /// As for [`decode`](Self::decode).
     unsafe fn multiply(&mut self, tokens: usize, planes: [usize; 4]);
 
-    /// Hands out the sums of the first `tokens` tokens in runs of consecutive rows: token, first row, sums. Runs may reach behind the
-    /// last row.
+    /// Hands out the sums of the first `tokens` tokens in runs of consecutive rows: token, first row, sums.
+    /// Runs may reach behind the last row.
     ///
     /// # Safety
     /// As for [`decode`](Self::decode).

@@ -296,8 +296,9 @@ impl<const DOTS: bool> Words<DOTS> {
                     let next = unit.as_ptr().wrapping_add(section.bytes + c / 2 * WORDS);
                     (0..WORDS).step_by(REG).for_each(|line| prefetch(next.wrapping_add(line)));
                 }
-                // SAFETY: in a unit the words of this triple end a register before the codes, which are
-                // four registers; tables and activations of a triple are those of a tile.
+                // SAFETY: a unit is the words and then the codes, four registers each; two registers from
+                // the words of this triple on reach at most a byte into the codes. Tables and activations of a
+                // triple are those of a tile.
                 unsafe {
                     quarter_unit(
                         unit.as_ptr().add(words),

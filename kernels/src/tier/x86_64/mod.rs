@@ -3,8 +3,10 @@
 //! One kernel type serves every layout and tier. Its core multiplies strips of the
 //! [`tm2`](crate::layout::TM2) form ([`strip`]), over the few operations of [`vector::Vector`]; a
 //! tier is a choice of vector type and tile size. A layout other than `tm2` is turned into that form,
-//! a strip at a time in cache, which many tokens share; where its bytes allow it, one token is
-//! multiplied directly ([`chunk`], [`digits`], [`triples`]).
+//! a strip at a time in cache, which many tokens share. Fewer of them are faster otherwise, how many
+//! depends on the layout and the tier: straight from its bytes ([`chunk`], [`digits`]), by rows that are
+//! unpacked ([`row`]), or by looking sums up in tables ([`nibbles`], [`triples`]). Very many are faster by
+//! tables too, at least for part of the columns ([`lookup256`], [`lookup512`]).
 
 mod call;
 mod chunk;
