@@ -228,6 +228,17 @@ mod tests {
             }
             assert_eq!(next, steps);
         }
+        for (tokens, threads, tasks) in [(1031, 2, 4), (512, 2, 2), (2000, 3, 6), (9, 2, 2)] {
+            let split = Split { tokens, steps: 5, threads, tasks, by_tokens: true };
+            let mut next = 0;
+            for task in 0..tasks {
+                let (range, steps) = split.task(task);
+                assert_eq!((range.start, steps), (next, 0..5), "{tokens} tokens, task {task} of {tasks}");
+                assert!(range.end == tokens || range.end.is_multiple_of(Split::TOKENS));
+                next = range.end;
+            }
+            assert_eq!(next, tokens);
+        }
         let split = Split { tokens: 1, steps: 80, threads: 2, tasks: 4, by_tokens: false };
         assert_eq!([0, 1, 2, 3].map(|task| split.task(task).1), [0..34, 34..40, 40..74, 74..80]);
     }

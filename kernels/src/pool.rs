@@ -674,17 +674,20 @@ mod tests {
     fn an_idle_pool_parks() {
         let pool = Pool::new(2);
         pool.run(&|_| ());
-        let task_state = || {
+        let all_asleep = || {
             let tasks = std::fs::read_dir("/proc/self/task").expect("procfs").flatten();
-            tasks
+            let mut asleep = tasks
                 .filter_map(|t| std::fs::read_to_string(t.path().join("stat")).ok())
                 .filter(|stat| stat.contains("(tritmark-1)"))
-                .all(|stat| stat.rsplit(") ").next().is_some_and(|s| s.starts_with('S')))
+                .map(|stat| stat.rsplit(") ").next().is_some_and(|s| s.starts_with('S')))
+                .peekable();
+            assert!(asleep.peek().is_some(), "no thread has the worker's name");
+            asleep.all(|asleep| asleep)
         };
         // Other tests' pools have threads of the same name, which may be busy for a while.
         let parked = (0..200).any(|_| {
             thread::sleep(Duration::from_millis(20));
-            task_state()
+            all_asleep()
         });
         assert!(parked, "a worker is still spinning");
         drop(pool);
