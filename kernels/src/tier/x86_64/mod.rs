@@ -78,8 +78,10 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
-    ($name:ident, $tier:expr, $features:literal, $strip:ident, $registers:literal, $chunk:ident,
-     $tile_registers:literal, [$($nt:literal)+], $largest:literal, $peak:literal, ($tokens:literal, $rows:literal), $to_tm2:path) => {
+    ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident,
+     gemv_registers: $registers:literal, tile_registers: $tile_registers:literal, tiles: [$($nt:literal)+],
+     tile_tokens: $largest:literal, peak: $peak:literal, lookup_from: ($tokens:literal, $rows:literal),
+     to_tm2: $to_tm2:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
             unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, planes: [usize; 4], out: &mut [i32; ROWS]) {
@@ -165,12 +167,25 @@ macro_rules! ops {
     };
 }
 
-ops!(AVX2, Tier::Avx2, "avx2", Avx2, 4, Avx2, 2, [1 2 3 4], 4, 2, (16, 256), tm1_67::to_tm2);
-ops!(AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", AvxVnni, 4, AvxVnni, 2, [1 2 3 4], 4, 2, (32, 512), tm1_67::to_tm2);
-ops!(AVX512, Tier::Avx512, "avx512f,avx512bw", Avx512, 2, Avx2, 2, [1 2 3 4 5 6], 6, 3, (16, 256), triples::to_tm2);
 ops!(
-    AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2", Vnni512, 2, Vnni256, 2,
-    [1 2 3 4 5 6 7 8 9 10 11 12], 12, 3, (64, 1024), triples::to_tm2
+    AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, gemv_registers: 4, tile_registers: 2,
+    tiles: [1 2 3 4], tile_tokens: 4, peak: 2, lookup_from: (16, 256), to_tm2: tm1_67::to_tm2
+);
+ops!(
+    AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, gemv_registers: 4,
+    tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 2, lookup_from: (32, 512),
+    to_tm2: tm1_67::to_tm2
+);
+ops!(
+    AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, gemv_registers: 2,
+    tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3, lookup_from: (16, 256),
+    to_tm2: triples::to_tm2
+);
+ops!(
+    AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2",
+    strips: Vnni512, chunks: Vnni256, gemv_registers: 2, tile_registers: 2,
+    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3, lookup_from: (64, 1024),
+    to_tm2: triples::to_tm2
 );
 
 /// All tiers, lowest first.
