@@ -1,84 +1,14 @@
-//! Results of other programs as rows marked foreign.
+//! Output of llama-bench, of llama.cpp and its relatives.
 
-use super::{Accuracy, Arm, Outcome, Protocol, Record, SCHEMA, Speed, Subject, Test, Tool};
-use crate::error::{Error, Result};
-use crate::machine::Environment;
+use super::{Options, base_name, foreign};
+use crate::record::{Arm, Record, Speed, Subject, Test, now};
 use crate::speed::stats;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
-use std::path::Path;
-
-/// Greatest size of a file to import.
-const MAX_BYTES: u64 = 64 << 20;
-
-/// The name of a text that nobody named.
-pub const UNSTATED: &str = "text not stated";
-
-/// What an import has to be told, because files do not say it.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The program that wrote the file: llama.cpp or a relative of it.
-    pub program: String,
-    /// Name of the text whose perplexity a log holds.
-    pub text: String,
-    /// The model of a log that does not name it.
-    pub model: Option<String>,
-}
-
-/// Reads output of llama-bench (JSON, JSONL, CSV, SQL, Markdown) or a log of llama-perplexity; which of them it is
-/// shows in the content.
-///
-/// # Errors
-/// If it is none of these, or a row lacks what a record needs; the message names row and field.
-pub fn import(path: &Path, options: &Options) -> Result<Record> {
-    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-    if bytes > MAX_BYTES {
-        return Err(Error::input(
-            path,
-            format!("at most {MAX_BYTES} bytes can be imported, this file has {bytes}"),
-        ));
-    }
-    let text = decode(&std::fs::read(path).map_err(|e| Error::io(path, e))?);
-    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let record = if ["KL divergence statistics", "Mean    KLD"].iter().any(|line| text.contains(line)) {
-        Err("holds statistics of --kl-divergence, which are not imported: measure them with `tritmark ppl --against`, \
-             or import the log of a run without that option"
-            .into())
-    } else if text.contains("Final estimate: PPL") || text.contains("calculating perplexity") {
-        perplexity(&text, &file, options)
-    } else {
-        rows(&text).and_then(|rows| bench(&rows, &file, options))
-    };
-    let record = record.and_then(|record| match super::check(&record) {
-        Ok(()) => Ok(record),
-        Err(wrong) => Err(format!("would make a record that is wrong: {wrong}")),
-    });
-    record.map_err(|message| {
-        Error::input(path, message).hint(
-            "expected output of `llama-bench` (best `-o json`, which alone has the samples), or a log of \
-             `llama-perplexity … 2>&1`",
-        )
-    })
-}
-
-/// Text without its byte order mark, carriage returns and colours; in UTF-16 where that mark says so, as some shells
-/// write what is redirected to a file.
-fn decode(bytes: &[u8]) -> String {
-    let words = |word: fn([u8; 2]) -> u16| {
-        let words: Vec<u16> = bytes[2..].as_chunks().0.iter().map(|pair| word(*pair)).collect();
-        String::from_utf16_lossy(&words)
-    };
-    let text = match bytes {
-        [0xff, 0xfe, ..] => words(u16::from_le_bytes),
-        [0xfe, 0xff, ..] => words(u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8_lossy(text).into_owned(),
-    };
-    anstream::adapter::strip_str(&text.replace("\r\n", "\n")).to_string()
-}
 
 /// Rows of any of llama-bench's forms, every field as JSON. Where both output streams are in one file, what the program
 /// says of its devices stands before, between and after them.
-fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
+pub(super) fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     if let Some(rows) = json_rows(text)? {
         return Ok(rows);
     }
@@ -363,12 +293,8 @@ fn told(row: &Map<String, Value>, name: &str) -> Option<String> {
     (!usual.contains(&value.as_str()) || name == "n_gpu_layers").then_some(value)
 }
 
-/// The file's name in a path of any system.
-fn base_name(path: &str) -> String {
-    path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned()
-}
-
-fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<Record, String> {
+/// The record of rows of llama-bench.
+pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<Record, String> {
     let fields = |i: usize| Fields { number: i + 1, row: &rows[i] };
     let first = rows.first().map(|_| fields(0)).ok_or("holds no row")?;
     let commit = first.text("build_commit").ok();
@@ -475,179 +401,17 @@ fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<R
         });
     }
     let times = (0..rows.len()).filter_map(|i| fields(i).text("test_time").ok());
-    let times = (times.clone().min().unwrap_or_else(super::now), times.max().unwrap_or_else(super::now));
+    let times = (times.clone().min().unwrap_or_else(now), times.max().unwrap_or_else(now));
     let method = "Imported from llama-bench: its repetitions after one warm-up, arms one after the other. Medians \
                   and intervals are ours, from its samples.";
     Ok(foreign(options, (version, commit), cpu, times, method, arms))
 }
 
-fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String> {
-    let after = |key: &str| log.lines().find_map(|line| line.split_once(key)).map(|(_, rest)| rest.trim());
-    let missing =
-        |what: &str| format!("the log does not hold {what}; it must hold both output streams of a whole run");
-    for line in ["calculating perplexity over", "Final estimate: PPL"] {
-        let runs = log.matches(line).count();
-        if runs > 1 {
-            return Err(format!("holds '{line}' {runs} times: one log is of one run, so split it"));
-        }
-    }
-    // A figure that ends where its word ends: what is written in another way is not guessed at.
-    let figure = |text: &str| text.split_whitespace().next()?.parse::<f64>().ok();
-    let number = |text: &str| {
-        let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-        text[..end].parse::<f64>().ok()
-    };
-    let whole =
-        |text: &str| number(text).filter(|n| n.fract() == 0.0 && (1.0..1e9).contains(n)).map(|n| n as u32);
-
-    // ik_llama.cpp says over how many chunks before it says how much.
-    let estimate = after("Final estimate: PPL").and_then(|rest| Some(rest.rsplit_once('=')?.1.trim()));
-    let estimate = estimate.ok_or_else(|| missing("a final estimate"))?;
-    let ppl = figure(estimate).filter(|p| p.is_finite() && *p >= 1.0);
-    let ppl = ppl.ok_or_else(|| format!("the final estimate '{estimate}' is no perplexity"))?;
-    let error = estimate.split_once("+/-").and_then(|(_, e)| figure(e)).filter(|e| *e >= 0.0);
-    let ppl_stderr = error.ok_or_else(|| format!("the final estimate '{estimate}' has no standard error"))?;
-    let run = after("calculating perplexity over")
-        .ok_or_else(|| missing("'calculating perplexity over … chunks'"))?;
-    let chunks = whole(run).ok_or_else(|| missing("the number of chunks"))?;
-    let n_ctx = run.split_once("n_ctx=").and_then(|(_, n)| whole(n)).ok_or_else(|| {
-        "the log states no n_ctx with its chunks: perplexity with a stride is another convention, which is not imported".to_owned()
-    })?;
-    let threads =
-        after("system_info: n_threads =").and_then(whole).ok_or_else(|| missing("'n_threads ='"))?;
-    // Without -v it prints neither its total time nor the model's file, but stamps every line.
-    let stamps = || Some(stamp(log, "Final estimate: PPL")? - stamp(log, "calculating perplexity over")?);
-    let seconds = after("total time =").and_then(number).map(|ms| ms / 1e3).or_else(stamps);
-    let seconds = seconds.filter(|s| *s >= 0.0).ok_or_else(|| missing("'total time ='"))?;
-    let model = match (after("tensors from").and_then(|rest| rest.split(" (version").next()), &options.model)
-    {
-        (_, Some(model)) => model,
-        (Some(model), None) => model,
-        (None, None) => {
-            return Err("the log does not name the model's file; give it with --model, or log with -v".into());
-        }
-    };
-    let model = base_name(model);
-    let build = after("build:").or_else(|| after("build ="));
-    let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or("not stated").to_owned();
-    let commit = build.and_then(|b| Some(b.split_once('(')?.1.split_once(')')?.0.to_owned()));
-    let nll = ppl.ln();
-    // Of each window the first half and the last position, which predicts what is not there, do not
-    // count.
-    let scored = u64::from(chunks) * u64::from(n_ctx - 1 - n_ctx / 2);
-    let arm = Arm {
-        subject: Subject {
-            model,
-            engine: options.program.clone(),
-            layout: None,
-            tier: None,
-            variant: after("print_info: file type   =")
-                .or_else(|| after("model ftype      ="))
-                .map(str::to_owned),
-            threads,
-        },
-        test: Test::Perplexity { convention: "llama.cpp".into(), n_ctx, text: options.text.clone() },
-        imported: Some(format!("llama-perplexity of {} build {version}, from {file}", options.program)),
-        speed: None,
-        choices: None,
-        accuracy: Some(Accuracy {
-            nll,
-            ppl,
-            ppl_stderr,
-            scored,
-            windows: chunks.into(),
-            tokens_sha256: None,
-            bits_per_byte: None,
-            nll_bits: format!("{:016x}", nll.to_bits()),
-            seconds,
-            against: None,
-        }),
-        energy_measured: None,
-        energy_modelled: None,
-        energy_rated: None,
-    };
-    let method = "Imported from a log of llama-perplexity, which prints four decimals.";
-    let now = super::now();
-    Ok(foreign(options, (version, commit), String::new(), (now.clone(), now), method, vec![arm]))
-}
-
-/// Seconds of the time stamp `minutes.seconds.milliseconds.microseconds` of the first line that holds
-/// `what`.
-fn stamp(log: &str, what: &str) -> Option<f64> {
-    let line = log.lines().find(|line| line.contains(what))?;
-    let parts = line.split(' ').next()?.split('.').map(|part| part.parse().ok());
-    let [minutes, seconds, milliseconds, microseconds]: [f64; 4] =
-        parts.collect::<Option<Vec<f64>>>()?.try_into().ok()?;
-    Some(60.0 * minutes + seconds + 1e-3 * milliseconds + 1e-6 * microseconds)
-}
-
-fn foreign(
-    options: &Options,
-    (version, git_revision): (String, Option<String>),
-    cpu: String,
-    (started, finished): (String, String),
-    method: &str,
-    arms: Vec<Arm>,
-) -> Record {
-    let unknown = || "not stated".to_owned();
-    let threads: BTreeSet<u32> = arms.iter().map(|a| a.subject.threads).collect();
-    let rounds = arms.iter().filter_map(|a| Some(a.speed.as_ref()?.samples.len() as u32)).max();
-    let mut environment = Environment {
-        cpu,
-        arch: unknown(),
-        os: unknown(),
-        // At least so many.
-        threads: threads.last().copied().unwrap_or(1),
-        ..Environment::default()
-    };
-    environment.explain(|_| "the imported file does not tell");
-    Record {
-        schema: SCHEMA,
-        tool: Tool {
-            name: options.program.clone(),
-            version,
-            git_revision,
-            git_dirty: None,
-            rustc: unknown(),
-            target: unknown(),
-            profile: unknown(),
-        },
-        started,
-        finished,
-        command: unknown(),
-        suite: None,
-        suite_text: None,
-        resumed: false,
-        environment,
-        limits: Outcome::NotMeasured("the rows were imported from another program".into()),
-        protocol: Protocol {
-            seed: 0,
-            rounds: rounds.unwrap_or(1),
-            min_time_s: 0.0,
-            quick: false,
-            method: vec![method.into()],
-        },
-        models: Vec::new(),
-        proofs: Vec::new(),
-        arms,
-        controls: Vec::new(),
-        notes: vec!["These rows were imported: nothing of them was measured by tritmark.".into()],
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{ROW, options};
     use super::*;
-
-    fn options() -> Options {
-        Options { program: "llama.cpp".into(), text: "wiki".into(), model: None }
-    }
-
-    const ROW: &str = r#"{"build_commit": "5dc9dd71", "build_number": 3960, "cpu_info": "AMD EPYC", "model_filename": "/m/a.gguf",
-        "model_type": "bitnet 2B I2_S", "model_size": 1187000000, "model_n_params": 2410000000, "n_batch": 2048,
-        "n_threads": 2, "type_k": "f16", "n_prompt": 0, "n_gen": 128, "test_time": "2026-01-01T00:00:00Z",
-        "avg_ns": 4500000000, "stddev_ns": 1, "avg_ts": 28.5, "stddev_ts": 0.1,
-        "samples_ns": [4507042254, 4491228070, 4459930314], "samples_ts": [28.4, 28.5, 28.7]}"#;
+    use crate::record::check;
 
     fn bench_of(text: &str) -> Result<Record, String> {
         rows(text).and_then(|rows| bench(&rows, "f", &options()))
@@ -658,7 +422,7 @@ mod tests {
         let record = bench_of(&format!("[{ROW}]")).unwrap();
         assert_eq!(record, bench_of(&ROW.replace('\n', " ")).unwrap());
         assert_eq!(record, bench_of(&format!("ggml: found 1 device\n[\n{ROW}\n]")).unwrap());
-        super::super::check(&record).unwrap();
+        check(&record).unwrap();
         let arm = &record.arms[0];
         assert_eq!(arm.test.to_string(), "tg128");
         assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("a.gguf", 2));
@@ -673,7 +437,7 @@ mod tests {
     fn settings_that_differ_tell_arms_apart() {
         let other = ROW.replace("\"n_batch\": 2048", "\"n_batch\": 512");
         let record = bench_of(&format!("[{ROW},{other}]")).unwrap();
-        super::super::check(&record).unwrap();
+        check(&record).unwrap();
         let variants: Vec<_> = record.arms.iter().map(|a| a.subject.variant.clone().unwrap()).collect();
         let name = "bitnet 2B I2_S, 1.187 GB";
         assert_eq!(variants, [name.to_owned(), format!("{name}, n_batch=512")]);
@@ -708,18 +472,6 @@ mod tests {
     }
 
     #[test]
-    fn byte_order_marks_are_read() {
-        let utf16 = |to_bytes: fn(u16) -> [u8; 2]| {
-            ("\u{feff}é\r\n[".encode_utf16()).flat_map(to_bytes).collect::<Vec<u8>>()
-        };
-        for bytes in
-            [utf16(u16::to_le_bytes), utf16(u16::to_be_bytes), "\u{feff}é\n[".into(), "é\r\n[".into()]
-        {
-            assert_eq!(decode(&bytes), "é\n[");
-        }
-    }
-
-    #[test]
     fn what_else_the_program_prints_is_passed_over() {
         let csv = format!("{CSV}llama_perf: done, all\n");
         let lines = format!("{ROW}\nload: 1 of 2, [x]\n{}\n", ROW.replace("\"n_gen\": 128", "\"n_gen\": 64"));
@@ -738,7 +490,6 @@ mod tests {
         // What was cut is not passed over.
         assert!(bench_of(&format!("[\n{ROW},\n")).unwrap_err().contains("no JSON"));
         assert!(bench_of(&lines[..lines.len() - 9]).unwrap_err().contains("no JSON"));
-        assert_eq!(decode(b"\x1b[34m0.01\x1b[0m PPL = 6.1\x1b[0m\n"), "0.01 PPL = 6.1\n");
     }
 
     #[test]
@@ -780,7 +531,7 @@ mod tests {
                      | bitnet 2B TQ2_0 |  1.11 GiB |     2.41 B | CPU        |       2 |   tg128 @ d4096 |         28.53 ± 0.11 |\n\
                      \nbuild: 0104b151 (7123)\n";
         let record = bench_of(table).unwrap();
-        super::super::check(&record).unwrap();
+        check(&record).unwrap();
         let tests: Vec<_> = record.arms.iter().map(|a| a.test.to_string()).collect();
         assert_eq!(tests, ["pp512", "tg128 @ d4096"]);
         assert_eq!((record.tool.version.as_str(), record.arms[1].subject.threads), ("7123", 2));
@@ -813,41 +564,6 @@ mod tests {
         assert!(bench_of("hello\n").unwrap_err().contains("neither"));
     }
 
-    const LOG: &str = "build: 3960 (5dc9dd71) with clang\n\
-        llama_model_loader: loaded meta data with 24 key-value pairs and 332 tensors from /m/b.gguf (version GGUF V3 (latest))\n\
-        system_info: n_threads = 2 (n_threads_batch = 2) / 2 | AVX = 1\n\
-        perplexity: calculating perplexity over 655 chunks, n_ctx=512, batch_size=2048, n_seq=4\n\
-        [1]4.2,[2]4.9,\n\
-        Final estimate: PPL = 17.1090 +/- 0.12781\n\
-        llama_perf_context_print:       total time =  123456.00 ms / 335361 tokens\n";
-
-    #[test]
-    fn a_perplexity_log_is_read() {
-        let record = perplexity(LOG, "f", &options()).unwrap();
-        super::super::check(&record).unwrap();
-        let arm = &record.arms[0];
-        let accuracy = arm.accuracy.as_ref().unwrap();
-        assert_eq!((accuracy.ppl, accuracy.ppl_stderr, accuracy.seconds), (17.109, 0.12781, 123.456));
-        assert_eq!((accuracy.windows, accuracy.scored), (655, 655 * 255));
-        assert_eq!(arm.test.to_string(), "ppl llama.cpp n_ctx 512 wiki");
-        assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("b.gguf", 2));
-    }
-
-    #[test]
-    fn a_log_of_today_needs_the_models_name_and_has_its_time_in_stamps() {
-        let log = "0.00.129.016 I cmn          init: llama threadpool init, n_threads = 1\n\
-            0.00.139.429 I system_info: n_threads = 2 (n_threads_batch = 2) / 2 | CPU : SSE3 = 1\n\
-            0.00.141.971 I perplexity: calculating perplexity over 230 chunks, n_ctx=128, batch_size=2048, n_seq=16\n\
-            [1]71419.7242,[2]73253.2824,\n\
-            1.26.279.080 I Final estimate: PPL = 29.7406 +/- 0.77911\n";
-        assert!(perplexity(log, "f", &options()).unwrap_err().contains("--model"));
-        let record = perplexity(log, "f", &Options { model: Some("/m/c.gguf".into()), ..options() }).unwrap();
-        super::super::check(&record).unwrap();
-        let (arm, accuracy) = (&record.arms[0], record.arms[0].accuracy.as_ref().unwrap());
-        assert!((accuracy.seconds - 86.137109).abs() < 1e-9, "{}", accuracy.seconds);
-        assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("c.gguf", 2));
-    }
-
     #[test]
     fn rows_of_several_machines_or_builds_are_refused_and_their_order_is_free() {
         let other = |from: &str, to: &str| bench_of(&format!("[{ROW}, {}]", ROW.replace(from, to)));
@@ -859,50 +575,5 @@ mod tests {
         let samples = "\"samples_ns\": [4507042254, 4491228070, 4459930314], ";
         let record = bench_of(&format!("[{ROW}, {}]", earlier.replace(samples, ""))).unwrap();
         assert_eq!((&record.started[..4], &record.finished[..4]), ("2025", "2026"));
-    }
-
-    #[test]
-    fn what_makes_no_record_is_refused_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("rows.json");
-        let texts = [
-            format!("[{ROW}, {ROW}]"),
-            format!("[{}]", ROW.replace("2026-01-01T00:00:00Z", "yesterday")),
-            format!("[{}]", ROW.replace("\"n_threads\": 2", "\"n_threads\": 0")),
-        ];
-        for text in texts {
-            std::fs::write(&file, text).unwrap();
-            let error = import(&file, &options()).unwrap_err();
-            assert!(matches!(&error, Error::Input { .. }), "{error:?}");
-            assert!(error.to_string().contains("rows.json"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_log_of_two_runs_is_refused() {
-        for first in [LOG.to_owned(), LOG.split("Final").next().unwrap().to_owned()] {
-            let error = perplexity(&format!("{first}{LOG}"), "f", &options()).unwrap_err();
-            assert!(error.contains("split it"), "{error}");
-        }
-    }
-
-    #[test]
-    fn an_incomplete_log_is_refused() {
-        for line in ["Final", "llama_perf", "system_info", "llama_model", "perplexity:"] {
-            let log: String =
-                LOG.lines().filter(|l| !l.starts_with(line)).map(|l| format!("{l}\n")).collect();
-            assert!(perplexity(&log, "f", &options()).is_err(), "without {line}");
-        }
-        for ppl in ["nan", "inf", "-17.1090", "1e-3", "17,1090"] {
-            let log = LOG.replace("17.1090", ppl);
-            assert!(perplexity(&log, "f", &options()).unwrap_err().contains("no perplexity"), "{ppl}");
-        }
-        let ik = LOG.replace("PPL = ", "PPL over 655 chunks for n_ctx=512 = ");
-        assert_eq!(
-            perplexity(&ik, "f", &options()).unwrap().arms,
-            perplexity(LOG, "f", &options()).unwrap().arms
-        );
-        let great = perplexity(&LOG.replace("17.1090", "1.7109e+04"), "f", &options()).unwrap();
-        assert_eq!(great.arms[0].accuracy.as_ref().unwrap().ppl, 17109.0);
     }
 }

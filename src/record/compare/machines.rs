@@ -1,0 +1,125 @@
+//! Which records are held against each other, and what stands in the way of it.
+
+use crate::machine::Environment;
+use crate::record::{Model, Record};
+
+/// For each record of B the one of A that it is held against, each at most once: first those between
+/// which the least stands, then those of one host, then those in the same place.
+pub(super) fn partners(a: &[Record], b: &[Record]) -> Vec<Option<usize>> {
+    let mut pairs = Vec::new();
+    for (i, before) in a.iter().enumerate() {
+        for (j, after) in b.iter().enumerate() {
+            let (x, y) = (&before.environment, &after.environment);
+            let Differences { refused, noted } = differences(before, after);
+            let apart = (x.cpu != y.cpu, refused.len(), x.host != y.host, noted.len(), i.abs_diff(j));
+            pairs.push((apart, j, i));
+        }
+    }
+    pairs.sort();
+    let mut partners = vec![None; b.len()];
+    for (_, j, i) in pairs {
+        if partners[j].is_none() && !partners.contains(&Some(i)) {
+            partners[j] = Some(i);
+        }
+    }
+    partners
+}
+
+/// What tells the machines of several records apart: the processor, the host where processors have
+/// one name, and a number where hosts do too.
+pub(in crate::record) fn machine_names(records: &[Record]) -> Vec<Option<String>> {
+    if records.len() < 2 {
+        return vec![None; records.len()];
+    }
+    let cpu = |r: &Record| r.environment.cpu.clone();
+    let with_host = |r: &Record| {
+        let alike = records.iter().filter(|other| cpu(other) == cpu(r)).count();
+        let host = r.environment.host.as_ref().filter(|_| alike > 1);
+        host.map_or_else(|| cpu(r), |host| format!("{}, {host}", cpu(r)))
+    };
+    let names: Vec<String> = records.iter().map(with_host).collect();
+    let numbered = names.iter().enumerate().map(|(i, name)| {
+        let before = names[..i].iter().filter(|other| *other == name).count();
+        Some(if before == 0 { name.clone() } else { format!("{name} ({})", before + 1) })
+    });
+    numbered.collect()
+}
+
+/// What stands in the way of a comparison, and what does not but may explain a difference.
+pub(super) struct Differences {
+    pub(super) refused: Vec<String>,
+    pub(super) noted: Vec<String>,
+}
+
+/// The processor of a record, so that two of one name are told apart.
+pub(super) fn processor(record: &Record) -> String {
+    let Environment { cpu, cpu_id, arch, .. } = &record.environment;
+    format!("{cpu} ({}{arch})", cpu_id.as_ref().map(|id| format!("{id}, ")).unwrap_or_default())
+}
+
+pub(super) fn differences(a: &Record, b: &Record) -> Differences {
+    let (mut refused, mut noted) = (Vec::new(), Vec::new());
+    let (x, y) = (&a.environment, &b.environment);
+    // Microcode is no part of what a processor is.
+    fn model(e: &Environment) -> Option<&str> {
+        e.cpu_id.as_deref()?.split(" microcode ").next()
+    }
+    let models = model(x).zip(model(y));
+    if x.cpu != y.cpu || x.arch != y.arch || models.is_some_and(|(x, y)| x != y) {
+        refused.push(format!("different processors: {} and {}", processor(a), processor(b)));
+    } else if x.cpu_id != y.cpu_id {
+        noted.push(different("processors", &x.cpu_id, &y.cpu_id));
+    }
+    let cpus = |n: Option<f64>| n.map_or("all CPUs".into(), |n| format!("{n} CPUs"));
+    // An imported file does not tell how large its machine was.
+    let size = |r: &Record| {
+        r.arms.iter().any(|a| a.imported.is_none()).then(|| format!("{} threads", r.environment.threads))
+    };
+    let pairs = [
+        ("CPU quotas", x.quota().map(cpus), y.quota().map(cpus)),
+        ("sizes of the machine", size(a), size(b)),
+        ("virtual machines", Some(x.hypervisor()), Some(y.hypervisor())),
+        ("frequency governors", x.governor.clone(), y.governor.clone()),
+    ];
+    for (what, x, y) in pairs {
+        if let (Some(x), Some(y)) = (&x, &y) {
+            refused.extend((x != y).then(|| format!("different {what}: {x} and {y}")));
+        } else if x != y {
+            noted.push(different(what, &x, &y));
+        }
+    }
+    let settings = [
+        ("tunings of the kernels", &x.tuning, &y.tuning),
+        ("huge pages", &x.huge_pages, &y.huge_pages),
+        ("systems", &Some(x.os.clone()), &Some(y.os.clone())),
+    ];
+    noted.extend(settings.into_iter().filter(|(_, x, y)| x != y).map(|(what, x, y)| different(what, x, y)));
+    if x.turbo != y.turbo {
+        noted.push(different("turbo", &x.turbo.map(|t| t.to_string()), &y.turbo.map(|t| t.to_string())));
+    }
+    let known = |m: &&Model| a.models.iter().any(|o| o.hash == m.hash);
+    if !b.models.is_empty() && !b.models.iter().any(|m| known(&m)) {
+        let names = |r: &Record| {
+            let names = r.models.iter().map(|m| format!("{} ({:.12})", m.name, m.hash));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        refused.push(format!("different models: {} and {}", names(a), names(b)));
+    }
+    let protocol = |r: &Record| (r.tool.name.clone(), r.protocol.min_time_s, r.protocol.quick);
+    let (pa, pb) = (protocol(a), protocol(b));
+    if pa != pb {
+        let words = |(name, time, quick): (String, f64, bool)| {
+            format!("{name}, samples of {time} s{}", if quick { ", --quick" } else { "" })
+        };
+        refused.push(format!("different protocols: {} and {}", words(pa), words(pb)));
+    }
+    if a.tool.profile != b.tool.profile {
+        refused.push(format!("different build profiles: {} and {}", a.tool.profile, b.tool.profile));
+    }
+    Differences { refused, noted }
+}
+
+fn different(what: &str, a: &Option<String>, b: &Option<String>) -> String {
+    let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
+    format!("different {what}: {} and {}", word(a), word(b))
+}
