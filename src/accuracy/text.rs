@@ -43,7 +43,8 @@ impl Text {
     }
 
     /// A text of which only the tokens are known; it has no bytes.
-    pub fn from_ids(name: &str, ids: Vec<u32>, bos: Option<u32>) -> Self {
+    #[cfg(test)]
+    pub(super) fn from_ids(name: &str, ids: Vec<u32>, bos: Option<u32>) -> Self {
         let ids: Vec<u32> = bos.into_iter().chain(ids).collect();
         Self { name: name.into(), ends: vec![0; ids.len()], ids, bos, source: String::new() }
     }

@@ -31,8 +31,9 @@ power of 0.2 on one thread and nothing on more). Of two threads or more, only ro
 around which these handed each other data about as fast (a virtual machine moves between near and
 far cores); the rounds left out are named. Where the CPUs were quiet, a difference of the medians
 that meets the same tests counts too; where the fastest runs scatter too widely to tell, medians
-that do not and that agree count as the same. Where nothing is found the column `sees` says how
-large a change would have been noticed.")]
+that do not and that agree count as the same. Where the interval alone speaks of a difference that
+matters, nothing can be told; where nothing is found the column `sees` says how large a change
+would have been noticed.")]
 pub struct Args {
     /// Records: the first is what the others are held against
     #[arg(required = true)]
