@@ -137,7 +137,11 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
         let row = row.map_err(|e| e.to_string())?;
         let line = row.position().map_or(0, csv::Position::line);
         let sample = match (row.get(0), row.get(1)) {
-            (Some(time), Some(watts)) => sample(time, watts).map_err(|wrong| format!("line {line} {wrong}")),
+            (Some(time), Some(watts)) => {
+                // Where commas part columns, one within a number may part thousands.
+                let watts = if delimiter == b',' { watts.into() } else { watts.replacen(',', ".", 1) };
+                sample(time, &watts).map_err(|wrong| format!("line {line} {wrong}"))
+            }
             _ => Err(format!("line {line} has fewer than two columns")),
         };
         let (at, watts) = match sample {
@@ -173,8 +177,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
 fn sample(time: &str, watts: &str) -> Result<(f64, f64), String> {
     let at = time.parse::<f64>().ok().map(of_number);
     let at = at.or_else(|| time.parse().ok().map(seconds)).or_else(|| time.parse().ok().map(of_utc));
-    // Where semicolons part columns, commas part fractions.
-    let power = watts.replacen(',', ".", 1).parse().ok();
+    let power = watts.parse().ok();
     at.zip(power).ok_or_else(|| format!("holds '{time}' and '{watts}', which are no time and power"))
 }
 
@@ -252,6 +255,7 @@ mod tests {
         for (text, line) in [
             ("1,2\nx,3\n", "line 2"),
             ("2,2\n1,3\n", "line 2"),
+            ("1,2\n2,\"1,234\"\n", "line 2"),
             ("meter\nx,y\n", "line 1"),
             ("a,b\n2026,watt\n", "line 2"),
             ("1\n", "line 1"),
