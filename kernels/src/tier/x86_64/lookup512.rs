@@ -12,13 +12,13 @@
 //!            so three blocks are four quads
 //! word       16 bits of a row: the entry numbers a + 3b + 9d (codes a, b, d) of two triples of a quad
 //! unit       a quad and a block that is multiplied: 28 columns
-//! section    12 units: the tables of four tokens (12 KB) and the weights of 64 rows (6 KB) stay in
+//! section    14 units: the tables of four tokens (14 KB) and the weights of 64 rows (7 KB) stay in
 //!            the first-level cache
 //! ```
 //!
 //! Three in seven blocks of a strip are looked up, the first ones, and the others multiplied: as many
 //! as there are quads, or a few less, which blocks of codes 0 make up for. Without `vpdpbusd` all are
-//! looked up. A sum of three products is at most 3 · 128 = 384, so the 48 of a section, at most 18432,
+//! looked up. A sum of three products is at most 3 · 128 = 384, so the 56 of a section, at most 21504,
 //! fit 16 bits; then they are added to 32-bit sums. Weights are decoded once a call
 //! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them; rows are taken in
 //! chunks whose weights of a section stay in the second-level cache while all tokens pass.
@@ -30,7 +30,7 @@ use super::lookup::Lookup;
 use super::triples;
 use crate::buffer::Array;
 use crate::layout::tm2::{GROUP, ROWS};
-use crate::tier::prefetch;
+use crate::tier::{prefetch, prefetch_l2};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -49,7 +49,7 @@ const RUN: usize = STRIPS * ROWS;
 /// Tokens whose sums are in registers at once.
 const TILE: usize = 4;
 /// Units of a section.
-const SECTION: usize = 12;
+const SECTION: usize = 14;
 /// Registers of the sums of a run of rows, 16 to each.
 const REGS: usize = 2 * STRIPS;
 /// Activations of a block for a tile, four to each.
@@ -276,7 +276,7 @@ impl<const DOTS: bool> Words<DOTS> {
     ///
     /// Codes are multiplied where they stand in their bytes, the highest plane first; after each plane
     /// the sums, which it made 4 times too large, are divided. So nothing is shifted in the loop. The
-    /// largest sum is below 12 units · 4 columns · 128 · 2 · (64 + 16 + 4 + 1) < 2^21.
+    /// largest sum is below 14 units · 4 columns · 128 · 2 · (64 + 16 + 4 + 1) < 2^21.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     fn add_with_dots(&mut self, section: &Section, run: usize, tile: usize) {
         let Parts { units, tables, fours, sums } = self.parts(section, run, tile);
@@ -291,10 +291,14 @@ impl<const DOTS: bool> Words<DOTS> {
             let tables = tables.as_chunks::<TABLES>().0;
             let fours = fours.as_chunks::<FOURS>().0;
             for ((unit, tables), x) in units.zip(tables).zip(fours) {
-                // The weights of the next run of rows.
+                // The weights of the next run of rows, and those of the run after it, which the first tile
+                // is the first to read, from memory or a cache further away.
                 if c % 2 == 1 {
                     let next = unit.as_ptr().wrapping_add(section.bytes + c / 2 * WORDS);
                     (0..WORDS).step_by(REG).for_each(|line| prefetch(next.wrapping_add(line)));
+                } else if c == 2 && tile == 0 {
+                    let after = unit.as_ptr().wrapping_add(2 * section.bytes);
+                    (0..Self::UNIT).step_by(REG).for_each(|line| prefetch_l2(after.wrapping_add(line)));
                 }
                 // SAFETY: a unit is the words and then the codes, four registers each; two registers from
                 // the words of this triple on reach at most a byte into the codes. Tables and activations of a
@@ -427,20 +431,16 @@ unsafe fn quarter_unit(
     narrow: &mut [[__m512i; STRIPS]; TILE],
     wide: &mut [[__m512i; REGS]; TILE],
 ) {
-    // A token: its number and its sums.
+    // A token: its number, its sums, and the number of the next one, whose table is loaded.
     macro_rules! token {
-        ($t:literal, $n0:literal, $n1:literal, $w0:literal, $w1:literal, $w2:literal, $w3:literal) => {
+        ($t:literal, $n0:literal, $n1:literal, $w0:literal, $w1:literal, $w2:literal, $w3:literal $(, $next:literal)?) => {
             concat!(
-                "vmovdqu64 {a}, [{tables} + 64*",
-                $t,
-                "]\n",
                 "vpermw {b}, {i0}, {a}\n",
                 "vpaddw {",
                 $n0,
                 "}, {",
                 $n0,
                 "}, {b}\n",
-                "vpermw {a}, {i1}, {a}\n",
                 "vpbroadcastd {b}, [{x} + 4*",
                 $t,
                 "]\n",
@@ -450,6 +450,7 @@ unsafe fn quarter_unit(
                 "vpdpbusd {",
                 $w1,
                 "}, {c1}, {b}\n",
+                "vpermw {a}, {i1}, {a}\n",
                 "vpaddw {",
                 $n1,
                 "}, {",
@@ -458,6 +459,7 @@ unsafe fn quarter_unit(
                 "vpdpbusd {",
                 $w2,
                 "}, {c2}, {b}\n",
+                $("vmovdqu64 {a}, [{tables} + 64*", $next, "]\n",)?
                 "vpdpbusd {",
                 $w3,
                 "}, {c3}, {b}\n",
@@ -477,9 +479,10 @@ unsafe fn quarter_unit(
             "vpandd {c1}, {b}, [{codes} + 64]",
             "vpandd {c2}, {b}, [{codes} + 128]",
             "vpandd {c3}, {b}, [{codes} + 192]",
-            token!(0, "n00", "n01", "w00", "w01", "w02", "w03"),
-            token!(1, "n10", "n11", "w10", "w11", "w12", "w13"),
-            token!(2, "n20", "n21", "w20", "w21", "w22", "w23"),
+            "vmovdqu64 {a}, [{tables}]",
+            token!(0, "n00", "n01", "w00", "w01", "w02", "w03", 1),
+            token!(1, "n10", "n11", "w10", "w11", "w12", "w13", 2),
+            token!(2, "n20", "n21", "w20", "w21", "w22", "w23", 3),
             token!(3, "n30", "n31", "w30", "w31", "w32", "w33"),
             words = in(reg) words,
             codes = in(reg) codes,
