@@ -328,6 +328,9 @@ pub(super) fn to_tm2(section: &[u8], out: &mut [u8]) {
     for (group, blocks) in
         section.as_chunks::<GROUP_BYTES>().0.iter().zip(out.chunks_mut(BLOCKS * QUAD * ROWS))
     {
+        // The next strip's part of the section lies behind this one's.
+        let next = group.as_ptr().wrapping_add(section.len());
+        (0..GROUP_BYTES).step_by(REG).for_each(|line| prefetch_l2(next.wrapping_add(line)));
         let words = words(group);
         // Of all triples.
         let mut digits = [_mm512_permutexvar_epi16(last(words), codes); TRIPLES];
