@@ -235,7 +235,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// By table lookup, and the tokens that do not fill a tile by multiplying.
+    /// By table lookup, and the tokens that are left over by multiplying.
     ///
     /// # Safety
     /// The CPU must have the tier of `L`.
@@ -247,7 +247,7 @@ impl<'a> Call<'a> {
             unsafe { lookup.decode(at, strip, self.source.planes()) };
         }
         let planes = self.source.planes();
-        let whole = self.tokens.start..self.tokens.end - self.tokens.len() % L::TILE;
+        let whole = self.tokens.start..self.tokens.end - self.tokens.len() % L::STEP;
         for first in whole.clone().step_by(L::TOKENS) {
             let tokens = L::TOKENS.min(whole.end - first);
             for t in 0..tokens {

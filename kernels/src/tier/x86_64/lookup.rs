@@ -4,8 +4,8 @@
 pub(super) trait Lookup: Default {
     /// Tokens that are multiplied together at most.
     const TOKENS: usize;
-    /// Tokens that are multiplied at the cost of one.
-    const TILE: usize;
+    /// Tokens are taken in multiples of this; what is left over is faster without tables.
+    const STEP: usize;
 
     /// Makes room for so many rows and columns.
     fn resize(&mut self, rows: usize, cols: usize);

@@ -63,7 +63,7 @@ pub(super) struct Quads {
 
 impl Lookup for Quads {
     const TOKENS: usize = TOKENS;
-    const TILE: usize = TOKENS;
+    const STEP: usize = TOKENS;
 
     fn resize(&mut self, rows: usize, cols: usize) {
         self.rows = rows.next_multiple_of(ROWS);

@@ -112,7 +112,7 @@ impl<const DOTS: bool> Words<DOTS> {
 
 impl<const DOTS: bool> Lookup for Words<DOTS> {
     const TOKENS: usize = TOKENS;
-    const TILE: usize = TILE;
+    const STEP: usize = 1;
 
     fn resize(&mut self, rows: usize, cols: usize) {
         let blocks = cols.div_ceil(GROUP) * BLOCKS;

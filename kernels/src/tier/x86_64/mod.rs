@@ -184,7 +184,7 @@ ops!(
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2",
     strips: Vnni512, chunks: Vnni256, gemv_registers: 2, tile_registers: 2,
-    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3, lookup_from: (64, 1024),
+    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3, lookup_from: (32, 512),
     to_tm2: triples::to_tm2
 );
 
@@ -278,7 +278,8 @@ impl Kernel for X86 {
     }
 
     fn tokens_each(&self) -> Option<usize> {
-        Some(self.lookup_from().tokens)
+        // Each task decodes the weights: for twice as many as tables pay for, that is little.
+        Some(self.lookup_from().tokens.saturating_mul(2))
     }
 
     fn run(
@@ -321,7 +322,11 @@ mod most {
 
     pub(super) const CHUNKS: usize = 8;
     pub(super) const ROWS: usize = 12;
-    pub(super) const TRIPLES: usize = 127;
+
+    /// Triples on a tier.
+    pub(super) fn triples(tier: Tier) -> usize {
+        if tier == Tier::Avx512Vnni { 63 } else { 127 }
+    }
 
     /// Chunks on a tier, at most [`CHUNKS`]: without `vpdpbusd` each token costs more.
     pub(super) fn chunks(tier: Tier) -> usize {
@@ -357,7 +362,10 @@ impl X86 {
             return Algorithm::Digits;
         }
         let source = Source::of(self.layout, cols);
-        if matches!(source, Source::Triples) && self.ops.tier >= Tier::Avx512 && tokens <= most::TRIPLES {
+        if matches!(source, Source::Triples)
+            && self.ops.tier >= Tier::Avx512
+            && tokens <= most::triples(self.ops.tier)
+        {
             return Algorithm::Triples;
         }
         let least = self.lookup_from();
