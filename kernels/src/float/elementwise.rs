@@ -107,17 +107,7 @@ on_every_level! {
 #[inline(always)]
 fn quantize_body<S: Simd>(_: S, x: &[f64], q: &mut [i8]) -> Quant {
     // Magnitudes order as their bits do, and NaN above infinity.
-    let mut lanes = [0; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] = lanes[i].max(chunk[i].abs().to_bits());
-        }
-    }
-    for (i, v) in rest.iter().enumerate() {
-        lanes[i] = lanes[i].max(v.abs().to_bits());
-    }
-    let absmax = f64::from_bits(lanes.into_iter().fold(0, u64::max));
+    let absmax = f64::from_bits(x.iter().map(|v| v.abs().to_bits()).fold(0, u64::max));
     // Not f64::max, which would drop NaN.
     let scale = 127.0 / if absmax < 1e-5 { 1e-5 } else { absmax };
     let (q, pad) = q.split_at_mut(x.len());
