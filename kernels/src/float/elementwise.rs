@@ -233,18 +233,17 @@ fn greatest(x: &[f32]) -> f32 {
 #[inline(always)]
 pub(super) fn exponentials<S: Simd>(_: S, x: &mut [f32]) -> (f32, f32) {
     let max = greatest(x);
-    let mut lanes = [0.0; LANES];
-    let (chunks, rest) = x.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            chunk[i] = exp(chunk[i] - max);
-            lanes[i] += f64::from(chunk[i]);
-        }
-    }
-    for (i, v) in rest.iter_mut().enumerate() {
+    for v in x.iter_mut() {
         *v = exp(*v - max);
-        lanes[i] += f64::from(*v);
     }
+    // A loop of its own, which passes lanes on by value, so that they stay in registers.
+    let add = |lanes: [f64; LANES], chunk: &[f32; LANES]| -> [f64; LANES] {
+        std::array::from_fn(|i| lanes[i] + f64::from(chunk[i]))
+    };
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut last = [0.0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    let lanes = add(chunks.iter().fold([0.0; LANES], add), &last);
     (max, tree(lanes) as f32)
 }
 
