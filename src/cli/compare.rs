@@ -45,7 +45,8 @@ pub struct Args {
     /// Differences of speed up to this share are called the same, in percent
     #[arg(long, default_value_t = 3.0, value_name = "PERCENT", allow_negative_numbers = true)]
     tolerance: f64,
-    /// Compare different models, processors and protocols
+    /// Compare different models, processors and protocols; arms that are alone in their test and number of
+    /// threads meet whatever they are
     #[arg(long)]
     force: bool,
     /// Seed of the bootstrap

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 Examples:
   llama-bench -m model.gguf -o json > bench.json
   tritmark import bench.json -o llama.json
+  tritmark compare llama.json ours.json --force
   llama-perplexity -m model.gguf -f wiki.test.raw > ppl.log 2>&1
   tritmark import ppl.log --text wikitext-2 --model model.gguf -o llama-ppl.json")]
 pub struct Args {

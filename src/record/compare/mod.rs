@@ -223,8 +223,9 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
         }
     }
     if result.rows.is_empty() {
+        let hint = if options.force { "" } else { "\n  --force compares arms that are alone in their test" };
         return Err(Error::NotComparable(format!(
-            "{} and {} have no arm in common; only in the first: {}; only in the second: {}",
+            "{} and {} have no arm in common; only in the first: {}; only in the second: {}{hint}",
             a.0,
             b.0,
             names(&result.only_a),
@@ -274,6 +275,24 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             if partners[j].is_none() {
                 partners[j] = a.arms.iter().enumerate().find(fits).map(|(i, _)| i);
             }
+        }
+    }
+    if options.force {
+        let mut met: Vec<([&Subject; 2], Vec<String>)> = Vec::new();
+        for (j, i) in alone_in_their_test(a, b, &partners) {
+            partners[j] = Some(i);
+            let subjects = [&a.arms[i].subject, &b.arms[j].subject];
+            let test = b.arms[j].test.to_string();
+            match met.iter_mut().find(|(s, _)| *s == subjects) {
+                Some((_, tests)) => tests.push(test),
+                None => met.push((subjects, vec![test])),
+            }
+        }
+        for (subjects, tests) in met {
+            let [before, after] = subjects.map(|s| format!("{}: {s}", s.model));
+            let tests = tests.join(", ");
+            let note = format!("Compared by --force in spite of this: {before} against {after} ({tests}).");
+            result.notes.push(note);
         }
     }
     for (after, found) in b.arms.iter().zip(&partners) {
@@ -332,6 +351,26 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
     }
     let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
     result.only_a.extend(left.map(|(_, arm)| Lone::new(arm, machine.clone())));
+}
+
+/// Arms without a partner that are the only such ones of their test and number of threads on both sides: other
+/// engines, layouts or models, of `b` and of `a`.
+fn alone_in_their_test(a: &Record, b: &Record, partners: &[Option<usize>]) -> Vec<(usize, usize)> {
+    let key = |arm: &Arm| (arm.test.clone(), arm.subject.threads);
+    let left_a: Vec<usize> = (0..a.arms.len()).filter(|i| !partners.contains(&Some(*i))).collect();
+    let left_b: Vec<usize> = (0..b.arms.len()).filter(|j| partners[*j].is_none()).collect();
+    let only = |record: &Record, left: &[usize], arm: &Arm| {
+        let mut of_key = left.iter().filter(|i| key(&record.arms[**i]) == key(arm));
+        of_key.next().copied().filter(|_| of_key.next().is_none())
+    };
+    left_b
+        .iter()
+        .filter_map(|&j| {
+            let arm = &b.arms[j];
+            only(b, &left_b, arm)?;
+            Some((j, only(a, &left_a, arm)?))
+        })
+        .collect()
 }
 
 /// Why perplexities of one name are not of one text, where they are not or nobody can know.
@@ -785,6 +824,23 @@ mod tests {
             assert_eq!(forced.rows.len(), 3, "{what}");
             assert!(forced.notes[0].contains(what));
         }
+        let mut b = a.clone();
+        b.arms[1].subject.engine = "other".into();
+        let apart = held(&a, &b).unwrap();
+        assert_eq!((apart.rows.len(), apart.only_a.len(), apart.only_b.len()), (2, 1, 1));
+        let forced = Options { force: true, ..Options::default() };
+        let met = compare(("a", std::slice::from_ref(&a)), ("b", std::slice::from_ref(&b)), &forced).unwrap();
+        assert_eq!((met.rows.len(), met.only_a.len(), met.only_b.len()), (3, 0, 0));
+        assert!(
+            met.notes[0].contains("tritmark")
+                && met.notes[0].contains("against")
+                && met.notes[0].contains("other")
+        );
+        // Two that could be meant are none.
+        b.arms.push(b.arms[1].clone());
+        b.arms[3].subject.layout = Some("i2_s".into());
+        let apart = compare(("a", std::slice::from_ref(&a)), ("b", &[b]), &forced).unwrap();
+        assert_eq!((apart.rows.len(), apart.only_a.len(), apart.only_b.len()), (2, 1, 2));
         let mut b = example();
         let set = |r: &mut Record, id: &str, microcode: &str| {
             r.environment.cpu_id = Some(format!("family 6 model {id} stepping 1 microcode {microcode}"));
