@@ -836,6 +836,9 @@ mod tests {
                 && met.notes[0].contains("against")
                 && met.notes[0].contains("other")
         );
+        let mut alone = b.clone();
+        alone.arms.retain(|arm| arm.subject.engine == "other");
+        assert!(held(&a, &alone).unwrap_err().to_string().contains("--force compares arms that are alone"));
         // Two that could be meant are none.
         b.arms.push(b.arms[1].clone());
         b.arms[3].subject.layout = Some("i2_s".into());

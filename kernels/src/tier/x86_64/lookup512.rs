@@ -112,6 +112,7 @@ impl<const DOTS: bool> Words<DOTS> {
 
 impl<const DOTS: bool> Lookup for Words<DOTS> {
     const TOKENS: usize = TOKENS;
+    // A tile in part costs as much as a whole one, and less than making strips for a few tokens.
     const STEP: usize = 1;
 
     fn resize(&mut self, rows: usize, cols: usize) {

@@ -323,7 +323,8 @@ mod most {
     pub(super) const CHUNKS: usize = 8;
     pub(super) const ROWS: usize = 12;
 
-    /// Triples on a tier.
+    /// Triples on a tier: with `vpdpbusd` tables beside multiplying, for which strips are decoded once a call, gain
+    /// from fewer tokens on.
     pub(super) fn triples(tier: Tier) -> usize {
         if tier == Tier::Avx512Vnni { 63 } else { 127 }
     }
