@@ -1,7 +1,7 @@
 //! `compare`, `merge` and `import` as a user runs them.
 
 use assert_cmd::Command;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +111,24 @@ fn outputs_for_other_programs_are_well_formed() {
     let gated = run(&["compare", "-o", "junit", "--fail-on", "tg>50%", "--fail-on", "kernel>1%"], &[&a, &b]);
     assert!(gated.0 == 3 && gated.1.contains("failures=\"0\" skipped=\"1\""), "{gated:?}");
     assert!(gated.1.contains("time=\"12"), "{gated:?}");
+    let measured = |r: &mut Value| {
+        let energy = json!({ "measured": {
+            "source": "s", "domain": "d", "gross_joules": 20.0, "net_joules": null, "idle_watts": null,
+            "seconds": 10.0, "tokens": 10, "joules_per_token": 2.0, "warnings": [],
+        }});
+        r["arms"][0]["energy_measured"] = energy.clone();
+        r["arms"][1]["energy_measured"] = energy;
+    };
+    let metered = folder.record("metered.json", measured);
+    let lost = folder.record("lost.json", |r| {
+        measured(r);
+        r["arms"][1]["energy_measured"] = json!({ "not_measured": "no meter" });
+    });
+    let gated = run(&["compare", "-o", "junit", "--fail-on", "energy>5%"], &[&metered, &lost]);
+    assert!(gated.0 == 3 && gated.1.contains("failures=\"0\" skipped=\"1\""), "{gated:?}");
+    assert!(gated.1.contains("<skipped message=\"it was measured by s (d) before"), "{gated:?}");
+    assert!(gated.2.contains("tg128: it was measured by s (d) before and not after: no meter"), "{gated:?}");
+
     let merged = folder.path("merged.json");
     let elsewhere = folder.record("c.json", |r| r["environment"]["host"] = "elsewhere".into());
     assert_eq!(run(&["merge", "-o", merged.to_str().unwrap()], &[&a, &elsewhere]).0, 0);

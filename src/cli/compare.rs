@@ -21,7 +21,8 @@ Exit codes: 0 fine; 1 worse than --fail-on allows; 3 the measurements do not all
 protocols, or one is virtual and the other is not.
 --fail-on asks where the whole 95 % interval lies: beyond the limit fails, within it passes,
 across it is inconclusive, as is an arm that only the first record has. Of perplexity the figure
-itself counts. Energy has one window on each side, so more than the limit is inconclusive.
+itself counts. Energy has one window on each side, so more than the limit is inconclusive, as is
+one that the other record lacks or took from another sensor.
 Speeds are compared by the fastest run of each round (90 % quantile over the rounds): other load
 only slows runs down, so these are what it disturbs least. A difference counts where the
 Mann-Whitney U test gives p < 0.01, the 95 % interval of the ratio excludes 1, it exceeds

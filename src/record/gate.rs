@@ -113,14 +113,17 @@ impl Gate {
         })
     }
 
-    /// Of what the limit speaks but nothing can be said, and why: arms that were lost, or that there is none.
+    /// Of what the limit speaks but nothing can be said, and why: arms and figures that were lost, or that there is
+    /// none.
     pub fn without(&self, comparison: &Comparison) -> Vec<(String, String)> {
-        let Comparison { a, b, rows, only_a, .. } = comparison;
-        let lost = only_a.iter().filter(|arm| arm.metrics.iter().any(|&m| self.covers(m, &arm.test)));
-        let lost = lost.map(|arm| (arm.name.clone(), format!("it is in {a} but not in {b}")));
+        let Comparison { a, b, rows, only_a, lost, .. } = comparison;
+        let arms = only_a.iter().filter(|arm| arm.metrics.iter().any(|&m| self.covers(m, &arm.test)));
+        let arms = arms.map(|arm| (arm.name.clone(), format!("it is in {a} but not in {b}")));
+        let figures = lost.iter().filter(|figure| self.covers(figure.metric, &figure.test));
+        let figures = figures.map(|figure| (figure.name.clone(), figure.why.clone()));
         let none = !rows.iter().any(|row| self.covers(row.metric, &row.test));
         let none = none.then(|| ("every arm".to_owned(), format!("no such figure is in both {a} and {b}")));
-        lost.chain(none).collect()
+        arms.chain(figures).chain(none).collect()
     }
 
     /// Whether `b` in place of `a` passes the limit.
@@ -173,7 +176,7 @@ pub fn check(gates: &[Gate], comparisons: &[Comparison]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::record::compare::{Options, compare};
-    use crate::record::{Record, example};
+    use crate::record::{MeasuredEnergy, Outcome, Record, example};
     use crate::speed::stats;
 
     /// The example with its speeds times `factor`, stretched around their median by `spread`.
@@ -257,5 +260,43 @@ mod tests {
         };
         assert!(held(10.0).is_ok() && held(10.2).is_ok());
         assert!(matches!(held(20.0), Err(Error::Inconclusive(_))));
+    }
+
+    #[test]
+    fn an_energy_that_is_not_measured_again_is_inconclusive_beside_one_that_is() {
+        let energy = |source: &str| {
+            let measured = serde_json::json!({ "measured": {
+                "source": source, "domain": "d", "gross_joules": 20.0, "net_joules": null, "idle_watts": null,
+                "seconds": 10.0, "tokens": 10, "joules_per_token": 2.0, "warnings": [],
+            }});
+            Some(serde_json::from_value::<Outcome<MeasuredEnergy>>(measured).unwrap())
+        };
+        let record = |second: Option<Outcome<MeasuredEnergy>>| {
+            let mut record = example();
+            record.arms[0].energy_measured = energy("s");
+            record.arms[1].energy_measured = second;
+            record
+        };
+        let gates: [Gate; 1] = ["energy>5%".parse().unwrap()];
+        let held = |a: Option<Outcome<MeasuredEnergy>>, b: Option<Outcome<MeasuredEnergy>>| {
+            let comparison = compare(("a", &[record(a)]), ("b", &[record(b)]), &Options::default()).unwrap();
+            (check(&gates, std::slice::from_ref(&comparison)), comparison.notes)
+        };
+        let unplugged = || Some(Outcome::NotMeasured("no meter".into()));
+        for (after, said) in [
+            (unplugged(), "it was measured by s (d) before and not after: no meter"),
+            (None, "it was measured by s (d) before and not after"),
+            (energy("t"), "it was measured by s (d) and t (d)"),
+        ] {
+            let (checked, notes) = held(energy("s"), after);
+            let error = checked.expect_err(said);
+            let text = error.to_string();
+            assert!(matches!(error, Error::Inconclusive(_)) && text.contains("tg128"), "{text}");
+            assert!(text.contains(said) && !text.contains("pp512"), "{text}");
+            assert!(notes.iter().any(|n| n.contains("tg128") && n.contains(said)), "{notes:?}");
+        }
+        assert!(held(energy("s"), energy("s")).0.is_ok());
+        // What was not measured before is not lost.
+        assert!(held(unplugged(), energy("s")).0.is_ok() && held(unplugged(), unplugged()).0.is_ok());
     }
 }

@@ -151,6 +151,19 @@ impl Lone {
     }
 }
 
+/// A figure of A that B has none to hold against, of an arm that both have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lost {
+    /// The arm, as [`Row::name`].
+    pub name: String,
+    /// The test.
+    pub test: Test,
+    /// The figure.
+    pub metric: Metric,
+    /// Why it is not compared.
+    pub why: String,
+}
+
 /// What changed from A to B.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
@@ -164,6 +177,9 @@ pub struct Comparison {
     pub only_a: Vec<Lone>,
     /// Arms that only B has.
     pub only_b: Vec<Lone>,
+    /// Figures of arms of both that cannot be compared; the notes name them too.
+    #[serde(skip)]
+    pub lost: Vec<Lost>,
     /// Geometric mean of the ratios of speed.
     pub speed_mean: Option<f64>,
     /// What the reader has to know.
@@ -182,6 +198,7 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
         rows: Vec::new(),
         only_a: Vec::new(),
         only_b: Vec::new(),
+        lost: Vec::new(),
         speed_mean: None,
         notes: Vec::new(),
     };
@@ -323,31 +340,31 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             };
             result.rows.push(row);
         }
-        if let (Some(Outcome::Measured(x)), Some(Outcome::Measured(y))) =
-            (&before.energy_measured, &after.energy_measured)
-        {
-            if (&x.source, &x.domain) != (&y.source, &y.domain) {
-                let note = format!(
-                    "Energy of {} is not compared: it was measured by {} ({}) and {} ({}).",
-                    describe(after),
-                    x.source,
-                    x.domain,
-                    y.source,
-                    y.domain
-                );
-                result.notes.push(note);
+        let Some(Outcome::Measured(x)) = &before.energy_measured else { continue };
+        let why = match &after.energy_measured {
+            Some(Outcome::Measured(y)) if (&x.source, &x.domain) == (&y.source, &y.domain) => {
+                let (before, now) = (x.joules_per_token, y.joules_per_token);
+                let mut row = row(after, Metric::Energy, "J/token", before, now, machine.clone());
+                row.seconds = y.seconds;
+                if before == now {
+                    row.verdict = Verdict::Same;
+                } else {
+                    row.reason = Some("one window on each side, so chance cannot be told apart".into());
+                }
+                result.rows.push(row);
                 continue;
             }
-            let (before, now) = (x.joules_per_token, y.joules_per_token);
-            let mut row = row(after, Metric::Energy, "J/token", before, now, machine.clone());
-            row.seconds = y.seconds;
-            if before == now {
-                row.verdict = Verdict::Same;
-            } else {
-                row.reason = Some("one window on each side, so chance cannot be told apart".into());
+            Some(Outcome::Measured(y)) => {
+                format!("it was measured by {} ({}) and {} ({})", x.source, x.domain, y.source, y.domain)
             }
-            result.rows.push(row);
-        }
+            Some(Outcome::NotMeasured(reason)) => {
+                format!("it was measured by {} ({}) before and not after: {reason}", x.source, x.domain)
+            }
+            None => format!("it was measured by {} ({}) before and not after", x.source, x.domain),
+        };
+        let name = describe(after);
+        result.notes.push(format!("Energy of {name} is not compared: {why}."));
+        result.lost.push(Lost { name, test: after.test.clone(), metric: Metric::Energy, why });
     }
     let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
     result.only_a.extend(left.map(|(_, arm)| Lone::new(arm, machine.clone())));
