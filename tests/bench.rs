@@ -96,6 +96,23 @@ fn kernels_alone_are_measured_in_every_form() {
 }
 
 #[test]
+fn tests_that_are_named_twice_are_measured_once() {
+    let tests = |args: &[&str]| {
+        let (code, out, err) = bench(&[args, &["-t", "1", "-k", "tm2/scalar", "-o", "jsonl"]].concat());
+        assert_eq!(code, 0, "{err}");
+        let row =
+            |line: &str| serde_json::from_str::<Value>(line).unwrap()["test"].as_str().unwrap().to_owned();
+        out.lines().map(row).collect::<Vec<_>>()
+    };
+    let args = ["-p", "3", "-n", "2", "-pg", "4,2", "-pg", "0,2", "-pg", "3,0", "-pg", "4,2"];
+    let mut found = tests(&args);
+    found.sort();
+    assert_eq!(found, ["pp3", "pp4+tg2", "tg2"]);
+    let args = ["--level", "kernel", "--shape", "64x256,32x256", "--shape", "64x256", "--batch", "1"];
+    assert_eq!(tests(&args), ["64x256 n1", "32x256 n1"]);
+}
+
+#[test]
 fn options_of_llama_bench_that_mean_nothing_here_are_named_once() {
     let pasted = "-m demo -p 2 -n 0 -t 1 -r 2 -b 2048 -ub 512 -ngl 0 -fa 1 -ctk f32 -mmp 1 --delay 0 --prio 0 \
                   --progress -v --no-warmup --poll 50 -nkvo 0 -o csv -oe jsonl";

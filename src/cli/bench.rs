@@ -9,7 +9,7 @@ use crate::model::{Head, MAX_THREADS};
 use crate::record::rows::{self, Format};
 use crate::record::{self, Arm, Model, Outcome, Record, SCHEMA, Test, Tool};
 use crate::speed::bench::{Bench, Candidate, Choice};
-use crate::speed::lists::{List, numbers};
+use crate::speed::lists::{List, distinct, numbers};
 use crate::speed::protocol::LONGEST;
 use crate::speed::{Observer, Options};
 use crate::verify;
@@ -215,7 +215,7 @@ impl Args {
                 if batches.contains(&0) {
                     return Err(Error::Usage("--batch: a product has a token at least".into()));
                 }
-                for shape in shapes {
+                for shape in distinct(shapes) {
                     bench.kernel(&choices, &threads, shape, &batches)?;
                 }
             }
@@ -293,6 +293,8 @@ impl Args {
             })?);
         }
         pairs.retain(|&pair| pair != (0, 0));
+        // `-n 4 -pg 0,4` names one test twice.
+        let pairs = distinct(pairs);
         if pairs.is_empty() && self.level == Level::Model {
             return Err(Error::Usage(
                 "there is nothing to measure: give -p, -n or -pg a number above 0".into(),

@@ -52,10 +52,15 @@ fn range(text: &str, numbers: &mut Vec<u32>) -> Option<()> {
 /// The distinct numbers of lists in the order given, or `default` for none.
 pub fn numbers(lists: &[List], default: &[u32]) -> Vec<u32> {
     let all: Vec<u32> = lists.iter().flat_map(|l| l.0.iter().copied()).collect();
+    distinct(if lists.is_empty() { default.to_vec() } else { all })
+}
+
+/// Each item once, where it stood first.
+pub fn distinct<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     let mut distinct = Vec::new();
-    for n in if lists.is_empty() { default.to_vec() } else { all } {
-        if !distinct.contains(&n) {
-            distinct.push(n);
+    for item in items {
+        if !distinct.contains(&item) {
+            distinct.push(item);
         }
     }
     distinct
