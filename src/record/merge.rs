@@ -92,10 +92,12 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             whole.proofs.push(proof);
         }
     }
+    // A record without arms has none to be known by.
+    let mut shares = part.arms.is_empty();
     for arm in part.arms {
         let same = |a: &&Arm| a.subject == arm.subject && a.test == arm.test;
         match whole.arms.iter().find(same) {
-            Some(known) if *known == arm => {}
+            Some(known) if *known == arm => shares = true,
             Some(_) => {
                 return Err(Error::NotComparable(format!(
                     "{}: {}: {} was measured in a record before it, with different results; `compare` shows the \
@@ -106,8 +108,9 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             None => whole.arms.push(arm),
         }
     }
-    let new = |c: &Control| !whole.controls.iter().any(|known| known == c);
-    let further = part.controls.into_iter().filter(new).collect();
+    // Records that share an arm share the rounds of its shard; others share none, whatever their figures.
+    let new = |control: Control| if shares { without(control, &whole.controls) } else { control };
+    let further = part.controls.into_iter().map(new).collect();
     Control::gather(&mut whole.controls, further);
     for note in part.notes {
         if !whole.notes.contains(&note) {
@@ -136,13 +139,38 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
     let unknown = known.unknown();
     known.absent.retain(|name, _| unknown.contains(&name.as_str()));
     whole.resumed |= part.resumed;
-    if part.command != whole.command {
-        whole.command = format!("{}; {}", whole.command, part.command);
+    for command in commands(&part.command) {
+        if !commands(&whole.command).contains(&command) {
+            whole.command = format!("{}; {command}", whole.command);
+        }
     }
     // RFC 3339 in UTC with seconds sorts as text.
     whole.started = whole.started.clone().min(part.started);
     whole.finished = whole.finished.clone().max(part.finished);
     Ok(())
+}
+
+/// A control without the rounds that the same one in `known` has, by their figures: hardly two rounds ever take the
+/// same time to the nanosecond.
+fn without(control: Control, known: &[Control]) -> Control {
+    let same = |k: &&Control| (&k.name, k.threads) == (&control.name, control.threads);
+    let Some(known) = known.iter().find(same) else { return control };
+    let best = !known.best.is_empty() && !control.best.is_empty();
+    let round = |c: &Control, i: usize| (c.samples[i], c.best.get(i).copied().filter(|_| best));
+    let mut known: Vec<_> = (0..known.samples.len()).map(|i| round(known, i)).collect();
+    let new: Vec<usize> = (0..control.samples.len())
+        .filter(|&i| {
+            let at = known.iter().position(|k| *k == round(&control, i));
+            at.map(|at| known.swap_remove(at)).is_none()
+        })
+        .collect();
+    let of = |values: &[f64]| new.iter().filter_map(|&i| values.get(i).copied()).collect();
+    Control { samples: of(&control.samples), best: of(&control.best), ..control }
+}
+
+/// The commands of a record that several were merged into. Their arguments may hold semicolons.
+fn commands(text: &str) -> Vec<String> {
+    text.replace("; tritmark ", "\0tritmark ").split('\0').map(str::to_owned).collect()
 }
 
 fn note(notes: &mut Vec<String>, sentence: &str) {
@@ -172,6 +200,52 @@ mod tests {
         assert_eq!(merged[1], other);
         // What is there already is not there twice.
         assert_eq!(merge(vec![example(), example()]).unwrap(), [example()]);
+    }
+
+    #[test]
+    fn what_is_merged_again_changes_nothing_in_any_order() {
+        let shard = |number: usize, first: f64| {
+            let mut record = example();
+            record.arms = vec![record.arms.swap_remove(number)];
+            // Shards may share a figure, and a shard may hold one twice.
+            record.controls[0].samples = vec![first, 40.0, first + 0.1, first + 0.1];
+            record.controls[0].best = record.controls[0].samples.iter().map(|s| s + first).collect();
+            record.command = format!("tritmark bench -m '{number}; x'");
+            record
+        };
+        let [p1, p2, p3] = [shard(0, 41.0), shard(1, 42.0), shard(2, 43.0)];
+        let merged = |records: &[&Record]| {
+            let mut merged = merge(records.iter().copied().cloned().collect()).unwrap();
+            assert_eq!(merged.len(), 1);
+            merged.remove(0)
+        };
+        let held = |record: &Record| {
+            let control = &record.controls[0];
+            assert_eq!(record.controls.len(), 1);
+            let mut rounds: Vec<_> =
+                control.samples.iter().copied().zip(control.best.iter().copied()).collect();
+            rounds.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            let mut commands = commands(&record.command);
+            commands.sort();
+            (control.samples.len(), rounds, commands, record.arms.len())
+        };
+        let m1 = merged(&[&p1, &p2]);
+        let two = held(&m1);
+        assert_eq!((two.0, two.1.len(), two.2.len(), two.3), (8, 8, 2, 2));
+        for again in [&[&m1, &p2][..], &[&p2, &m1], &[&m1, &p1], &[&p1, &p2, &p2, &p1], &[&p1, &m1, &p2, &m1]]
+        {
+            assert_eq!(held(&merged(again)), two);
+        }
+        let three = held(&merged(&[&p1, &p2, &p3]));
+        assert_eq!((three.0, three.2.len()), (12, 3));
+        let m2 = merged(&[&p2, &p3]);
+        for again in [&[&m1, &m2][..], &[&m2, &m1], &[&m1, &p3], &[&m2, &p2, &p1]] {
+            assert_eq!(held(&merged(again)), three);
+        }
+        // Another shard that happened to meet the same figures is one all the same.
+        let mut alike = p3;
+        alike.controls = p1.controls.clone();
+        assert_eq!(held(&merged(&[&p1, &alike])).0, 8);
     }
 
     #[test]
