@@ -244,7 +244,7 @@ impl Args {
             notes,
         };
         if self.anonymise {
-            record.anonymise();
+            record.anonymise(&self.meter.energy_root);
         }
         // Whichever of the two fails, the other still shows what was measured.
         let written =

@@ -113,7 +113,8 @@ impl Args {
         let limits = self.limits.then(|| self.measure(&environment)).transpose()?;
         if self.anonymise {
             environment.anonymise();
-            energy.refused.iter_mut().chain(&mut energy.unusable).for_each(record::shorten_paths);
+            let sentences = energy.refused.iter_mut().chain(&mut energy.unusable);
+            sentences.for_each(|sentence| record::shorten_paths(sentence, &self.meter.energy_root));
         }
         let kernels = kernels.collect();
         let findings = Findings { tool: Tool::current(), environment, kernels, energy, limits, tuned };

@@ -43,7 +43,7 @@ pub struct Args {
     /// Put this run in the place of a finished one in --output
     #[arg(long, requires = "output")]
     overwrite: bool,
-    /// Leave the host's name out of the record
+    /// Leave out host name and paths
     #[arg(long)]
     anonymise: bool,
     /// Print the record as JSON instead of the table

@@ -3,8 +3,10 @@
 use super::{Arm, Model, Outcome, Record, Subject, Test};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::role::{LayerRole, Role};
+use serde::Deserialize;
 use std::fmt;
 use std::path::Path;
+use toml::Spanned;
 
 impl Model {
     /// Describes an opened checkpoint whose [`model_hash`](crate::verify::model_hash) is `hash`.
@@ -66,8 +68,9 @@ impl Arm {
 }
 
 impl Record {
-    /// Leaves out what tells whose machine it was: the host's name, and paths.
-    pub fn anonymise(&mut self) {
+    /// Leaves out what tells whose machine it was: the host's name, and paths. Energy sensors were looked for
+    /// below `energy_root`.
+    pub fn anonymise(&mut self, energy_root: &Path) {
         self.environment.anonymise();
         for model in &mut self.models {
             for text in self.notes.iter_mut().chain([&mut self.command]) {
@@ -76,6 +79,7 @@ impl Record {
             model.name = model.id.clone();
         }
         self.command = without_paths(&self.command);
+        let shorten_paths = |sentence: &mut String| shorten_paths(sentence, energy_root);
         for arm in &mut self.arms {
             match &mut arm.energy_measured {
                 Some(Outcome::NotMeasured(reason)) => shorten_paths(reason),
@@ -85,13 +89,16 @@ impl Record {
         }
         self.notes.iter_mut().for_each(shorten_paths);
         if let Some(text) = &mut self.suite_text {
-            *text = without_folders(text);
+            *text = without_folders(&with_names(text));
         }
     }
 }
 
-/// Leaves of the paths in a sentence the last part, and all of what every system has: `/sys/class/…`.
-pub(crate) fn shorten_paths(sentence: &mut String) {
+/// Leaves of the paths in a sentence the last part, and all of what every system has: `/sys/class/…`, which may
+/// stand below `energy_root`.
+pub(crate) fn shorten_paths(sentence: &mut String, energy_root: &Path) {
+    // That path is known, so that it may hold spaces; of others they are the end.
+    *sentence = sentence.replace(&energy_root.join("sys/").display().to_string(), "/sys/");
     let shorten = |word: &str| {
         let path = word.trim_start_matches(['`', '\'', '"', '(']);
         let front = &word[..word.len() - path.len()];
@@ -104,6 +111,40 @@ pub(crate) fn shorten_paths(sentence: &mut String) {
         format!("{front}{shown}")
     };
     *sentence = sentence.split(' ').map(shorten).collect::<Vec<_>>().join(" ");
+}
+
+/// The keys of a suite that name files.
+#[derive(Deserialize)]
+struct Named {
+    models: Vec<Spanned<String>>,
+    #[serde(default)]
+    accuracy: NamedInAccuracy,
+}
+
+/// As [`Named`], of its tests of accuracy.
+#[derive(Default, Deserialize)]
+struct NamedInAccuracy {
+    #[serde(default)]
+    tasks: Vec<Spanned<String>>,
+    against: Option<Spanned<String>>,
+    text: Option<Spanned<String>>,
+}
+
+/// The text of a suite with the last part of each path in place of it.
+fn with_names(suite: &str) -> String {
+    let Ok(Named { models, accuracy }) = toml::from_str(suite) else { return suite.into() };
+    let NamedInAccuracy { tasks, against, text } = accuracy;
+    let mut paths: Vec<_> = models.into_iter().chain(tasks).chain(against).chain(text).collect();
+    // From the end on, so that what is still to be replaced stays where it is.
+    paths.sort_by_key(|path| std::cmp::Reverse(path.span().start));
+    let mut suite = suite.to_owned();
+    for path in paths {
+        let name = Path::new(path.get_ref()).file_name().map(|name| name.to_string_lossy().into_owned());
+        if let Some(name) = name.filter(|name| name != path.get_ref()) {
+            suite.replace_range(path.span(), &toml::Value::from(name).to_string());
+        }
+    }
+    suite
 }
 
 /// A text of which every word that begins like a path to a folder keeps the last part alone.
@@ -241,10 +282,22 @@ mod tests {
         let mut text = "/home/me/root/sys/class/powercap/*/energy_uj is closed; `sudo chmod a+r \
                         /home/me/root/sys/class/x`, or '/home/me/m.csv' at 3 J/token with i2_s/avx2"
             .to_owned();
-        shorten_paths(&mut text);
+        shorten_paths(&mut text, Path::new("/"));
         let expected = "/sys/class/powercap/*/energy_uj is closed; `sudo chmod a+r /sys/class/x`, or 'm.csv' at \
                         3 J/token with i2_s/avx2";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_root_of_sensors_is_left_out_whatever_it_is_called() {
+        for root in ["/tmp/x/Alice Smith/root", "/tmp/x/Alice Smith/root/", "Alice Smith/root", ".", "/"] {
+            let path = Path::new(root).join("sys/class/powercap/*/energy_uj");
+            let path = path.display();
+            let mut text = format!("{path} is closed; `sudo chmod a+r {path}`, ../x, 3.5 J");
+            shorten_paths(&mut text, Path::new(root));
+            let path = "/sys/class/powercap/*/energy_uj";
+            assert_eq!(text, format!("{path} is closed; `sudo chmod a+r {path}`, ../x, 3.5 J"), "{root}");
+        }
     }
 
     #[test]
@@ -256,11 +309,41 @@ mod tests {
     }
 
     #[test]
+    fn an_anonymous_record_names_no_folder() {
+        let root = Path::new("/me/of root");
+        let reason = |path: &Path| format!("{} is closed", path.display());
+        let mut record = crate::record::example();
+        let below = reason(&root.join("sys/class/x"));
+        record.arms[1].energy_measured = Some(Outcome::NotMeasured(below.clone()));
+        record.notes = vec![below];
+        record.suite_text = Some("models = [\"mods/of me/a.gguf\"] # of /me/mods\n".into());
+        record.anonymise(root);
+        assert_eq!(record.environment.host, None);
+        let left = reason(Path::new("/sys/class/x"));
+        assert_eq!(record.notes.join(""), left);
+        assert_eq!(record.arms[1].energy_measured, Some(Outcome::NotMeasured(left)));
+        assert_eq!(record.suite_text.as_deref(), Some("models = [\"a.gguf\"] # of mods\n"));
+    }
+
+    #[test]
     fn suites_keep_their_settings_and_lose_folders() {
         let text = "models = [\"/home/me/my models/a.gguf\", \"demo\", '../b/c.gguf'] # of ~/x/y, 3 GB/s\n\
                     # the model's text\ntext=\"./d/e.txt\"\n";
         let expected = "models = [\"a.gguf\", \"demo\", 'c.gguf'] # of y, 3 GB/s\n# the model's text\n\
                         text=\"e.txt\"\n";
         assert_eq!(without_folders(text), expected);
+    }
+
+    #[test]
+    fn suites_lose_the_folders_of_relative_paths_and_nothing_that_looks_like_one() {
+        let text = "description = \"tm2/avx2 of 2560/6912\"\nmodels = [\n  \"mods/of me/a.gguf\", # 3 GB/s\n  'demo',\n  \
+                    \"mods/b \\\"c\\\".gguf --dialect i2_s\"]\nlayouts = [\"tm2/x\"]\n[accuracy]\nconvention = \"a/b\"\n\
+                    text = 'mods/text.txt'\nagainst = \"mods/d/\"\ntasks = [\"sotu\", \"mods/q.jsonl\"]\n";
+        let expected = "description = \"tm2/avx2 of 2560/6912\"\nmodels = [\n  \"a.gguf\", # 3 GB/s\n  'demo',\n  \
+                        'b \"c\".gguf --dialect i2_s']\nlayouts = [\"tm2/x\"]\n[accuracy]\nconvention = \"a/b\"\n\
+                        text = \"text.txt\"\nagainst = \"d\"\ntasks = [\"sotu\", \"q.jsonl\"]\n";
+        assert_eq!(with_names(text), expected);
+        assert_eq!(without_folders(expected), expected);
+        assert_eq!(with_names("models = [\"mods/a.gguf\"]\n"), "models = [\"a.gguf\"]\n");
     }
 }

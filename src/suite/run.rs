@@ -168,7 +168,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         notes,
     };
     if options.anonymise {
-        record.anonymise();
+        record.anonymise(root);
     }
     record::write(&finished, std::slice::from_ref(&record))?;
     Ok(Finished { record, dir, journal })
