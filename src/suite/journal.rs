@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The file's name inside a run's folder.
 pub const FILE: &str = "unfinished.jsonl";
@@ -111,7 +112,9 @@ impl Journal {
         let file =
             OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
         // Where the file system has no locks, two runs at once are the user's to avoid.
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        // One that was killed holds its lock until the system has done away with it, which takes a moment.
+        let pauses = std::iter::repeat_with(|| std::thread::sleep(Duration::from_millis(20))).take(50);
+        if !lock(&file, &path, pauses) {
             return Err(Error::Usage(format!(
                 "{} is written by a run that goes on: choose another folder with --output",
                 path.display()
@@ -205,6 +208,17 @@ impl Journal {
         drop(self.file);
         std::fs::remove_file(&self.path).map_err(|e| Error::io(&self.path, e))
     }
+}
+
+/// Locks the file at `path`, trying again after each pause while another process holds it. Whether none does in the
+/// end, and none has finished meanwhile and removed it.
+fn lock(file: &File, path: &Path, mut pauses: impl Iterator<Item = ()>) -> bool {
+    while let Err(TryLockError::WouldBlock) = file.try_lock() {
+        if pauses.next().is_none() {
+            return false;
+        }
+    }
+    path.exists()
 }
 
 /// A journal up to its first damaged line.
@@ -314,6 +328,23 @@ mod tests {
         assert!(error.to_string().contains("another build"), "{error}");
         std::fs::write(&path, text).expect("mended");
         again().expect("continued");
+    }
+
+    #[test]
+    fn a_lock_that_is_given_back_meanwhile_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(FILE);
+        let open = || OpenOptions::new().create(true).append(true).open(&path).expect("opened");
+        let (killed, next, last) = (open(), open(), open());
+        assert!(lock(&killed, &path, std::iter::empty()));
+        assert!(!lock(&next, &path, std::iter::repeat_n((), 3)));
+        assert!(lock(&next, &path, std::iter::once_with(|| drop(killed))));
+        // What a run removes when it has finished is not continued.
+        let finish = || {
+            drop(next);
+            std::fs::remove_file(&path).expect("removed");
+        };
+        assert!(!lock(&last, &path, std::iter::once_with(finish)));
     }
 
     #[test]
