@@ -59,6 +59,13 @@ pub(crate) fn prefetch_l2<T>(at: *const T) {
     let _ = at;
 }
 
+/// Asks for all lines of what lies as far ahead of `at`, to the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_all<T>(at: &T, ahead: usize) {
+    let first = std::ptr::from_ref(at).cast::<u8>().wrapping_add(ahead);
+    (0..size_of::<T>()).step_by(64).for_each(|line| prefetch_l2(first.wrapping_add(line)));
+}
+
 impl Tier {
     /// Every tier, lowest first.
     pub const ALL: [Tier; 8] = [

@@ -1,8 +1,9 @@
 //! Numbers that decide how fast products are, never what they are: from where on tables pay, how far
 //! ahead weights are asked for, how finely work is cut and how much is worth cutting.
 //!
-//! They hold for the whole process. What is best depends on the CPU, above all on its caches, so the
-//! defaults, which were measured on one, can be replaced by what was measured on another.
+//! They hold for the whole process. What is best depends on the CPU, above all on its maker and its caches, so
+//! the defaults, which were measured on one of AMD's and one of Intel's, can be replaced by what was measured on
+//! another.
 
 use crate::tier::Tier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -29,6 +30,9 @@ pub struct Tuning {
     /// Bytes by which kernels for one token ask for weights ahead of reading them, where they do not leave that to
     /// the CPU (x86-64 only); those that ask for them to the second-level cache do so 9/4 as far ahead.
     pub prefetch: usize,
+    /// Whether weights that lie in the very order in which they are read (`tm2`, float matrices) are asked for
+    /// ahead too, to the second-level cache (x86-64 only). Intel's CPUs gain much by it, AMD's lose.
+    pub sequences: bool,
     /// Tasks that a product is cut into for each thread, at least 1: several, so that a thread that is
     /// held up leaves work to the others, and few, so that each reads a long sequence. Of rows the first takes most.
     pub tasks: usize,
@@ -49,8 +53,16 @@ impl Default for Tuning {
         let lookup = crate::tier::x86_64::lookups().collect();
         #[cfg(not(target_arch = "x86_64"))]
         let lookup = Vec::new();
-        Self { lookup, prefetch: PREFETCH, tasks: TASKS, alone: ALONE }
+        Self { lookup, prefetch: PREFETCH, sequences: sequences_by_default(), tasks: TASKS, alone: ALONE }
     }
+}
+
+/// See [`Tuning::sequences`].
+fn sequences_by_default() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return crate::tier::x86_64::is_intel();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Numbers in use. A product that runs while they change may see old and new ones: its sums are the
@@ -59,6 +71,8 @@ struct InUse {
     /// Tokens and rows of each tier; 0 tokens: the tier's default.
     lookup: [[AtomicUsize; 2]; Tier::ALL.len()],
     prefetch: AtomicUsize,
+    /// 0: the default, 1: no, 2: yes.
+    sequences: AtomicUsize,
     tasks: AtomicUsize,
     alone: AtomicUsize,
 }
@@ -66,6 +80,7 @@ struct InUse {
 static IN_USE: InUse = InUse {
     lookup: [const { [const { AtomicUsize::new(0) }; 2] }; Tier::ALL.len()],
     prefetch: AtomicUsize::new(PREFETCH),
+    sequences: AtomicUsize::new(0),
     tasks: AtomicUsize::new(TASKS),
     alone: AtomicUsize::new(ALONE),
 };
@@ -77,7 +92,7 @@ impl Tuning {
         for (tier, lookup) in &mut tuning.lookup {
             *lookup = lookup_of(*tier, *lookup);
         }
-        Self { prefetch: prefetch(), tasks: tasks(), alone: alone(), ..tuning }
+        Self { prefetch: prefetch(), sequences: sequences(), tasks: tasks(), alone: alone(), ..tuning }
     }
 
     /// Uses these numbers from now on, in all threads; tiers that are left out get their defaults.
@@ -96,6 +111,7 @@ impl Tuning {
             tokens.store(lookup.tokens, Relaxed);
         }
         IN_USE.prefetch.store(self.prefetch, Relaxed);
+        IN_USE.sequences.store(1 + usize::from(self.sequences), Relaxed);
         IN_USE.tasks.store(self.tasks, Relaxed);
         IN_USE.alone.store(self.alone, Relaxed);
     }
@@ -118,6 +134,21 @@ pub(crate) fn prefetch() -> usize {
 #[inline]
 pub(crate) fn prefetch_l2() -> usize {
     prefetch() / 4 * 9
+}
+
+/// See [`Tuning::sequences`].
+#[inline]
+pub(crate) fn sequences() -> bool {
+    match IN_USE.sequences.load(Relaxed) {
+        0 => sequences_by_default(),
+        choice => choice == 2,
+    }
+}
+
+/// By how many bytes sequences are asked for ahead, if they are.
+#[inline]
+pub(crate) fn ahead_of_sequences() -> Option<usize> {
+    sequences().then(prefetch_l2)
 }
 
 /// See [`Tuning::tasks`].

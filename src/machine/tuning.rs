@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tritmark_kernels::acts::Activations;
 use tritmark_kernels::kernel::{self, Kernel, Packed};
+use tritmark_kernels::layout::TM2;
 use tritmark_kernels::matmul::{Matrix, matmul};
 use tritmark_kernels::pool::Pool;
 use tritmark_kernels::tuning::{LookupFrom, Tuning};
@@ -27,11 +28,18 @@ struct Stored {
     /// By tier; no tokens: tables never pay.
     lookup: BTreeMap<String, Lookup>,
     prefetch: usize,
+    /// Absent in files of earlier versions.
+    #[serde(default = "default_sequences")]
+    sequences: bool,
     tasks: usize,
     /// Absent in files of earlier versions. Not measured: what is best depends on which CPUs share a
     /// cache, which changes under a virtual machine while it runs.
     #[serde(default = "default_alone")]
     alone: usize,
+}
+
+fn default_sequences() -> bool {
+    Tuning::default().sequences
 }
 
 fn default_alone() -> usize {
@@ -54,8 +62,8 @@ impl Stored {
             let tokens = Some(from.tokens).filter(|n| *n != LookupFrom::NEVER);
             (tier.to_string(), Lookup { tokens, rows: from.rows })
         });
-        let Tuning { prefetch, tasks, alone, .. } = *tuning;
-        Self { cpu, lookup: lookup.collect(), prefetch, tasks, alone }
+        let Tuning { prefetch, sequences, tasks, alone, .. } = *tuning;
+        Self { cpu, lookup: lookup.collect(), prefetch, sequences, tasks, alone }
     }
 
     /// The tuning, if its numbers make sense.
@@ -72,7 +80,7 @@ impl Stored {
         lookup.sort_by_key(|(tier, _)| *tier);
         let prefetch = between("prefetch", 0, self.prefetch)?;
         let (tasks, alone) = (between("tasks", 1, self.tasks)?, between("alone", 0, self.alone)?);
-        Ok(Tuning { lookup, prefetch, tasks, alone })
+        Ok(Tuning { lookup, prefetch, sequences: self.sequences, tasks, alone })
     }
 }
 
@@ -144,10 +152,12 @@ pub fn in_use() -> String {
             tokens => write!(out, "{tier} with tables from {tokens} tokens and {} rows on, ", from.rows),
         };
     }
-    let Tuning { prefetch, tasks, alone, .. } = tuning;
+    let Tuning { prefetch, sequences, tasks, alone, .. } = tuning;
+    let of_sequences = if sequences { "of sequences too" } else { "not of sequences" };
     let _ = write!(
         out,
-        "products below {alone} multiply-adds on one thread, prefetch {prefetch} bytes ahead, {tasks} tasks a thread"
+        "products below {alone} multiply-adds on one thread, prefetch {prefetch} bytes ahead ({of_sequences}), \
+         {tasks} tasks a thread"
     );
     out
 }
@@ -165,7 +175,7 @@ const ROUNDS: usize = 5;
 pub fn measure(env: &Environment, step: &mut dyn FnMut(usize, usize, &str)) -> Tuning {
     let mut tuning = Tuning::default();
     let tiers: Vec<usize> = (0..tuning.lookup.len()).filter(|&i| tuning.lookup[i].0.is_available()).collect();
-    let total = tiers.len() + 2;
+    let total = tiers.len() + 3;
     let trits = Trits::new(ROWS, COLS, (0..ROWS * COLS).map(|i| (i * 31 % 97 % 3) as i8 - 1).collect());
     let trits = trits.expect("trits in the right number");
     for (done, &i) in tiers.iter().enumerate() {
@@ -173,29 +183,36 @@ pub fn measure(env: &Environment, step: &mut dyn FnMut(usize, usize, &str)) -> T
         step(done, total, &format!("tables of {tier}"));
         tuning.lookup[i].1 = lookup_from(tier, default, &trits);
     }
-    let layout = kernel::own_layout(None);
-    let kernel = kernel::best(layout, None).expect("our layouts have kernels");
-    let first = Packed::pack(layout, &trits).expect("our layouts hold every shape");
-    // Weights that no cache holds.
-    let copies = (env.beyond_caches() / 2).div_ceil(first.bytes().len() as u64);
-    let copy = |_| Packed::from_bytes(layout, ROWS, COLS, first.bytes()).expect("they were packed");
-    let matrices: Vec<Matrix> = (0..copies).map(|i| Matrix::new(copy(i), 1.0, kernel)).collect();
     let pool = Pool::shared(env.threads as usize);
     let x = activations(1);
-    let mut out = vec![0.0; ROWS];
-    let mut decode = |tuning: &Tuning| {
-        tuning.apply();
-        for matrix in &matrices {
-            matmul(&pool, &[matrix], &x, &mut [&mut out]);
+    // Decoding with weights that no cache holds.
+    let decoding = |layout| {
+        let kernel = kernel::best(layout, None).expect("our layouts have kernels");
+        let first = Packed::pack(layout, &trits).expect("our layouts hold every shape");
+        let copies = (env.beyond_caches() / 2).div_ceil(first.bytes().len() as u64);
+        let copy = |_| Packed::from_bytes(layout, ROWS, COLS, first.bytes()).expect("they were packed");
+        let matrices: Vec<Matrix> = (0..copies).map(|i| Matrix::new(copy(i), 1.0, kernel)).collect();
+        let (pool, x, mut out) = (&pool, &x, vec![0.0; ROWS]);
+        move |tuning: &Tuning| {
+            tuning.apply();
+            for matrix in &matrices {
+                matmul(pool, &[matrix], x, &mut [&mut out]);
+            }
         }
     };
-    step(tiers.len(), total, "prefetch distance");
+    step(tiers.len(), total, "prefetch of sequences");
+    if cfg!(target_arch = "x86_64") {
+        let other = Tuning { sequences: !tuning.sequences, ..tuning.clone() };
+        tuning = best(tuning, &[other], &mut decoding(&TM2));
+    }
+    let mut decode = decoding(kernel::own_layout(None));
+    step(tiers.len() + 1, total, "prefetch distance");
     if cfg!(target_arch = "x86_64") {
         let with = |prefetch| Tuning { prefetch, ..tuning.clone() };
         let choices = [1024, 2048, 4096, 6144, 8192, 12288, 16384, 32768].map(with);
         tuning = best(tuning, &choices, &mut decode);
     }
-    step(tiers.len() + 1, total, "tasks a thread");
+    step(tiers.len() + 2, total, "tasks a thread");
     if env.threads > 1 {
         let choices = [1, 2, 3, 6, 8, 12, 16].map(|tasks| Tuning { tasks, ..tuning.clone() });
         tuning = best(tuning, &choices, &mut decode);
@@ -274,7 +291,8 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_what_is_read() {
-        let mut tuning = Tuning { prefetch: 0, tasks: 3, ..Tuning::default() };
+        let default = Tuning::default();
+        let mut tuning = Tuning { prefetch: 0, sequences: !default.sequences, tasks: 3, ..default };
         for (_, lookup) in &mut tuning.lookup {
             lookup.tokens = LookupFrom::NEVER;
         }

@@ -21,6 +21,8 @@ use super::simd::{LANES, Simd};
 use super::tile::{Element, Out, PANEL, Sums, TASK, for_each_tile};
 use crate::buffer::{Array, Plain};
 use crate::pool::Pool;
+use crate::tier::prefetch_all;
+use crate::tuning;
 use half::bf16;
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -225,9 +227,16 @@ on_every_level! {
     fn round(x: &[f32], columns: &mut [Columns]) -> f32 = round_body
 }
 
-/// Multiplies a panel by `T` tokens from token `first` on.
+/// Multiplies a panel by `T` tokens from token `first` on; `before` is called for each block that is about to be
+/// read.
 #[inline(always)]
-fn panel<S: Simd, const T: usize>(simd: S, panel: &[Block], tokens: &Tokens, first: usize) -> Sums<T> {
+fn panel<S: Simd, const T: usize>(
+    simd: S,
+    panel: &[Block],
+    tokens: &Tokens,
+    first: usize,
+    before: impl Fn(&Block),
+) -> Sums<T> {
     let columns: [&[Columns]; T] =
         std::array::from_fn(|t| &tokens.columns[(first + t) * panel.len()..][..panel.len()]);
     // Hidden from the compiler, which would unroll the loop over the runs and read them in another order
@@ -235,6 +244,7 @@ fn panel<S: Simd, const T: usize>(simd: S, panel: &[Block], tokens: &Tokens, fir
     let runs = black_box(4);
     let mut sums = [[simd.splat(0.0); 2]; T];
     for (b, block) in panel.iter().enumerate() {
+        before(block);
         let scales = simd.widen_bf16(&block.scales);
         for (half, scale) in [scales.0, scales.1].into_iter().enumerate() {
             let mut dots: [S::I; T] = std::array::from_fn(|t| simd.splat_i32(columns[t][b].offset));
@@ -262,9 +272,24 @@ fn panel<S: Simd, const T: usize>(simd: S, panel: &[Block], tokens: &Tokens, fir
 
 #[inline(always)]
 fn multiply_body<S: Simd>(simd: S, panels: &[Block], blocks: usize, tokens: &Tokens, out: Out) {
+    match tuning::ahead_of_sequences() {
+        Some(ahead) => multiply_asking(simd, panels, blocks, tokens, |block| prefetch_all(block, ahead), out),
+        None => multiply_asking(simd, panels, blocks, tokens, |_| {}, out),
+    }
+}
+
+#[inline(always)]
+fn multiply_asking<S: Simd>(
+    simd: S,
+    panels: &[Block],
+    blocks: usize,
+    tokens: &Tokens,
+    before: impl Fn(&Block) + Copy,
+    out: Out,
+) {
     for (p, blocks) in panels.chunks_exact(blocks).enumerate() {
         for_each_tile!(S, tokens.factors.len(), |start, T| {
-            let sums = panel::<S, T>(simd, blocks, tokens, start);
+            let sums = panel::<S, T>(simd, blocks, tokens, start, before);
             for (t, sums) in sums.iter().enumerate() {
                 out(p, start + t, sums);
             }

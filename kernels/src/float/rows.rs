@@ -5,6 +5,8 @@ use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Element, Line, Lines, Out, PANEL, TASK, for_each_tile, multiply};
 use crate::pool::{Parts, Pool};
+use crate::tier::prefetch_all;
+use crate::tuning;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::convert::Infallible;
@@ -381,9 +383,26 @@ fn multiply_body<S: Simd, E: Element>(
     tokens: usize,
     out: Out,
 ) {
+    match tuning::ahead_of_sequences() {
+        Some(ahead) => multiply_asking(simd, panels, cols, x, tokens, |line| prefetch_all(line, ahead), out),
+        None => multiply_asking(simd, panels, cols, x, tokens, |_| {}, out),
+    }
+}
+
+/// As [`multiply_body`], calling `before` for each line that is about to be read.
+#[inline(always)]
+fn multiply_asking<S: Simd, E: Element>(
+    simd: S,
+    panels: &[Line<E>],
+    cols: usize,
+    x: &[f32],
+    tokens: usize,
+    before: impl Fn(&Line<E>) + Copy,
+    out: Out,
+) {
     for (p, panel) in panels.chunks_exact(cols).enumerate() {
         for_each_tile!(S, tokens, |start, T| {
-            let sums = multiply::<S, E, T>(simd, panel, &x[start * cols..], cols, |_| {});
+            let sums = multiply::<S, E, T>(simd, panel, &x[start * cols..], cols, |c| before(&panel[c]));
             for (t, sums) in sums.iter().enumerate() {
                 out(p, start + t, sums);
             }

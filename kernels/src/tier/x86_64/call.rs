@@ -13,6 +13,7 @@ use crate::kernel::Packed;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::tier::Tier;
 use crate::tier::source::{Chunks, Source, Space};
+use crate::tuning;
 use std::ops::Range;
 
 /// Where sums go; see [`Kernel::run`](crate::kernel::Kernel::run).
@@ -173,6 +174,8 @@ impl<'a> Call<'a> {
     /// Strip by strip, in tiles of tokens.
     pub(super) fn by_strips(&self, space: &mut Space, sink: Sink) {
         let planes = self.source.planes();
+        // Other strips were just made, in cache.
+        let ask = tuning::sequences() && matches!(self.source, Source::Strips);
         let mut sums = AtLine([[0; ROWS]; MAX_TILE]);
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
@@ -184,7 +187,7 @@ impl<'a> Call<'a> {
                     let x = self.x.row(tile.start).as_ptr();
                     // SAFETY: the tier is there (`new`); the strip holds all groups, as asserted, and
                     // the token as many columns (`new`).
-                    unsafe { (self.ops.gemv)(strip, self.groups, x, planes, &mut sums[0]) };
+                    unsafe { (self.ops.gemv)(strip, self.groups, x, planes, &mut sums[0], ask) };
                 } else {
                     let mut x = [std::ptr::null(); MAX_TILE];
                     for (x, t) in x.iter_mut().zip(tile.clone()) {

@@ -35,8 +35,10 @@ use crate::tier::Tier;
 use crate::tier::source::{self, Chunks, Source, Space};
 use crate::tuning::{self, LookupFrom};
 use call::Call;
+use std::arch::x86_64::__cpuid;
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// Every kernel for this architecture.
 pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
@@ -46,8 +48,8 @@ pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
 /// The compiled algorithms of a tier.
 struct Ops {
     tier: Tier,
-    /// [`strip::gemv`].
-    gemv: unsafe fn(*const u8, usize, *const i8, [usize; 4], &mut [i32; ROWS]),
+    /// [`strip::gemv`]; the last argument says whether it asks for weights ahead.
+    gemv: unsafe fn(*const u8, usize, *const i8, [usize; 4], &mut [i32; ROWS], bool),
     /// [`strip::tile`] for up to [`MAX_TILE`] tokens.
     tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile),
     /// [`chunk::gemv`].
@@ -66,8 +68,35 @@ struct Ops {
     peak_macs: f64,
     /// Tokens in a full tile.
     tile_tokens: usize,
-    /// From where on lookup is faster than multiplying, unless [`tuning`] says otherwise.
+    /// What is fastest on CPUs of AMD and most others, and on those of Intel.
+    best: [Best; 2],
+}
+
+/// What is fastest on a tier, unless [`tuning`] says otherwise.
+#[derive(Clone, Copy)]
+struct Best {
+    /// From where on lookup is faster than multiplying.
     lookup_from: LookupFrom,
+    /// The way of looking up.
+    lookup: Algorithm,
+    /// The most tokens for which tables of triples are faster than strips, which are decoded once a call.
+    triples: usize,
+}
+
+impl Best {
+    const fn new(lookup: Algorithm, tokens: usize, rows: usize, triples: usize) -> Self {
+        Self { lookup_from: LookupFrom { tokens, rows }, lookup, triples }
+    }
+}
+
+/// Whether Intel made this CPU. What pays differs: its AVX-512 multiplies in two units and looks words up in
+/// one, others' in as many of each.
+pub(crate) fn is_intel() -> bool {
+    static IS_INTEL: LazyLock<bool> = LazyLock::new(|| {
+        let id = __cpuid(0);
+        [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+    });
+    *IS_INTEL
 }
 
 /// The most tokens that the tiles of any tier take.
@@ -80,14 +109,24 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident,
      gemv_registers: $registers:literal, tile_registers: $tile_registers:literal, tiles: [$($nt:literal)+],
-     tile_tokens: $largest:literal, peak: $peak:literal, lookup_from: ($tokens:literal, $rows:literal),
-     to_tm2: $to_tm2:path) => {
+     tile_tokens: $largest:literal, peak: $peak:literal, best: $best:expr, to_tm2: $to_tm2:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
-            unsafe fn gemv(strip: *const u8, groups: usize, x: *const i8, planes: [usize; 4], out: &mut [i32; ROWS]) {
+            unsafe fn gemv(
+                strip: *const u8,
+                groups: usize,
+                x: *const i8,
+                planes: [usize; 4],
+                out: &mut [i32; ROWS],
+                ask: bool,
+            ) {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe {
-                    strip::gemv::<vector::$strip, $registers>(strip, groups, x, planes, out)
+                    if ask {
+                        strip::gemv::<vector::$strip, $registers, true>(strip, groups, x, planes, out)
+                    } else {
+                        strip::gemv::<vector::$strip, $registers, false>(strip, groups, x, planes, out)
+                    }
                 }
             }
             #[target_feature(enable = $features)]
@@ -161,7 +200,7 @@ macro_rules! ops {
                 peak,
                 peak_macs: peak::macs::<vector::$strip, $peak>(),
                 tile_tokens: $largest,
-                lookup_from: LookupFrom { tokens: $tokens, rows: $rows },
+                best: $best,
             }
         };
     };
@@ -169,22 +208,32 @@ macro_rules! ops {
 
 ops!(
     AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, gemv_registers: 4, tile_registers: 2,
-    tiles: [1 2 3 4], tile_tokens: 4, peak: 2, lookup_from: (16, 256), to_tm2: tm1_67::to_tm2
+    tiles: [1 2 3 4], tile_tokens: 4, peak: 2, best: [Best::new(Algorithm::Lookup256, 16, 256, 0); 2],
+    to_tm2: tm1_67::to_tm2
 );
 ops!(
     AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, gemv_registers: 4,
-    tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 2, lookup_from: (32, 512),
+    tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 2,
+    best: [Best::new(Algorithm::Lookup256, 32, 512, 0); 2],
     to_tm2: tm1_67::to_tm2
 );
 ops!(
     AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, gemv_registers: 2,
-    tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3, lookup_from: (16, 256),
+    tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3,
+    best: [
+        Best::new(Algorithm::Lookup512, 16, 256, 127),
+        Best::new(Algorithm::Lookup256, 16, 256, 15)
+    ],
     to_tm2: triples::to_tm2
 );
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2",
     strips: Vnni512, chunks: Vnni256, gemv_registers: 2, tile_registers: 2,
-    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3, lookup_from: (32, 512),
+    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3,
+    best: [
+        Best::new(Algorithm::Mixed, 32, 512, 63),
+        Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 5)
+    ],
     to_tm2: triples::to_tm2
 );
 
@@ -193,7 +242,14 @@ static TIERS: [&Ops; 4] = [&AVX2, &AVXVNNI, &AVX512, &AVX512VNNI];
 
 /// From where on each tier uses tables by default.
 pub(crate) fn lookups() -> impl Iterator<Item = (Tier, LookupFrom)> {
-    TIERS.into_iter().map(|ops| (ops.tier, ops.lookup_from))
+    TIERS.into_iter().map(|ops| (ops.tier, ops.best().lookup_from))
+}
+
+impl Ops {
+    /// What is fastest on this CPU.
+    fn best(&self) -> &Best {
+        &self.best[usize::from(is_intel())]
+    }
 }
 
 /// The multiply loop of a tier.
@@ -316,18 +372,12 @@ impl Kernel for X86 {
 }
 
 /// The most tokens that are faster otherwise than with strips, which have to be made first: one after the
-/// other, by rows a few at a time, and by tables of triples.
+/// other, and by rows a few at a time. For tables of triples see [`Best`].
 mod most {
     use crate::tier::Tier;
 
     pub(super) const CHUNKS: usize = 8;
     pub(super) const ROWS: usize = 12;
-
-    /// Triples on a tier: with `vpdpbusd` tables beside multiplying, for which strips are decoded once a call, gain
-    /// from fewer tokens on.
-    pub(super) fn triples(tier: Tier) -> usize {
-        if tier == Tier::Avx512Vnni { 63 } else { 127 }
-    }
 
     /// Chunks on a tier, at most [`CHUNKS`]: without `vpdpbusd` each token costs more.
     pub(super) fn chunks(tier: Tier) -> usize {
@@ -336,6 +386,7 @@ mod most {
 }
 
 /// How a call is computed.
+#[derive(Clone, Copy)]
 enum Algorithm {
     Chunks(Chunks),
     Digits,
@@ -351,7 +402,7 @@ enum Algorithm {
 impl X86 {
     /// From where on tables are used.
     fn lookup_from(&self) -> LookupFrom {
-        tuning::lookup_of(self.ops.tier, self.ops.lookup_from)
+        tuning::lookup_of(self.ops.tier, self.ops.best().lookup_from)
     }
 
     /// The fastest for so many tokens and rows.
@@ -363,19 +414,12 @@ impl X86 {
             return Algorithm::Digits;
         }
         let source = Source::of(self.layout, cols);
-        if matches!(source, Source::Triples)
-            && self.ops.tier >= Tier::Avx512
-            && tokens <= most::triples(self.ops.tier)
-        {
+        if matches!(source, Source::Triples) && tokens <= self.ops.best().triples {
             return Algorithm::Triples;
         }
         let least = self.lookup_from();
         if tokens >= least.tokens && rows >= least.rows {
-            return match self.ops.tier {
-                Tier::Avx512Vnni => Algorithm::Mixed,
-                Tier::Avx512 => Algorithm::Lookup512,
-                _ => Algorithm::Lookup256,
-            };
+            return self.ops.best().lookup;
         }
         match source {
             Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Algorithm::Chunks(chunks),

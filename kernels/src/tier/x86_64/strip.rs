@@ -1,8 +1,8 @@
 //! Multiplying `tm2` strips, once for all tiers.
 //!
 //! A lane of the registers is a row. For one token ([`gemv`]) memory is the limit, so the loop reads
-//! the strip once, in order, which the CPU sees by itself (on Zen 4, asking for weights ahead made it
-//! slower), and shifts as little as it can: the planes at bits 2 and 6 are multiplied where they stand
+//! the strip once, in order, asks for weights ahead only on CPUs that do not see that by themselves
+//! ([`Tuning::sequences`](tuning::Tuning::sequences)), and shifts as little as it can: the planes at bits 2 and 6 are multiplied where they stand
 //! after one shift by 4 for both upper planes, and the sums, four times too large, are divided at the
 //! end. For several tokens ([`tile`]) multiplying is the limit, so the registers hold the sums of a tile
 //! of rows × tokens and each unpacked plane serves all tokens of the tile.
@@ -14,6 +14,8 @@
 
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
+use crate::tier::prefetch_l2;
+use crate::tuning;
 
 /// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
 ///
@@ -21,7 +23,7 @@ use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 /// The CPU must have the tier of `V` and the caller be compiled for it; `strip` must be valid for
 /// `groups` groups and `x` for as many columns. `RV` is `ROWS / V::LANES`.
 #[inline(always)]
-pub(super) unsafe fn gemv<V: Vector, const RV: usize>(
+pub(super) unsafe fn gemv<V: Vector, const RV: usize, const ASK: bool>(
     strip: *const u8,
     groups: usize,
     x: *const i8,
@@ -32,8 +34,9 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize>(
     // The high sums count four-fold: 8 blocks · 2 planes · 4 = 64 dots a group when narrow; when wide
     // 1024 groups stay below 2^17 columns · 2 · 4 · 128 = 2^27.
     let fold = if V::NARROW { 1 } else { 1024 };
+    let ahead = tuning::prefetch_l2();
     // SAFETY: tier and pointers are the caller's promise; every access lies within the group that is
-    // counted.
+    // counted, but for prefetches, which may point anywhere.
     unsafe {
         let mut totals = [V::zero(); RV];
         let mut first = 0;
@@ -43,6 +46,11 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize>(
             for g in first..last {
                 for j in 0..8 {
                     let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
+                    if ASK {
+                        (0..4 * ROWS)
+                            .step_by(64)
+                            .for_each(|line| prefetch_l2(block.wrapping_add(ahead + line)));
+                    }
                     let x: [V; 4] = std::array::from_fn(|p| V::splat(x.add(g * GROUP + planes[p] + 4 * j)));
                     for v in 0..RV {
                         let codes = V::load(block.add(v * 4 * V::LANES));
