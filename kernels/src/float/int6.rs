@@ -270,6 +270,7 @@ fn panel<S: Simd, const T: usize>(
     out
 }
 
+/// Multiplies panels of `blocks` blocks by all tokens and hands each (panel, token, 32 sums) out.
 #[inline(always)]
 fn multiply_body<S: Simd>(simd: S, panels: &[Block], blocks: usize, tokens: &Tokens, out: Out) {
     match tuning::ahead_of_sequences() {
@@ -278,6 +279,7 @@ fn multiply_body<S: Simd>(simd: S, panels: &[Block], blocks: usize, tokens: &Tok
     }
 }
 
+/// As [`multiply_body`], calling `before` for each block that is about to be read.
 #[inline(always)]
 fn multiply_asking<S: Simd>(
     simd: S,

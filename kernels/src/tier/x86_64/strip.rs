@@ -2,9 +2,9 @@
 //!
 //! A lane of the registers is a row. For one token ([`gemv`]) memory is the limit, so the loop reads
 //! the strip once, in order, asks for weights ahead only on CPUs that do not see that by themselves
-//! ([`Tuning::sequences`](tuning::Tuning::sequences)), and shifts as little as it can: the planes at bits 2 and 6 are multiplied where they stand
-//! after one shift by 4 for both upper planes, and the sums, four times too large, are divided at the
-//! end. For several tokens ([`tile`]) multiplying is the limit, so the registers hold the sums of a tile
+//! ([`Tuning::sequences`](tuning::Tuning::sequences)), and shifts as little as it can: the planes at
+//! bits 2 and 6 are multiplied where they stand after one shift by 4 for both upper planes, and the
+//! sums, four times too large, are divided at the end. For several tokens ([`tile`]) multiplying is the limit, so the registers hold the sums of a tile
 //! of rows × tokens and each unpacked plane serves all tokens of the tile.
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
@@ -21,7 +21,8 @@ use crate::tuning;
 ///
 /// # Safety
 /// The CPU must have the tier of `V` and the caller be compiled for it; `strip` must be valid for
-/// `groups` groups and `x` for as many columns. `RV` is `ROWS / V::LANES`.
+/// `groups` groups and `x` for as many columns. `RV` is `ROWS / V::LANES`; `ASK` says whether it asks for
+/// weights ahead.
 #[inline(always)]
 pub(super) unsafe fn gemv<V: Vector, const RV: usize, const ASK: bool>(
     strip: *const u8,
