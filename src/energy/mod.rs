@@ -37,6 +37,10 @@ const IDLE_UPDATES: u32 = 3;
 /// How many of its periods, and of looks at it, a counter may show nothing new before it has stopped.
 const STOPPED: f64 = 5.0;
 
+/// Seconds under load after which a counter that counted nothing is believed not to count at all: those of
+/// processors are updated many times in them.
+const STOOD_STILL: f64 = 1.0;
+
 /// How to measure energy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Windows {
@@ -82,8 +86,8 @@ impl Default for Windows {
 pub struct Meter {
     sensors: Vec<Sensor>,
     log: Option<external::Log>,
-    /// Why the log cannot be used any more.
-    log_failed: Option<String>,
+    /// Why measuring is given up: the log cannot be used any more, or the counter does not count.
+    failed: Option<String>,
     lost: Vec<(String, String)>,
     /// Why other sources cannot be used, full sentences.
     pub refused: Vec<String>,
@@ -128,7 +132,7 @@ impl Meter {
                     .into(),
             );
         }
-        Ok(Self { sensors: found.sensors, log, log_failed: None, lost: found.lost, refused })
+        Ok(Self { sensors: found.sensors, log, failed: None, lost: found.lost, refused })
     }
 
     /// What can be read: source, what it covers, and whether the figure of a measurement rests on it.
@@ -162,7 +166,7 @@ impl Meter {
 
     /// Why nothing can be measured, where that is so.
     pub fn unusable(&self) -> Option<String> {
-        if let Some(reason) = &self.log_failed {
+        if let Some(reason) = &self.failed {
             return Some(reason.clone());
         }
         let main = self.main();
@@ -208,7 +212,7 @@ impl Meter {
         if self.log.is_some()
             && let Some(Err(reason)) = before.sources.last()
         {
-            self.log_failed = Some(reason.clone());
+            self.failed = Some(reason.clone());
             return Ok(Outcome::NotMeasured(reason.clone()));
         }
         let (loaded, runs) = self.window(|| {
@@ -221,10 +225,28 @@ impl Meter {
             Ok(runs)
         })?;
         let (after, _) = self.window(rest)?;
-        Ok(match self.figure([&before, &loaded, &after], &fast, runs * tokens) {
+        let figure = self.figure([&before, &loaded, &after], &fast, runs * tokens);
+        if let Err(reason) = &figure
+            && self.does_not_count(&loaded)
+        {
+            self.failed = Some(reason.clone());
+        }
+        Ok(match figure {
             Ok(energy) => Outcome::Measured(energy),
             Err(reason) => Outcome::NotMeasured(reason),
         })
+    }
+
+    /// Whether none of the counters that the figure rests on counted anything under a load that was long enough to
+    /// believe it, as in some virtual machines: further tries, of seconds each, would find the same. Batteries are
+    /// not such: they rest while a charger is plugged in.
+    fn does_not_count(&self, loaded: &Window) -> bool {
+        let main = self.main();
+        let counter = |s: &Sensor| !s.shows_power() && s.driver != sensors::BATTERY;
+        let rests = |&i: &usize| {
+            counter(&self.sensors[i]) && loaded.sources[i].as_ref().is_ok_and(|c| c.joules <= 0.0)
+        };
+        loaded.seconds >= STOOD_STILL && !main.is_empty() && main.iter().all(rests)
     }
 
     /// How often counters change that do so too often for [`POLL`] to see it.

@@ -287,6 +287,25 @@ fn a_counter_that_stands_still_is_no_measurement() {
 }
 
 #[test]
+fn a_counter_that_does_not_count_is_not_tried_again() {
+    let tree = package("900000\n");
+    let mut meter = tree.meter();
+    let windows = Windows { load: Duration::from_secs_f64(STOOD_STILL), ..SHORT };
+    let load = &mut || {
+        std::thread::sleep(POLL);
+        Ok(())
+    };
+    let first = reason(meter.measure(windows, 1, load).unwrap());
+    assert!(first.contains("stood still"));
+    let again = meter.measure(windows, 1, &mut || panic!("it is known not to count")).unwrap();
+    assert_eq!(reason(again), first);
+    // A window too short to be believed leaves it open.
+    let mut meter = tree.meter();
+    assert!(reason(meter.measure(SHORT, 1, load).unwrap()).contains("stood still"));
+    measured(meter.measure(SHORT, 1, &mut showing(&tree, ENERGY, &[950_000, 1_000_000])).unwrap());
+}
+
+#[test]
 fn a_file_that_vanishes_or_breaks_is_no_measurement() {
     let tree = package("1\n");
     let outcome = tree.meter().measure(SHORT, 1, &mut || {
