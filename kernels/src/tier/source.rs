@@ -23,7 +23,7 @@ pub(super) enum Source {
 }
 
 /// Where the chunks of a row lie: each is 32 bytes with 128 columns, the four planes 32 columns apart.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Chunks {
     /// Bytes from one pair of chunks (256 columns) to the next; the chunks of a pair are adjacent.
     pair: usize,

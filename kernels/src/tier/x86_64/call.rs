@@ -5,8 +5,9 @@ use super::digits;
 use super::lookup::Lookup;
 use super::nibbles;
 use super::row;
+use super::strip::SPREAD_BYTES;
 use super::triples;
-use super::{MAX_TILE, Ops, most};
+use super::{MAX_TILE, Ops, Tile, most};
 use crate::acts::Activations;
 use crate::buffer::{Array, AtLine};
 use crate::kernel::Packed;
@@ -173,30 +174,50 @@ impl<'a> Call<'a> {
 
     /// Strip by strip, in tiles of tokens.
     pub(super) fn by_strips(&self, space: &mut Space, sink: Sink) {
-        let planes = self.source.planes();
         // Other strips were just made, in cache.
         let ask = tuning::sequences() && matches!(self.source, Source::Strips);
         let mut sums = AtLine([[0; ROWS]; MAX_TILE]);
         for start in self.rows.clone().step_by(ROWS) {
-            let rows = start..self.rows.end.min(start + ROWS);
-            let strip = self.strip(rows.clone(), space);
+            let strip = self.strip(start..self.rows.end.min(start + ROWS), space);
             assert_eq!(strip.len(), self.groups * GROUP_BYTES);
-            let strip = strip.as_ptr();
-            self.in_tiles(self.ops.tile_tokens, start, &mut sums.0, sink, |tile, sums| {
+            for tile in self.tiles() {
                 if tile.len() == 1 {
-                    let x = self.x.row(tile.start).as_ptr();
+                    let (x, planes) = (self.x.row(tile.start).as_ptr(), self.source.planes());
+                    let sums = &mut sums.0[0];
                     // SAFETY: the tier is there (`new`); the strip holds all groups, as asserted, and
                     // the token as many columns (`new`).
-                    unsafe { (self.ops.gemv)(strip, self.groups, x, planes, &mut sums[0], ask) };
+                    unsafe { (self.ops.gemv)(strip.as_ptr(), self.groups, x, planes, sums, ask) };
                 } else {
-                    let mut x = [std::ptr::null(); MAX_TILE];
-                    for (x, t) in x.iter_mut().zip(tile.clone()) {
-                        *x = self.x.row(t).as_ptr();
-                    }
-                    // SAFETY: as above, for each token; a tile has at most `tile_tokens` tokens.
-                    unsafe { (self.ops.tile)(strip, self.groups, &x[..tile.len()], planes, sums) };
+                    // SAFETY: the strip holds all groups, as asserted.
+                    unsafe { self.tile(strip, tile.clone(), &mut sums.0, false) };
                 }
-            });
+                self.hand_over(start, &mut sums.0, tile, sink);
+            }
+        }
+    }
+
+    /// As [`by_strips`](Self::by_strips), with the codes of a few strips at a time spread before all tokens pass.
+    pub(super) fn by_spread(&self, space: &mut Space, spread: &mut Array<u8>, sink: Sink) {
+        /// Room for spread strips in the second-level cache.
+        const ROOM: usize = 256 << 10;
+        let bytes = self.groups * SPREAD_BYTES;
+        let run = (ROOM / bytes.max(1)).max(1);
+        let spread = spread.first(run * bytes);
+        let mut sums = AtLine([[0; ROWS]; MAX_TILE]);
+        for first in self.rows.clone().step_by(run * ROWS) {
+            let starts = (first..self.rows.end.min(first + run * ROWS)).step_by(ROWS);
+            for (start, out) in starts.clone().zip(spread.chunks_exact_mut(bytes)) {
+                let strip = self.strip(start..self.rows.end.min(start + ROWS), space);
+                // SAFETY: the tier is there (`new`).
+                unsafe { (self.ops.spread)(strip, out) };
+            }
+            for tile in self.tiles() {
+                for (start, strip) in starts.clone().zip(spread.chunks_exact(bytes)) {
+                    // SAFETY: spread strips are cut to hold all groups.
+                    unsafe { self.tile(strip, tile.clone(), &mut sums.0, true) };
+                    self.hand_over(start, &mut sums.0, tile.clone(), sink);
+                }
+            }
         }
     }
 
@@ -206,23 +227,26 @@ impl<'a> Call<'a> {
         unsafe { (self.ops.strip)(self.source, self.weights, rows, space) }
     }
 
-    /// Calls `multiply` for tiles of at most `most` tokens, as even as possible, and hands the sums over
-    /// weights of the strip that begins at row `start` on.
-    fn in_tiles<const N: usize>(
-        &self,
-        most: usize,
-        start: usize,
-        sums: &mut [[i32; ROWS]; N],
-        sink: Sink,
-        mut multiply: impl FnMut(Range<usize>, &mut [[i32; ROWS]; N]),
-    ) {
-        let tiles = self.tokens.len().div_ceil(most);
-        for i in 0..tiles {
-            let cut = |i| self.tokens.start + i * self.tokens.len() / tiles;
-            let tile = cut(i)..cut(i + 1);
-            multiply(tile.clone(), sums);
-            self.hand_over(start, sums, tile, sink);
+    /// The tokens in tiles, as even as possible.
+    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (start, len) = (self.tokens.start, self.tokens.len());
+        let tiles = len.div_ceil(self.ops.tile_tokens);
+        (0..tiles).map(move |i| start + i * len / tiles..start + (i + 1) * len / tiles)
+    }
+
+    /// Sums over the codes of a strip for a tile.
+    ///
+    /// # Safety
+    /// The strip must hold all groups, spread if `spread`; `tile` must be one of [`tiles`](Self::tiles).
+    unsafe fn tile(&self, strip: &[u8], tile: Range<usize>, sums: &mut Tile, spread: bool) {
+        let planes = self.source.planes();
+        let mut x = [std::ptr::null(); MAX_TILE];
+        for (x, t) in x.iter_mut().zip(tile.clone()) {
+            *x = self.x.row(t).as_ptr();
         }
+        // SAFETY: the tier is there (`new`); each token has the columns of all groups (`new`); the rest is the
+        // caller's promise.
+        unsafe { (self.ops.tile)(strip.as_ptr(), self.groups, &x[..tile.len()], planes, sums, spread) };
     }
 
     /// Turns sums over codes of the strip that begins at row `start` into sums over weights and hands

@@ -50,8 +50,10 @@ struct Ops {
     tier: Tier,
     /// [`strip::gemv`]; the last argument says whether it asks for weights ahead.
     gemv: unsafe fn(*const u8, usize, *const i8, [usize; 4], &mut [i32; ROWS], bool),
-    /// [`strip::tile`] for up to [`MAX_TILE`] tokens.
-    tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile),
+    /// [`strip::tile`] for up to [`MAX_TILE`] tokens; the last argument says whether the strip is spread.
+    tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile, bool),
+    /// [`strip::spread`].
+    spread: unsafe fn(&[u8], &mut [u8]),
     /// [`chunk::gemv`].
     chunks: unsafe fn(*const u8, usize, Chunks, usize, *const i8) -> [i32; chunk::RUN],
     /// [`digits::gemv`].
@@ -82,11 +84,13 @@ struct Best {
     lookup: Algorithm,
     /// The most tokens for which tables of triples are faster than strips, which are decoded once a call.
     triples: usize,
+    /// The fewest tokens for which strips are spread.
+    spread_from: usize,
 }
 
 impl Best {
     const fn new(lookup: Algorithm, tokens: usize, rows: usize, triples: usize) -> Self {
-        Self { lookup_from: LookupFrom { tokens, rows }, lookup, triples }
+        Self { lookup_from: LookupFrom { tokens, rows }, lookup, triples, spread_from: usize::MAX }
     }
 }
 
@@ -137,6 +141,7 @@ macro_rules! ops {
                 x: &[*const i8],
                 planes: [usize; 4],
                 out: &mut Tile,
+                spread: bool,
             ) {
                 match x.len() {
                     $($nt => {
@@ -144,11 +149,24 @@ macro_rules! ops {
                         let out = out.first_chunk_mut::<$nt>().expect("no tile is larger");
                         // SAFETY: passed on; the function is compiled for the tier.
                         unsafe {
-                            strip::tile::<vector::$strip, $tile_registers, $nt>(strip, groups, x, planes, out)
+                            if spread {
+                                strip::tile::<vector::$strip, $tile_registers, $nt, true>(
+                                    strip, groups, x, planes, out,
+                                )
+                            } else {
+                                strip::tile::<vector::$strip, $tile_registers, $nt, false>(
+                                    strip, groups, x, planes, out,
+                                )
+                            }
                         }
                     })+
                     n => unreachable!("a tile of {n} tokens"),
                 }
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn spread(strip: &[u8], out: &mut [u8]) {
+                // SAFETY: passed on; the function is compiled for the tier.
+                unsafe { strip::spread::<vector::$strip>(strip, out) }
             }
             #[target_feature(enable = $features)]
             unsafe fn chunks(
@@ -193,6 +211,7 @@ macro_rules! ops {
                 tier: $tier,
                 gemv,
                 tile,
+                spread,
                 chunks,
                 digits,
                 row,
@@ -233,7 +252,7 @@ ops!(
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3,
     best: [
         Best::new(Algorithm::Mixed, 32, 512, 63),
-        Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 5)
+        Best { spread_from: 64, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 5) }
     ],
     to_tm2: triples::to_tm2
 );
@@ -324,7 +343,7 @@ impl Kernel for X86 {
             Algorithm::Chunks(_) | Algorithm::Digits => (Way::Direct, own),
             Algorithm::Triples => (Way::Lookup, own),
             Algorithm::Strips if self.layout.name() == TM2.name() => (Way::Direct, own),
-            Algorithm::Strips => (Way::Strips, own),
+            Algorithm::Strips | Algorithm::Spread => (Way::Strips, own),
             Algorithm::Rows => (Way::Rows, own),
             Algorithm::Nibbles => (Way::Lookup, Tier::Avx2),
             // Where a tuning asks for tables that early.
@@ -335,8 +354,8 @@ impl Kernel for X86 {
     }
 
     fn tokens_each(&self) -> Option<usize> {
-        // Each task decodes the weights: for twice as many as tables pay for, that is little.
-        Some(self.lookup_from().tokens.saturating_mul(2))
+        // Each task decodes the weights: for twice as many as tables or spread codes pay for, that is little.
+        Some(self.lookup_from().tokens.min(self.ops.best().spread_from).saturating_mul(2))
     }
 
     fn run(
@@ -349,27 +368,45 @@ impl Kernel for X86 {
     ) {
         check_call(self, weights, x, &tokens, &rows);
         let algorithm = self.choose(weights.cols(), tokens.len(), rows.len());
-        // SAFETY: `boxed` has seen the tier.
-        let call = unsafe { Call::new(self.ops, weights, x, tokens, rows) };
-        SCRATCH.with_borrow_mut(|Scratch { space, padded, nibbles, triples, quads, words, mixed }| {
-            match algorithm {
-                Algorithm::Chunks(chunks) => call.by_chunks(chunks, sink),
-                Algorithm::Digits => call.by_digits(padded, sink),
-                // SAFETY: `boxed` has seen the tier; one below AVX-512 does not go this way.
-                Algorithm::Triples => unsafe { call.by_triples(triples, sink) },
-                // SAFETY: `boxed` has seen the tier, which includes AVX2.
-                Algorithm::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
-                Algorithm::Rows => call.by_rows(padded, sink),
-                Algorithm::Strips => call.by_strips(space, sink),
-                // SAFETY: `boxed` has seen the tier, which includes the way's.
-                Algorithm::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
-                // SAFETY: as above; a tier below AVX-512 does not go this way.
-                Algorithm::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
-                // SAFETY: as above; only that of AVX-512 VNNI goes this way.
-                Algorithm::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
-            }
-        })
+        // SAFETY: `boxed` has seen the tier, and `choose` names ways of it.
+        unsafe { compute(algorithm, self.ops, weights, x, tokens, rows, sink) }
     }
+}
+
+/// Computes a call that passed [`check_call`] in some way.
+///
+/// # Safety
+/// The CPU must have the tier of `ops` and that of the algorithm.
+unsafe fn compute(
+    algorithm: Algorithm,
+    ops: &'static Ops,
+    weights: &Packed,
+    x: &Activations,
+    tokens: Range<usize>,
+    rows: Range<usize>,
+    sink: &mut dyn FnMut(usize, usize, &[i32]),
+) {
+    // SAFETY: passed on.
+    let call = unsafe { Call::new(ops, weights, x, tokens, rows) };
+    SCRATCH.with_borrow_mut(|Scratch { space, spread, padded, nibbles, triples, quads, words, mixed }| {
+        match algorithm {
+            Algorithm::Chunks(chunks) => call.by_chunks(chunks, sink),
+            Algorithm::Digits => call.by_digits(padded, sink),
+            // SAFETY: passed on.
+            Algorithm::Triples => unsafe { call.by_triples(triples, sink) },
+            // SAFETY: passed on.
+            Algorithm::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
+            Algorithm::Rows => call.by_rows(padded, sink),
+            Algorithm::Strips => call.by_strips(space, sink),
+            Algorithm::Spread => call.by_spread(space, spread, sink),
+            // SAFETY: passed on.
+            Algorithm::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
+            // SAFETY: passed on.
+            Algorithm::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
+            // SAFETY: passed on.
+            Algorithm::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
+        }
+    })
 }
 
 /// The most tokens that are faster otherwise than with strips, which have to be made first: one after the
@@ -387,7 +424,7 @@ mod most {
 }
 
 /// How a call is computed.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Algorithm {
     Chunks(Chunks),
     Digits,
@@ -395,6 +432,7 @@ enum Algorithm {
     Nibbles,
     Rows,
     Strips,
+    Spread,
     Lookup256,
     Lookup512,
     Mixed,
@@ -425,6 +463,7 @@ impl X86 {
         match source {
             Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Algorithm::Chunks(chunks),
             Source::Rows if tokens <= most::ROWS => Algorithm::Rows,
+            _ if tokens >= self.ops.best().spread_from => Algorithm::Spread,
             _ => Algorithm::Strips,
         }
     }
@@ -434,6 +473,8 @@ impl X86 {
 #[derive(Default)]
 struct Scratch {
     space: Space,
+    /// Strips.
+    spread: Array<u8>,
     /// Tokens in another order, or tokens or rows of weights with more columns behind the last.
     padded: Array<i8>,
     nibbles: nibbles::Scratch,
@@ -445,4 +486,59 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Trits, kernel, layout};
+
+    /// Which way is fastest depends on the CPU's maker, so others choose only some: here all are asked.
+    #[test]
+    fn all_ways_to_multiply_many_tokens_agree() {
+        use Algorithm::*;
+        let mut count = 0;
+        for (rows, cols, tokens) in [(32, 128, 64), (33, 130, 67), (100, 1280, 33), (40, 6912, 30)] {
+            let trit = |i: usize| (i.wrapping_mul(0x9e37_79b9) >> 16) % 3;
+            let trits =
+                Trits::new(rows, cols, (0..rows * cols).map(|i| trit(i) as i8 - 1).collect()).unwrap();
+            let mut x = Activations::new();
+            let random = |i: usize| (i.wrapping_mul(0x85eb_ca6b) >> 13) as i8;
+            for value in [random, |_| 127, |_| -128, |i| [127, -128][i % 2]] {
+                x.set_i8(tokens, cols, &(0..tokens * cols).map(value).collect::<Vec<_>>());
+                let mut expected = None;
+                for packed in layout::ALL.iter().filter_map(|&layout| Packed::pack(layout, &trits).ok()) {
+                    let mut out = vec![0; tokens * rows];
+                    let expected = expected.get_or_insert_with(|| {
+                        let scalar = kernel::find(packed.layout(), Tier::Scalar).unwrap();
+                        scalar.matmul(&packed, &x, 0..rows, &mut out);
+                        out.clone()
+                    });
+                    for ops in TIERS.into_iter().filter(|ops| ops.tier.is_available()) {
+                        for (algorithm, least) in [
+                            (Strips, Tier::Avx2),
+                            (Spread, Tier::Avx2),
+                            (Lookup256, Tier::Avx2),
+                            (Lookup512, Tier::Avx512),
+                            (Mixed, Tier::Avx512Vnni),
+                        ] {
+                            if ops.tier < least {
+                                continue;
+                            }
+                            out.fill(i32::MIN);
+                            let sink = &mut |t: usize, row, sums: &[i32]| {
+                                out[t * rows + row..][..sums.len()].copy_from_slice(sums);
+                            };
+                            // SAFETY: the CPU has both tiers, see above.
+                            unsafe { compute(algorithm, ops, &packed, &x, 0..tokens, 0..rows, sink) };
+                            let name = packed.layout().name();
+                            assert!(out == *expected, "{name}/{} by {algorithm:?}: {rows}x{cols}", ops.tier);
+                            count += 1;
+                        }
+                    }
+                }
+            }
+        }
+        println!("{count} products agree");
+    }
 }

@@ -5,7 +5,8 @@
 //! ([`Tuning::sequences`](tuning::Tuning::sequences)), and shifts as little as it can: the planes at
 //! bits 2 and 6 are multiplied where they stand after one shift by 4 for both upper planes, and the
 //! sums, four times too large, are divided at the end. For several tokens ([`tile`]) multiplying is the limit, so the registers hold the sums of a tile
-//! of rows × tokens and each unpacked plane serves all tokens of the tile.
+//! of rows × tokens and each unpacked plane serves all tokens of the tile. For very many, unpacking is the limit
+//! where the CPU multiplies as fast as it masks, so codes can be [spread](spread) to a byte each first.
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 
@@ -75,12 +76,13 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize, const ASK: bool>(
 }
 
 /// `out[t][r] = Σ_k code(r, k) · x[t][k]` over a strip of `groups` groups, for `NT` tokens; `RV`
-/// registers of rows at a time.
+/// registers of rows at a time. `SPREAD` says whether the strip is [spread](spread).
 ///
 /// # Safety
-/// As for [`gemv`], for each token; `ROWS` must be a multiple of `RV * V::LANES`.
+/// As for [`gemv`], for each token, but that a spread strip must be valid for [`SPREAD_BYTES`] a group; `ROWS` must
+/// be a multiple of `RV * V::LANES`.
 #[inline(always)]
-pub(super) unsafe fn tile<V: Vector, const RV: usize, const NT: usize>(
+pub(super) unsafe fn tile<V: Vector, const RV: usize, const NT: usize, const SPREAD: bool>(
     strip: *const u8,
     groups: usize,
     x: &[*const i8; NT],
@@ -102,15 +104,25 @@ pub(super) unsafe fn tile<V: Vector, const RV: usize, const NT: usize>(
                 let mut sums = [[V::zero(); RV]; NT];
                 for g in first..last {
                     for j in 0..8 {
-                        let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
-                        let mut codes: [V; RV] =
-                            std::array::from_fn(|v| V::load(block.add(v * 4 * V::LANES)));
+                        let block = if SPREAD {
+                            strip.add(g * SPREAD_BYTES + j * 16 * ROWS)
+                        } else {
+                            strip.add(g * GROUP_BYTES + j * 4 * ROWS)
+                        };
+                        let load = |p: usize| -> [V; RV] {
+                            std::array::from_fn(|v| V::load(block.add(p * 4 * ROWS + v * 4 * V::LANES)))
+                        };
+                        let mut codes = load(0);
                         for p in 0..4 {
+                            if SPREAD {
+                                codes = load(p);
+                            }
                             let k = g * GROUP + planes[p] + 4 * j;
                             for t in 0..NT {
                                 let x = V::splat(x[t].add(k));
                                 for v in 0..RV {
-                                    sums[t][v] = V::dot(sums[t][v], codes[v].mask(0x03), x);
+                                    let code = if SPREAD { codes[v] } else { codes[v].mask(0x03) };
+                                    sums[t][v] = V::dot(sums[t][v], code, x);
                                 }
                             }
                             codes = codes.map(|c| c.shr2());
@@ -127,6 +139,31 @@ pub(super) unsafe fn tile<V: Vector, const RV: usize, const NT: usize>(
             for t in 0..NT {
                 for v in 0..RV {
                     totals[t][v].store(out[t].as_mut_ptr().add((part + v) * V::LANES));
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of a group that is spread.
+pub(super) const SPREAD_BYTES: usize = 4 * GROUP_BYTES;
+
+/// Gives each code of a strip a byte of its own: the four planes of each block, one after the other.
+///
+/// # Safety
+/// The CPU must have the tier of `V` and the caller be compiled for it.
+#[inline(always)]
+pub(super) unsafe fn spread<V: Vector>(strip: &[u8], out: &mut [u8]) {
+    const BLOCK: usize = 4 * ROWS;
+    for (block, out) in strip.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<{ 4 * BLOCK }>().0) {
+        for at in (0..BLOCK).step_by(4 * V::LANES) {
+            // SAFETY: the tier is the caller's promise; a block is whole registers, and what it is spread to four
+            // times as many.
+            unsafe {
+                let mut codes = V::load(block.as_ptr().add(at));
+                for p in 0..4 {
+                    codes.mask(0x03).store_bytes(out.as_mut_ptr().add(p * BLOCK + at));
+                    codes = codes.shr2();
                 }
             }
         }

@@ -54,6 +54,9 @@ pub(super) trait Vector: Copy {
     /// Writes [`LANES`](Self::LANES) `i32`.
     unsafe fn store(self, at: *mut i32);
 
+    /// Writes `4 * LANES` bytes.
+    unsafe fn store_bytes(self, at: *mut u8);
+
     /// Sum of all `i32` lanes, wrapping.
     unsafe fn sum(self) -> i32;
 }
@@ -169,6 +172,11 @@ macro_rules! vector {
             }
             #[inline(always)]
             unsafe fn store(self, at: *mut i32) {
+                // SAFETY: tier and pointer are the caller's promise; the store is an unaligned one.
+                unsafe { $store(at.cast(), self.0) }
+            }
+            #[inline(always)]
+            unsafe fn store_bytes(self, at: *mut u8) {
                 // SAFETY: tier and pointer are the caller's promise; the store is an unaligned one.
                 unsafe { $store(at.cast(), self.0) }
             }
