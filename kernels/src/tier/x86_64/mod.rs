@@ -114,7 +114,7 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident,
      gemv_registers: $registers:literal, tile_registers: $tile_registers:literal, tiles: [$($nt:literal)+],
-     tile_tokens: $largest:literal, peak: $peak:literal, best: $best:expr, to_tm2: $to_tm2:path) => {
+     tile_tokens: $largest:literal, peak: $codes:literal x $activations:literal, best: $best:expr, to_tm2: $to_tm2:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
             unsafe fn gemv(
@@ -205,7 +205,7 @@ macro_rules! ops {
             #[target_feature(enable = $features)]
             unsafe fn peak(times: usize) {
                 // SAFETY: the function is compiled for the tier.
-                unsafe { peak::peak::<vector::$strip, $peak>(times) }
+                unsafe { peak::peak::<vector::$strip, $codes, $activations>(times) }
             }
             Ops {
                 tier: $tier,
@@ -218,7 +218,7 @@ macro_rules! ops {
                 unpack_row,
                 strip,
                 peak,
-                peak_macs: peak::macs::<vector::$strip, $peak>(),
+                peak_macs: peak::macs::<vector::$strip, $codes, $activations>(),
                 tile_tokens: $largest,
                 best: $best,
             }
@@ -228,18 +228,18 @@ macro_rules! ops {
 
 ops!(
     AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, gemv_registers: 4, tile_registers: 2,
-    tiles: [1 2 3 4], tile_tokens: 4, peak: 2, best: [Best::new(Algorithm::Lookup256, 16, 256, 0); 2],
+    tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [Best::new(Algorithm::Lookup256, 16, 256, 0); 2],
     to_tm2: tm1_67::to_tm2
 );
 ops!(
     AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, gemv_registers: 4,
-    tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 2,
+    tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 6 x 2,
     best: [Best::new(Algorithm::Lookup256, 32, 512, 0); 2],
     to_tm2: tm1_67::to_tm2
 );
 ops!(
     AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, gemv_registers: 2,
-    tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3,
+    tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
     best: [
         Best::new(Algorithm::Lookup512, 16, 256, 127),
         Best::new(Algorithm::Lookup256, 16, 256, 15)
@@ -249,7 +249,7 @@ ops!(
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2",
     strips: Vnni512, chunks: Vnni256, gemv_registers: 2, tile_registers: 2,
-    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3,
+    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
     best: [
         Best::new(Algorithm::Mixed, 32, 512, 63),
         Best { spread_from: 64, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 5) }

@@ -5,22 +5,20 @@ use std::hint::black_box;
 
 /// Steps of one time.
 const STEPS: usize = 1024;
-/// Activations that stay in registers.
-const X: usize = 4;
 
-/// Multiply-adds of one time of [`peak`] with as many `CODES`.
-pub(super) const fn macs<V: Vector, const CODES: usize>() -> f64 {
+/// Multiply-adds of one time of [`peak`] with as many `CODES` and `X`.
+pub(super) const fn macs<V: Vector, const CODES: usize, const X: usize>() -> f64 {
     (STEPS * CODES * X * 4 * V::LANES) as f64
 }
 
-/// Multiplies each of `CODES` registers by each of four, `times` times, into sums of their own; all fit
-/// the registers, and `4 * CODES` sums cover the latency. Narrow sums are not widened, so this bounds
-/// any kernel.
+/// Multiplies each of `CODES` registers by each of `X`, `times` times, into sums of their own. All must fit the
+/// registers, and the sums be enough to cover the latency, with some to spare: more than ten where `vpdpbusd` takes
+/// five cycles and two start in each. Narrow sums are not widened, so this bounds any kernel.
 ///
 /// # Safety
 /// The CPU must have the tier of `V` and the caller be compiled for it.
 #[inline(always)]
-pub(super) unsafe fn peak<V: Vector, const CODES: usize>(times: usize) {
+pub(super) unsafe fn peak<V: Vector, const CODES: usize, const X: usize>(times: usize) {
     // The compiler knows neither the numbers nor, as the place differs, that codes repeat: it can
     // neither merge nor hoist a product.
     let bytes = black_box([1u8; 1024]);
