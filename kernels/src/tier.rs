@@ -59,11 +59,19 @@ pub(crate) fn prefetch_l2<T>(at: *const T) {
     let _ = at;
 }
 
-/// Asks for all lines of what lies as far ahead of `at`, to the second-level cache.
+/// How far ahead lines are asked for to the first-level cache that were asked for to the second before: so far that
+/// they come in time, and computing does not wait for a place among the lines that are under way.
+pub(crate) const NEAR: usize = 1280;
+
+/// Asks for all lines of what lies as far ahead of `at`, to the second-level cache, and of what lies
+/// [`NEAR`] bytes ahead, to the first.
 #[inline(always)]
 pub(crate) fn prefetch_all<T>(at: &T, ahead: usize) {
-    let first = std::ptr::from_ref(at).cast::<u8>().wrapping_add(ahead);
-    (0..size_of::<T>()).step_by(64).for_each(|line| prefetch_l2(first.wrapping_add(line)));
+    let at = std::ptr::from_ref(at).cast::<u8>();
+    for line in (0..size_of::<T>()).step_by(64) {
+        prefetch_l2(at.wrapping_add(ahead + line));
+        prefetch(at.wrapping_add(NEAR + line));
+    }
 }
 
 impl Tier {

@@ -15,7 +15,7 @@
 
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-use crate::tier::prefetch_l2;
+use crate::tier::prefetch_all;
 use crate::tuning;
 
 /// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
@@ -49,9 +49,7 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize, const ASK: bool>(
                 for j in 0..8 {
                     let block = strip.add(g * GROUP_BYTES + j * 4 * ROWS);
                     if ASK {
-                        (0..4 * ROWS)
-                            .step_by(64)
-                            .for_each(|line| prefetch_l2(block.wrapping_add(ahead + line)));
+                        prefetch_all(&*block.cast::<[u8; 4 * ROWS]>(), ahead);
                     }
                     let x: [V; 4] = std::array::from_fn(|p| V::splat(x.add(g * GROUP + planes[p] + 4 * j)));
                     for v in 0..RV {

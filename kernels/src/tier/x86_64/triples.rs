@@ -16,7 +16,7 @@ use crate::layout::tm1_67::{
     BLOCKS, GROUP_BYTES, QUAD, SECTION, TRIPLES, WORD_BYTES, WORDS, column, groups, place, sections,
 };
 use crate::layout::tm2::ROWS;
-use crate::tier::prefetch_l2;
+use crate::tier::{NEAR, prefetch, prefetch_l2};
 use crate::tuning;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -219,7 +219,7 @@ macro_rules! adding {
                 std::array::from_fn(|t| tables[t * SECTION * TABLES..].as_chunks::<TABLES>().0);
             let bytes = section.groups * GROUP_BYTES;
             let strips = section.bytes.len() / bytes;
-            let ahead = tuning::prefetch_l2();
+            let (ahead, near) = (tuning::prefetch_l2(), tuning::sequences());
             for (s, strip) in section.bytes.chunks_exact(bytes).enumerate() {
                 let mut ahead = match (s * bytes + ahead).checked_sub(section.bytes.len()) {
                     None => strip.as_ptr().wrapping_add(ahead),
@@ -235,9 +235,12 @@ macro_rules! adding {
                             *sum = _mm512_add_epi16(*sum, _mm512_permutexvar_epi16(index, table));
                         }
                     };
-                    for _ in 0..WORDS {
+                    for w in 0..WORDS {
                         prefetch_l2(ahead);
                         ahead = ahead.wrapping_add(WORD_BYTES);
+                        if near {
+                            prefetch(group.as_ptr().wrapping_add(NEAR + w * WORD_BYTES));
+                        }
                     }
                     let words = words(group);
                     for w in 0..WORDS {
