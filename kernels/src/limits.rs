@@ -9,7 +9,7 @@ use crate::tier::{Tier, prefetch, prefetch_l2};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// A pass takes about this long: long against starting the threads, short against disturbances.
+/// A pass takes this long to twice as long: long against starting the threads, short against disturbances.
 const PASS: Duration = Duration::from_millis(4);
 
 /// A working set to read. Choose it well above the last-level cache for memory, or to fit in a cache.
@@ -76,26 +76,27 @@ pub fn f32_peak(pool: &Pool, seconds: f64) -> f64 {
 /// The best rate of several passes, in units a second; `work(worker, times)` does `times` times `unit`
 /// units.
 fn best_rate(pool: &Pool, seconds: f64, unit: f64, work: &(dyn Fn(usize, usize) + Sync)) -> f64 {
-    let best_of = |passes: usize, times| {
-        let pass = || {
-            let start = Instant::now();
-            pool.run(&|worker| work(worker, times));
-            start.elapsed()
-        };
-        (0..passes).map(|_| pass()).min().expect("one pass or more")
+    let mut best = 0.0f64;
+    let mut pass = |times: usize| {
+        let start = Instant::now();
+        pool.run(&|worker| work(worker, times));
+        let took = start.elapsed();
+        best = best.max(times as f64 / took.as_secs_f64());
+        took
     };
     let start = Instant::now();
     let mut times = 1;
-    // The best of three, because one that is held up says nothing about how long a pass takes.
-    let mut best = best_of(3, times);
-    while best < PASS {
+    // To twice the length, as a short pass that was held up would pass for one that is long enough.
+    while pass(times) < 2 * PASS {
         times *= 2;
-        best = best_of(3, times);
     }
+    let times = times.div_ceil(2);
+    pass(times);
+    pass(times);
     while start.elapsed().as_secs_f64() < seconds {
-        best = best.min(best_of(1, times));
+        pass(times);
     }
-    unit * times as f64 * pool.threads() as f64 / best.as_secs_f64()
+    unit * pool.threads() as f64 * best
 }
 
 /// Bytes that [`read`] takes at a time, in independent sums.

@@ -87,7 +87,7 @@ impl Limits {
         }
         found.method = vec![
             format!(
-                "Each figure is the best of many passes of about 4 ms within {:.0} ms, or of a few over all of the set \
+                "Each figure is the best of many passes of 4 to 8 ms within {:.0} ms, or of a few over all of the set \
                  where that takes longer: a bound that something else held back would be none.",
                 1e3 * seconds
             ),
@@ -166,30 +166,33 @@ impl Limits {
         found
     }
 
-    /// The level that holds `bytes` for that many threads, and its bandwidth in bytes a second.
-    pub fn reading(&self, bytes: u64, threads: u32) -> Option<(&str, f64)> {
+    /// How fast that many threads read what has `bytes`: the figure of the level that holds it.
+    pub fn reading(&self, bytes: u64, threads: u32) -> Option<&ReadLimit> {
         let levels = self.read.iter().filter(|r| r.threads == threads);
         // Levels were measured at half their size, in order of size.
         let level = levels.clone().find(|r| r.level != "RAM" && bytes <= 2 * r.bytes);
-        let level = level.or_else(|| levels.clone().find(|r| r.level == "RAM"))?;
-        Some((&level.level, level.gb_per_s * 1e9))
+        let level = &level.or_else(|| levels.clone().find(|r| r.level == "RAM"))?.level;
+        let at_most = self.read.iter().filter(|r| r.level == *level && r.threads <= threads);
+        at_most.max_by(|a, b| a.gb_per_s.total_cmp(&b.gb_per_s))
     }
 
-    /// The best int8 multiply-add rate for that many threads, with its tier, a second.
-    pub fn int8(&self, threads: u32) -> Option<(&str, f64)> {
+    /// The best int8 multiply-add rate of that many threads.
+    pub fn int8(&self, threads: u32) -> Option<&ComputeLimit> {
         best(&self.int8, threads)
     }
 
-    /// The f32 multiply-add rate for that many threads, a second.
-    pub fn f32(&self, threads: u32) -> Option<(&str, f64)> {
+    /// The f32 multiply-add rate of that many threads.
+    pub fn f32(&self, threads: u32) -> Option<&ComputeLimit> {
         best(&self.f32, threads)
     }
 }
 
-fn best(limits: &[ComputeLimit], threads: u32) -> Option<(&str, f64)> {
-    let of_threads = limits.iter().filter(|l| l.threads == threads);
-    let best = of_threads.max_by(|a, b| a.gmac_per_s.total_cmp(&b.gmac_per_s))?;
-    Some((&best.tier, best.gmac_per_s * 1e9))
+/// What that many threads can do at most. What fewer did, they can do too: where they seemed slower, something held
+/// them back.
+fn best(limits: &[ComputeLimit], threads: u32) -> Option<&ComputeLimit> {
+    limits.iter().find(|l| l.threads == threads)?;
+    let at_most = limits.iter().filter(|l| l.threads <= threads);
+    at_most.max_by(|a, b| a.gmac_per_s.total_cmp(&b.gmac_per_s))
 }
 
 #[cfg(test)]
@@ -215,18 +218,21 @@ mod tests {
             int8: vec![int8("avx2", 1, 120.0), int8("avx512vnni", 1, 484.0), int8("avx2", 2, 240.0)],
             ..Limits::default()
         };
-        assert_eq!(limits.reading(2 << 20, 1), Some(("L2", 200e9)));
-        assert_eq!(limits.reading((2 << 20) + 1, 1), Some(("L3", 90e9)));
-        assert_eq!(limits.reading(1 << 30, 1), Some(("RAM", 40e9)));
-        assert_eq!(limits.reading(1 << 10, 2), Some(("RAM", 48e9)));
+        assert_eq!(limits.reading(2 << 20, 1), Some(&limits.read[0]));
+        assert_eq!(limits.reading((2 << 20) + 1, 1), Some(&limits.read[1]));
+        assert_eq!(limits.reading(1 << 30, 1), Some(&limits.read[2]));
+        assert_eq!(limits.reading(1 << 10, 2), Some(&limits.read[3]));
         assert_eq!(limits.reading(1, 3), None);
-        assert_eq!(limits.int8(1), Some(("avx512vnni", 484e9)));
-        assert_eq!(limits.int8(2), Some(("avx2", 240e9)));
+        assert_eq!(limits.int8(1), Some(&limits.int8[1]));
+        // One thread alone did more.
+        assert_eq!(limits.int8(2), Some(&limits.int8[1]));
+        assert_eq!(limits.int8(3), None);
         assert!(limits.impossible().is_empty());
         let mut odd = limits;
         odd.read[0].gb_per_s = 50.0;
         odd.int8[2].gmac_per_s = 60.0;
         odd.read[3].gb_per_s = 30.0;
+        assert_eq!(odd.reading(1 << 30, 2), Some(&odd.read[2]));
         let found = odd.impossible();
         assert!(found[0].starts_with("L2 reads slower than L3 with 1 thread,"), "{found:?}");
         assert!(found[1].starts_with("2 threads read RAM slower than fewer"), "{found:?}");

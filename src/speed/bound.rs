@@ -35,13 +35,14 @@ pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Opti
     let mut memory = false;
     let mut how = Vec::new();
     if prompt > 0 {
-        let (tier, rate) = if cost.float { limits.f32(threads)? } else { limits.int8(threads)? };
-        seconds += f64::from(prompt) * cost.macs as f64 / rate;
+        let peak = if cost.float { limits.f32(threads)? } else { limits.int8(threads)? };
+        seconds += f64::from(prompt) * cost.macs as f64 / (peak.gmac_per_s * 1e9);
         let kind = if cost.float { "f32" } else { "int8" };
         how.push(format!(
-            "{:.1} 10⁹ multiply-adds/s ({kind}, {tier}, {}) ÷ {:.4} 10⁹ a token in the blocks' matrices",
-            rate / 1e9,
-            counted(threads, "thread"),
+            "{:.1} 10⁹ multiply-adds/s ({kind}, {}, {}) ÷ {:.4} 10⁹ a token in the blocks' matrices",
+            peak.gmac_per_s,
+            peak.tier,
+            counted(peak.threads, "thread"),
             cost.macs as f64 / 1e9
         ));
     }
@@ -49,13 +50,14 @@ pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Opti
         // The cache as it is half way through.
         let positions = u64::from(prompt + depth) + u64::from(generate) / 2;
         let bytes = cost.bytes + positions * cost.bytes_per_position;
-        let (level, bandwidth) = limits.reading(bytes, threads)?;
-        seconds += f64::from(generate) * bytes as f64 / bandwidth;
-        memory = level == "RAM";
+        let read = limits.reading(bytes, threads)?;
+        seconds += f64::from(generate) * bytes as f64 / (read.gb_per_s * 1e9);
+        memory = read.level == "RAM";
         how.push(format!(
-            "{:.1} GB/s ({level}, {}) ÷ {:.2} MB read a token (weights, head, cache)",
-            bandwidth / 1e9,
-            counted(threads, "thread"),
+            "{:.1} GB/s ({}, {}) ÷ {:.2} MB read a token (weights, head, cache)",
+            read.gb_per_s,
+            read.level,
+            counted(read.threads, "thread"),
             bytes as f64 / 1e6
         ));
     }
@@ -73,19 +75,19 @@ pub fn of_kernel(
     threads: u32,
 ) -> Option<Bound> {
     let macs = f64::from(rows) * f64::from(cols) * f64::from(batch);
-    let (level, bandwidth) = limits.reading(working_set, threads)?;
-    let (tier, rate) = limits.int8(threads)?;
-    let by_memory = bandwidth * macs / bytes as f64;
-    Some(if by_memory < rate {
+    let (read, peak) = (limits.reading(working_set, threads)?, limits.int8(threads)?);
+    let by_memory = read.gb_per_s * macs / bytes as f64;
+    Some(if by_memory < peak.gmac_per_s {
         let how = format!(
-            "{:.1} GB/s ({level}, {}) ÷ {bytes} bytes of weights for {macs:.3e} multiply-adds",
-            bandwidth / 1e9,
-            counted(threads, "thread")
+            "{:.1} GB/s ({}, {}) ÷ {bytes} bytes of weights for {macs:.3e} multiply-adds",
+            read.gb_per_s,
+            read.level,
+            counted(read.threads, "thread")
         );
-        Bound { value: by_memory / 1e9, how, memory: level == "RAM" }
+        Bound { value: by_memory, how, memory: read.level == "RAM" }
     } else {
-        let how = format!("int8 peak ({tier}, {})", counted(threads, "thread"));
-        Bound { value: rate / 1e9, how, memory: false }
+        let how = format!("int8 peak ({}, {})", peak.tier, counted(peak.threads, "thread"));
+        Bound { value: peak.gmac_per_s, how, memory: false }
     })
 }
 
