@@ -6,7 +6,8 @@
 //! a strip at a time in cache, which many tokens share. Fewer of them are faster otherwise, how many
 //! depends on the layout and the tier: straight from its bytes ([`chunk`], [`digits`]), by rows that are
 //! unpacked ([`row`]), or by looking sums up in tables ([`nibbles`], [`triples`]). Very many are faster by
-//! tables too, at least for part of the columns ([`lookup256`], [`lookup512`]).
+//! tables too, at least for part of the columns ([`lookup256`], [`lookup512`]), or, on Intel's `vpdpbusd`, from strips
+//! whose codes have a byte each ([`strip::spread`]).
 
 mod call;
 mod chunk;
@@ -376,7 +377,8 @@ impl Kernel for X86 {
 /// Computes a call that passed [`check_call`] in some way.
 ///
 /// # Safety
-/// The CPU must have the tier of `ops` and that of the algorithm.
+/// The CPU must have the tier of `ops`, and that must include what the algorithm needs: AVX2 for nibbles and
+/// `Lookup256`, AVX-512 for triples and `Lookup512`, AVX-512 VNNI for `Mixed`.
 unsafe fn compute(
     algorithm: Algorithm,
     ops: &'static Ops,
@@ -386,24 +388,24 @@ unsafe fn compute(
     rows: Range<usize>,
     sink: &mut dyn FnMut(usize, usize, &[i32]),
 ) {
-    // SAFETY: passed on.
+    // SAFETY: the tier is the caller's promise.
     let call = unsafe { Call::new(ops, weights, x, tokens, rows) };
     SCRATCH.with_borrow_mut(|Scratch { space, spread, padded, nibbles, triples, quads, words, mixed }| {
         match algorithm {
             Algorithm::Chunks(chunks) => call.by_chunks(chunks, sink),
             Algorithm::Digits => call.by_digits(padded, sink),
-            // SAFETY: passed on.
+            // SAFETY: the caller promises the algorithm's tier.
             Algorithm::Triples => unsafe { call.by_triples(triples, sink) },
-            // SAFETY: passed on.
+            // SAFETY: the caller promises the algorithm's tier.
             Algorithm::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
             Algorithm::Rows => call.by_rows(padded, sink),
             Algorithm::Strips => call.by_strips(space, sink),
             Algorithm::Spread => call.by_spread(space, spread, sink),
-            // SAFETY: passed on.
+            // SAFETY: the caller promises the algorithm's tier.
             Algorithm::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
-            // SAFETY: passed on.
+            // SAFETY: the caller promises the algorithm's tier.
             Algorithm::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
-            // SAFETY: passed on.
+            // SAFETY: the caller promises the algorithm's tier.
             Algorithm::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
         }
     })
@@ -499,12 +501,18 @@ mod tests {
         use Algorithm::*;
         let mut count = 0;
         for (rows, cols, tokens) in [(32, 128, 64), (33, 130, 67), (100, 1280, 33), (40, 6912, 30)] {
-            let trit = |i: usize| (i.wrapping_mul(0x9e37_79b9) >> 16) % 3;
-            let trits =
-                Trits::new(rows, cols, (0..rows * cols).map(|i| trit(i) as i8 - 1).collect()).unwrap();
             let mut x = Activations::new();
+            let trit = |i: usize| ((i.wrapping_mul(0x9e37_79b9) >> 16) % 3) as i8 - 1;
             let random = |i: usize| (i.wrapping_mul(0x85eb_ca6b) >> 13) as i8;
-            for value in [random, |_| 127, |_| -128, |i| [127, -128][i % 2]] {
+            // Random ones, and those that make sums of one sign largest.
+            for (weight, value) in [
+                (trit as fn(usize) -> i8, random as fn(usize) -> i8),
+                (trit, |i| [127, -128][i % 2]),
+                (|_| 1, |_| -128),
+                (|_| -1, |_| -128),
+                (|_| 1, |_| 127),
+            ] {
+                let trits = Trits::new(rows, cols, (0..rows * cols).map(weight).collect()).unwrap();
                 x.set_i8(tokens, cols, &(0..tokens * cols).map(value).collect::<Vec<_>>());
                 let mut expected = None;
                 for packed in layout::ALL.iter().filter_map(|&layout| Packed::pack(layout, &trits).ok()) {

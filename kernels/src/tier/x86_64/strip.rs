@@ -6,7 +6,7 @@
 //! bits 2 and 6 are multiplied where they stand after one shift by 4 for both upper planes, and the
 //! sums, four times too large, are divided at the end. For several tokens ([`tile`]) multiplying is the limit, so the registers hold the sums of a tile
 //! of rows × tokens and each unpacked plane serves all tokens of the tile. For very many, unpacking is the limit
-//! where the CPU multiplies as fast as it masks, so codes can be [spread](spread) to a byte each first.
+//! where the CPU multiplies as fast as it masks, so codes can be spread to a byte each first ([`spread`]).
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 
@@ -74,7 +74,7 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize, const ASK: bool>(
 }
 
 /// `out[t][r] = Σ_k code(r, k) · x[t][k]` over a strip of `groups` groups, for `NT` tokens; `RV`
-/// registers of rows at a time. `SPREAD` says whether the strip is [spread](spread).
+/// registers of rows at a time. `SPREAD` says whether the strip went through [`spread`].
 ///
 /// # Safety
 /// As for [`gemv`], for each token, but that a spread strip must be valid for [`SPREAD_BYTES`] a group; `ROWS` must
