@@ -6,8 +6,8 @@
 
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, ROW_BYTES};
-use crate::tier::prefetch;
 use crate::tier::source::Chunks;
+use crate::tier::{prefetch, prefetch_l2};
 use crate::tuning;
 
 /// Rows at a time.
@@ -39,6 +39,7 @@ pub(super) unsafe fn gemv<V: Vector>(
         let mut totals = [V::zero(); RUN];
         // The next run at least: all of this one is about to be read.
         let mut ahead = row.wrapping_add(tuning::prefetch().max(RUN * stride));
+        let further = tuning::ahead_of_sequences();
         for first in (0..groups).step_by(fold) {
             let last = groups.min(first + fold);
             let (mut low, mut high) = ([V::zero(); RUN], [V::zero(); RUN]);
@@ -47,6 +48,9 @@ pub(super) unsafe fn gemv<V: Vector>(
                 // As many lines as are read, in order: neighbouring rows are one sequence.
                 for _ in 0..RUN {
                     prefetch(ahead);
+                    if let Some(further) = further {
+                        prefetch_l2(ahead.wrapping_add(further));
+                    }
                     ahead = ahead.wrapping_add(64);
                 }
                 add(&mut low, &mut high, at, stride, x, planes);
