@@ -11,10 +11,11 @@ use std::time::Duration;
 
 /// A log that a meter's own program writes, before or while we measure.
 ///
-/// The first two columns, between commas, semicolons or tabs, are the time (RFC 3339, `2026-01-31 12:00:00` in UTC, or
-/// seconds since 1970 or their thousandths, millionths or thousand-millionths) and the power in watts. What stands before
-/// the first sample is skipped, and so are lines that begin with `#`. Of samples of one time the mean counts, as of a
-/// meter that writes more often than its clock shows. That clock must be this machine's.
+/// Columns stand between commas, semicolons or tabs. A line of names in front says which is the power and in what unit
+/// (`power_mW`, `P (kW)`, `watts`) and which the time; without one there are two, time and watts. Times are RFC 3339,
+/// `2026-01-31 12:00:00` in UTC, or seconds since 1970 or their thousandths, millionths or thousand-millionths. What
+/// else stands before the first sample is skipped, and so are lines that begin with `#`. Of samples of one time the
+/// mean counts, as of a meter that writes more often than its clock shows. That clock must be this machine's.
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
@@ -43,9 +44,9 @@ impl Log {
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         parse(&bytes[..whole]).map_err(|message| {
             Error::input(&self.path, message).hint(
-                "expected lines of TIME,WATTS (or with ; or a tab between) with the time in RFC 3339, as \
-                 2026-01-31 12:00:00 (UTC), or in seconds since 1970 or their thousandths, millionths or \
-                 thousand-millionths",
+                "expected lines of TIME,WATTS in order (or with ; or a tab between), or a line of names with one \
+                 column of power, as time,volt,power_mW; the time in RFC 3339, as 2026-01-31 12:00:00 (UTC), or in \
+                 seconds since 1970 or their thousandths, millionths or thousand-millionths",
             )
         })
     }
@@ -129,6 +130,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
         .comment(Some(b'#'))
         .from_reader(bytes);
     let mut samples: Vec<(f64, f64)> = Vec::new();
+    let mut columns: Result<_, String> = Ok(Columns::FIRST_TWO);
     // Of the time of the last sample.
     let mut of_one_time = 0.0;
     // What is wrong with what was skipped, but for a first line of names of columns.
@@ -136,19 +138,27 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
     for (index, row) in reader.records().enumerate() {
         let row = row.map_err(|e| e.to_string())?;
         let line = row.position().map_or(0, csv::Position::line);
-        let sample = match (row.get(0), row.get(1)) {
-            (Some(time), Some(watts)) => {
-                // Where commas part columns, one within a number may part thousands.
-                let watts = if delimiter == b',' { watts.into() } else { watts.replacen(',', ".", 1) };
-                sample(time, &watts).map_err(|wrong| format!("line {line} {wrong}"))
-            }
-            _ => Err(format!("line {line} has fewer than two columns")),
+        let sample = match &columns {
+            Ok(columns) => columns.sample(&row, delimiter).map_err(|wrong| format!("line {line} {wrong}")),
+            Err(wrong) if row.get(0).and_then(time).is_some() => return Err(wrong.clone()),
+            Err(wrong) => Err(wrong.clone()),
         };
         let (at, watts) = match sample {
+            Ok(_)
+                if columns == Ok(Columns::FIRST_TWO)
+                    && row.iter().skip(2).any(|cell| time(cell).is_some()) =>
+            {
+                return Err(format!(
+                    "line {line} has more than two columns of numbers and no line of names says which is the power"
+                ));
+            }
             Ok(sample) => sample,
             Err(wrong) if samples.is_empty() => {
                 if index > 0 || row.len() < 2 {
                     wrong_front.get_or_insert(wrong);
+                }
+                if row.len() > 1 {
+                    columns = Columns::named(&row).map_err(|wrong| format!("line {line} {wrong}"));
                 }
                 continue;
             }
@@ -173,12 +183,71 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
     wrong_front.filter(|_| samples.is_empty()).map_or(Ok(samples), Err)
 }
 
-/// Time and power of a line.
-fn sample(time: &str, watts: &str) -> Result<(f64, f64), String> {
-    let at = time.parse::<f64>().ok().map(of_number);
-    let at = at.or_else(|| time.parse().ok().map(seconds)).or_else(|| time.parse().ok().map(of_utc));
-    let power = watts.parse().ok();
-    at.zip(power).ok_or_else(|| format!("holds '{time}' and '{watts}', which are no time and power"))
+/// Where time and power stand in a line.
+#[derive(Debug, PartialEq)]
+struct Columns {
+    time: usize,
+    power: usize,
+    /// Watts of one in that column.
+    unit: f64,
+}
+
+impl Columns {
+    const FIRST_TWO: Self = Self { time: 0, power: 1, unit: 1.0 };
+
+    /// By a line of names, one of which must be a power's.
+    fn named(names: &csv::StringRecord) -> Result<Self, String> {
+        let mut powers = names.iter().enumerate().filter_map(|(i, name)| Some((i, unit(name)?)));
+        let all = || names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+        match (powers.next(), powers.next()) {
+            (Some((power, unit)), None) => {
+                let is_time = |name: &str| name.to_ascii_lowercase().contains("time");
+                let time = names.iter().position(is_time).unwrap_or_default();
+                Ok(Self { time, power, unit })
+            }
+            (None, _) => Err(format!("names no column of power in watts, but {}", all())),
+            _ => Err(format!("names more than one column of power: {}; leave one", all())),
+        }
+    }
+
+    /// Time and watts of a line.
+    fn sample(&self, row: &csv::StringRecord, delimiter: u8) -> Result<(f64, f64), String> {
+        let [Some(at), Some(power)] = [self.time, self.power].map(|i| row.get(i)) else {
+            return Err(format!("has fewer than {} columns", self.time.max(self.power) + 1));
+        };
+        // Where commas part columns, one within a number may part thousands.
+        let number = if delimiter == b',' { power.into() } else { power.replacen(',', ".", 1) };
+        let sample = time(at).zip(number.parse::<f64>().ok());
+        let (time, number) =
+            sample.ok_or_else(|| format!("holds '{at}' and '{power}', which are no time and power"))?;
+        Ok((time, number * self.unit))
+    }
+}
+
+/// Seconds since 1970.
+fn time(text: &str) -> Option<f64> {
+    let number = text.parse::<f64>().ok().map(of_number);
+    number.or_else(|| text.parse().ok().map(seconds)).or_else(|| text.parse().ok().map(of_utc))
+}
+
+/// Watts of one in a column of that name, if it is power.
+fn unit(name: &str) -> Option<f64> {
+    let words = || name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let unit = |word: &str| match word {
+        // The case tells thousandths from millions.
+        "MW" => None,
+        _ => match &word.to_lowercase()[..] {
+            "w" | "watt" | "watts" => Some(1.0),
+            "kw" | "kilowatt" | "kilowatts" => Some(1e3),
+            "mw" | "milliwatt" | "milliwatts" => Some(1e-3),
+            "uw" | "µw" | "μw" | "microwatt" | "microwatts" => Some(1e-6),
+            _ => None,
+        },
+    };
+    // Without a unit the last word says what it is: an active power, but no power factor.
+    let power = || words().last().is_some_and(|word| word.to_lowercase().ends_with("power")).then_some(1.0);
+    let other = words().any(|word| ["apparent", "reactive"].contains(&&word.to_lowercase()[..]));
+    words().find_map(unit).or_else(power).filter(|_| !other)
 }
 
 /// Trapezoids over `from..to`, with the power at both ends interpolated; `None` where the samples do
@@ -240,7 +309,42 @@ mod tests {
     fn what_meters_write_around_and_between_samples_is_read() {
         let text = "Device: plug\n# of 2026\ntime;power\n10;5,5\n10;6,5\n10;9\n11;8\n";
         assert_eq!(parse(text.as_bytes()).unwrap(), [(10.0, 7.0), (11.0, 8.0)]);
-        assert_eq!(parse(b"a\tb\n1\t2.5\tx\n").unwrap(), [(1.0, 2.5)]);
+        assert_eq!(parse(b"a\tPower\n1\t2.5\tx\n").unwrap(), [(1.0, 2.5)]);
+        assert_eq!(parse(b"1,2.5,ok\n").unwrap(), [(1.0, 2.5)]);
+    }
+
+    #[test]
+    fn a_line_of_names_says_which_column_is_the_power_and_its_unit() {
+        let front = "Meter,A7\nSerial,12\n";
+        for (names, cells, watts) in [
+            ("timestamp,voltage,watts", "1,230.1,50", 50.0),
+            ("timestamp,current_A,voltage_V,power_W", "1,0.2,230,50", 50.0),
+            ("timestamp,power_mW", "1,50000", 50.0),
+            ("Time,P (kW)", "1,0.05", 50.0),
+            ("Power [\u{b5}W],unix time", "250000,1", 0.25),
+            ("time,Power Factor,Active Power", "1,0.9,50", 50.0),
+        ] {
+            for front in ["", front] {
+                let text = format!("{front}{names}\n{cells}\n");
+                let samples = parse(text.as_bytes()).unwrap_or_else(|e| panic!("{text:?}: {e}"));
+                assert!(
+                    matches!(samples[..], [(1.0, w)] if (w - watts).abs() < 1e-9),
+                    "{text:?}: {samples:?}"
+                );
+            }
+        }
+        for (text, found) in [
+            ("time,voltage\n1,230\n", "line 1 names no column of power in watts, but 'time', 'voltage'"),
+            ("time,energy_Wh\n1,230\n", "line 1 names no column"),
+            ("time,power factor\n1,0.5\n", "line 1 names no column"),
+            ("time,apparent power\n1,230\n", "line 1 names no column"),
+            ("time,MW\n1,230\n", "line 1 names no column"),
+            ("time,L1_W,L2_W\n1,20,30\n", "line 1 names more than one column of power"),
+            ("1,230,50\n", "line 1 has more than two columns of numbers and no line of names"),
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert!(error.starts_with(found), "{text:?}: {error}");
+        }
     }
 
     #[test]
@@ -257,7 +361,7 @@ mod tests {
             ("2,2\n1,3\n", "line 2"),
             ("1,2\n2,\"1,234\"\n", "line 2"),
             ("meter\nx,y\n", "line 1"),
-            ("a,b\n2026,watt\n", "line 2"),
+            ("a,W\n2026,watt\n", "line 2"),
             ("1\n", "line 1"),
             ("1,-4\n", "line 1"),
             ("1,NaN\n", "line 1"),
