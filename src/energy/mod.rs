@@ -34,6 +34,9 @@ const FEWEST_UPDATES: f64 = 10.0;
 /// Fewest updates of a counter within a time at rest that give its power.
 const IDLE_UPDATES: u32 = 3;
 
+/// Share of a net figure that it may be off by, for all that is known, without a warning.
+const NET_OFF: f64 = 0.1;
+
 /// How many of its periods, and of looks at it, a counter may show nothing new before it has stopped.
 const STOPPED: f64 = 5.0;
 
@@ -386,6 +389,20 @@ impl Meter {
         }
         let period = |&i: &usize| fast.get(i).copied().flatten().or(loaded.sources[i].as_ref().ok()?.period);
         let update_period_s = main.iter().filter_map(period).reduce(f64::max);
+        let counts = |&i: &usize| self.sensors.get(i).is_some_and(|s| !s.shows_power());
+        if let (Some(net), Some(watts), Some(period)) = (net_joules, idle_watts, update_period_s)
+            && main.iter().all(counts)
+        {
+            let rest = before.seconds.min(after.seconds);
+            let off = period * (watts * loaded.seconds / rest + gross_joules / loaded.seconds);
+            if off > NET_OFF * net.abs() {
+                warnings.push(format!(
+                    "The net figure of {net:.2} J may be off by {off:.2} J: what a counter shows is up to one update \
+                     ({period:.3} s) old, and {rest:.1} s at rest stand for {:.1} s.",
+                    loaded.seconds
+                ));
+            }
+        }
         let updates = update_period_s.map_or(0.0, |period| loaded.seconds / period);
         let enough_time = loaded.seconds >= ENOUGH_TIME.as_secs_f64();
         if updates < FEWEST_UPDATES || !enough_time && updates < ENOUGH_UPDATES {

@@ -128,8 +128,9 @@ impl Sensor {
             _ if raw >= last.raw => (raw - last.raw) * 1e-6,
             Some(range) if range as f64 >= last.raw => (range as f64 - last.raw + raw) * 1e-6,
             _ => {
+                let range = range.map_or("and states no range".into(), |r| format!("but counts to {r} µJ"));
                 return Err(format!(
-                    "the counter of {} fell from {} to {raw} µJ, which its stated range {range:?} does not explain",
+                    "the counter of {} fell from {} to {raw} µJ {range}",
                     self.source, last.raw
                 ));
             }
@@ -316,6 +317,14 @@ impl Found {
 /// A package may show up through several interfaces; the counter of the first (the processor's own
 /// registers before TPMI before MMIO) is taken and its twins are left out.
 fn powercap(dir: &Path, found: &mut Found) {
+    if let Err(error) = fs::read_dir(dir)
+        && error.kind() != ErrorKind::NotFound
+    {
+        let dir = dir.display();
+        let reason =
+            format!("{dir} cannot be read: {error}; `sudo chmod a+rx {dir}` allows it, or run as root");
+        found.refuse("powercap", Scope::Part, reason);
+    }
     let mut zones = BTreeMap::new();
     collect_zones(dir, 0, &mut zones);
     let interface = |id: &str| match id.split(':').next().unwrap_or_default() {
@@ -331,14 +340,24 @@ fn powercap(dir: &Path, found: &mut Found) {
     let names: BTreeMap<String, String> =
         order.iter().filter_map(|(id, path)| Some((id.clone(), text(path.join("name"))?))).collect();
     for (id, path) in &order {
-        let Some(name) = names.get(id) else { continue };
+        let depth = id.matches(':').count();
+        let Some(name) = names.get(id) else {
+            let reason = if path.exists() {
+                format!("the powercap zone {id} has no name, so what it covers is not known")
+            } else {
+                "powercap zones are hidden here, as in most containers; give it /sys/devices/virtual/powercap, or \
+                 measure outside"
+                    .into()
+            };
+            found.refuse("powercap", if depth > 1 { Scope::Part } else { Scope::Processor }, reason);
+            continue;
+        };
         if id.starts_with("dtpm:") {
             let reason = "what zones of the kernel's thermal power management (dtpm) show is worked out from a model of \
                           the processor, not measured";
             found.refuse("powercap", Scope::Part, reason.into());
             continue;
         }
-        let depth = id.matches(':').count();
         let way: Vec<String> = (1..=depth)
             .filter_map(|d| {
                 names.get(id.match_indices(':').nth(d).map_or(id.as_str(), |(at, _)| &id[..at])).cloned()
@@ -363,10 +382,13 @@ fn powercap(dir: &Path, found: &mut Found) {
             },
         };
         let reading = if path.join("energy_uj").exists() {
-            Reading::Counter { path: path.join("energy_uj"), range: number(path.join("max_energy_range_uj")) }
+            let range = number(path.join("max_energy_range_uj")).filter(|range| *range > 0);
+            Reading::Counter { path: path.join("energy_uj"), range }
         } else if path.join("power_uw").exists() {
             Reading::Power { path: path.join("power_uw"), unit: 1e-6 }
         } else {
+            let reason = format!("the powercap zone {id} ({name}) shows neither energy_uj nor power_uw");
+            found.refuse("powercap", scope, reason);
             continue;
         };
         found.add(Sensor::new("powercap", id, name.clone(), scope, reading));
@@ -413,8 +435,10 @@ fn scope_by_label(label: &str) -> Scope {
 fn hwmon(chip: &Path, found: &mut Found) {
     let Some(name) = text(chip.join("name")) else { return };
     let place = chip.file_name().unwrap_or_default().to_string_lossy();
-    // Graphics cards, drives, network cards and batteries measure themselves, not the processor.
-    let others = ["amdgpu", "radeon", "nouveau", "i915", "xe", "nvme", "BAT", "iwlwifi", "mlx5", "ucsi"];
+    // Graphics cards, drives, network cards, their optics (which show light) and batteries measure themselves, not
+    // the processor.
+    let others =
+        ["amdgpu", "radeon", "nouveau", "i915", "xe", "nvme", "BAT", "iwlwifi", "mlx5", "sfp", "ucsi"];
     if others.iter().any(|o| name.starts_with(o)) {
         return;
     }

@@ -243,7 +243,12 @@ fn a_counter_that_falls_without_a_range_is_no_measurement() {
     let tree = package("900000\n");
     fs::remove_file(tree.path(RAPL).join("max_energy_range_uj")).unwrap();
     let outcome = tree.meter().measure(SHORT, 1, &mut showing(&tree, ENERGY, &[100])).unwrap();
-    assert!(reason(outcome).contains("fell from 900000 to 100"));
+    assert!(reason(outcome).contains("fell from 900000 to 100 µJ and states no range"));
+    // A range of nothing is none.
+    let tree = package("900000\n");
+    tree.write("class/powercap/intel-rapl:0/max_energy_range_uj", "0\n");
+    let outcome = tree.meter().measure(SHORT, 1, &mut showing(&tree, ENERGY, &[100])).unwrap();
+    assert!(reason(outcome).contains("states no range"));
 }
 
 #[test]
@@ -426,6 +431,53 @@ fn idle_power_is_taken_off_and_its_change_is_told() {
     near(energy.net_joules.unwrap() / energy.seconds, 25.0);
     assert!(energy.warnings[0].starts_with("Idle power was 1"), "{:?}", energy.warnings);
     assert_eq!(energy.source, "hwmon power_meter hwmon0/power1");
+}
+
+#[test]
+fn a_net_figure_that_a_slow_counter_blurs_is_said_to_be_so() {
+    let meter = package("1\n").meter();
+    let blurred = |period: f64, load: f64| {
+        let window = |seconds, joules| Window {
+            seconds,
+            sources: vec![Ok(Counted { joules, period: Some(period), updates: 3, watts: None })],
+        };
+        let energy = meter.figure([&window(3.0, 94.0), &window(10.0, load), &window(3.0, 95.0)], &[None], 1);
+        let found = energy.unwrap().warnings.into_iter().find(|w| w.starts_with("The net figure"));
+        found.map(|w| w.split(':').next().unwrap_or_default().to_owned())
+    };
+    // 31.5 W at rest: an update of 0.95 s is 99.75 J over 10 s of rest and 33.06 J of the load.
+    assert_eq!(blurred(0.95, 348.0).unwrap(), "The net figure of 33.00 J may be off by 132.81 J");
+    assert_eq!(blurred(0.001, 347.0), None);
+    assert_eq!(blurred(0.1, 3470.0), None);
+}
+
+#[test]
+fn zones_that_cannot_be_used_are_named() {
+    let tree = Tree::new(&[
+        ("class/powercap/intel-rapl:0/name", "package-0\n"),
+        ("class/powercap/intel-rapl:1/energy_uj", "1\n"),
+    ]);
+    std::os::unix::fs::symlink("nowhere", tree.path("class/powercap/intel-rapl:2")).unwrap();
+    let refused = tree.meter().refused.join("\n");
+    for reason in [
+        "intel-rapl:0 (package-0) shows neither energy_uj",
+        "intel-rapl:1 has no name",
+        "zones are hidden here",
+    ] {
+        assert!(refused.contains(reason), "{refused}");
+    }
+    let file = Tree::new(&[("class/powercap", "no folder\n")]);
+    assert!(file.meter().refused[0].contains("powercap cannot be read"), "{:?}", file.meter().refused);
+}
+
+#[test]
+fn optics_of_a_network_card_are_not_the_machine() {
+    let tree = Tree::new(&[
+        ("class/hwmon/hwmon0/name", "sfp_eth0\n"),
+        ("class/hwmon/hwmon0/power1_label", "TX_power\n"),
+        ("class/hwmon/hwmon0/power1_input", "500\n"),
+    ]);
+    assert!(tree.meter().unusable().unwrap().contains("no energy sensor"));
 }
 
 #[test]
