@@ -188,6 +188,7 @@ fn doctor_lists_kernels_and_says_why_energy_is_not_measured() {
     assert!(found["environment"]["host"].is_null() && found["environment"]["threads"].as_u64() > Some(0));
     let (code, text, _) = tritmark(&["doctor"]);
     assert!(code == 0 && text.contains("Kernels") && text.contains("tm2"), "{text}");
+    assert_eq!(found["steal_since_start"].is_number(), text.contains("since the system started"), "{text}");
 }
 
 #[test]
@@ -347,6 +348,7 @@ fn a_run_that_is_killed_twice_among_its_arms_continues_with_the_arms_that_are_le
     let text = fs::read_to_string(suite.journal()).unwrap();
     let arms: Vec<&str> = text.lines().filter(|l| l.starts_with("{\"arm\"")).collect();
     assert!(arms.len() >= 2, "{text}");
+    assert!(!text.contains("tiny"), "the suite, whose models may be paths, is there as a hash: {text}");
     let kept = text.lines().take_while(|l| *l != arms[1]).map(|l| format!("{l}\n")).collect::<String>();
     fs::write(suite.journal(), kept + "{\"arm\": cut").unwrap();
     suite.killed_at(2, "controls");

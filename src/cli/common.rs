@@ -93,7 +93,7 @@ impl TextArgs {
 /// What measures energy.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MeterArgs {
-    /// Log of an external power meter: CSV of time and watts
+    /// Log of an external power meter: CSV of time and watts, or with names that say the column and unit (power_mW)
     #[arg(long, value_name = "FILE")]
     pub meter: Option<PathBuf>,
     /// Where to look for energy sensors, e.g. where a container has the host's /sys: DIR/sys

@@ -44,6 +44,9 @@ pub struct Args {
 struct Findings {
     tool: Tool,
     environment: Environment,
+    /// Share of the CPUs' time that the hypervisor gave to others since the system started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steal_since_start: Option<f64>,
     kernels: Vec<KernelState>,
     energy: Energy,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,7 +120,9 @@ impl Args {
             sentences.for_each(|sentence| record::shorten_paths(sentence, &self.meter.energy_root));
         }
         let kernels = kernels.collect();
-        let findings = Findings { tool: Tool::current(), environment, kernels, energy, limits, tuned };
+        let tool = Tool::current();
+        let steal_since_start = CpuTimes::read(Path::new("/")).and_then(|times| times.steal());
+        let findings = Findings { tool, environment, steal_since_start, kernels, energy, limits, tuned };
         if self.json { print_json(&findings) } else { print_line(findings.text().trim_end()) }
     }
 
@@ -184,17 +189,18 @@ impl Findings {
         let yes = |b: Option<bool>| b.map_or("unknown", |b| if b { "on" } else { "off" });
         let why = |field: &str| e.absent.get(field).map(|reason| format!("unknown: {reason}"));
         let or_why = |field: &str, value: Option<String>| value.or_else(|| why(field));
-        let steal = CpuTimes::read(Path::new("/")).and_then(|times| times.steal());
+        let steal = self.steal_since_start;
         let caches: Vec<String> =
             e.caches.iter().map(|(name, bytes)| format!("{name} {} KiB", bytes / 1024)).collect();
         let kinds: Vec<String> = e.core_kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-        let Tool { version, git_revision, profile, target, rustc, .. } = &self.tool;
+        let Tool { version, git_revision, git_dirty, profile, target, rustc, .. } = &self.tool;
         let lines = [
             (
                 "tritmark",
                 Some(format!(
-                    "{version} {} {profile} {target}, {rustc}",
-                    git_revision.as_deref().unwrap_or("")
+                    "{version} {}{} {profile} {target}, {rustc}",
+                    git_revision.as_deref().unwrap_or(""),
+                    if *git_dirty == Some(true) { " with changes" } else { "" }
                 )),
             ),
             ("host", e.host.clone()),

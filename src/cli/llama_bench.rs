@@ -83,6 +83,10 @@ pub struct LlamaBenchArgs {
     #[arg(short = 'C', long, hide = true)]
     cpu_mask: Option<String>,
     #[arg(long, hide = true)]
+    cpu_strict: Option<String>,
+    #[arg(long, hide = true)]
+    no_host: Option<String>,
+    #[arg(long, hide = true)]
     progress: bool,
     #[arg(short, long, hide = true)]
     verbose: bool,
@@ -118,6 +122,7 @@ impl LlamaBenchArgs {
             ("--prio", &self.prio, &["0"], "set the priority from outside, e.g. with `nice`"),
             ("--numa", &self.numa, &[], "place the process from outside, e.g. with `numactl`"),
             ("-C", &self.cpu_mask, &["0x0"], "choose the CPUs from outside, e.g. with `taskset`"),
+            ("--cpu-strict", &self.cpu_strict, &["0"], "choose the CPUs from outside, e.g. with `taskset`"),
         ];
         for (option, value, fine, why) in refused {
             if let Some(value) = value.as_ref().filter(|v| v.split(',').any(|v| !fine.contains(&v))) {
@@ -153,6 +158,8 @@ impl LlamaBenchArgs {
             ("--prio", self.prio.is_some()),
             ("--poll", self.poll.is_some()),
             ("-C", self.cpu_mask.is_some()),
+            ("--cpu-strict", self.cpu_strict.is_some()),
+            ("--no-host", self.no_host.is_some()),
             ("--progress", self.progress),
             ("-v", self.verbose),
             ("--no-warmup", self.no_warmup),

@@ -425,11 +425,18 @@ fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
     same("speed.median", speed.median, stats::median(&speed.samples), "follows from the samples")?;
     let spread = stats::mad(&speed.samples);
     let [low, high] = speed.interval;
+    let least = speed.samples.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = speed.samples.iter().copied().fold(0.0, f64::max);
     let rising = speed.outliers.is_sorted_by(|a, b| a < b);
     all(&[
         ("speed.mad", (speed.mad - spread).abs() <= SLACK * speed.median, "that of the samples"),
         ("speed.samples", n as u64 <= 2 * u64::from(rounds), "at most two for each of `protocol.rounds`"),
         ("speed.interval", (low..=high).contains(&speed.median), "around the median"),
+        (
+            "speed.interval",
+            low >= least * (1.0 - SLACK) && high <= most * (1.0 + SLACK),
+            "within the samples",
+        ),
         ("speed.outliers", rising, "each index once, in rising order"),
     ])?;
     at_most("speed.disturbance", 1.0, speed.disturbance)?;
@@ -574,7 +581,7 @@ mod tests {
             });
             assert!(message.contains("arms[1].energy_measured.measured"), "{field}: {message}");
         }
-        let cases: [Case; 46] = [
+        let cases: [Case; 47] = [
             (|v| v["arms"][1]["speed"]["mad"] = 9.0.into(), "arms[1].speed.mad"),
             (|v| v["arms"][1]["speed"]["interval"] = vec![1.0, 2.0].into(), "arms[1].speed.interval"),
             (|v| v["arms"][1]["speed"]["outliers"] = vec![1, 1].into(), "arms[1].speed.outliers"),
@@ -601,6 +608,7 @@ mod tests {
             (|v| v["arms"][1]["speed"]["median"] = 500.0.into(), "arms[1].speed.median"),
             (|v| v["arms"][1]["speed"]["outliers"] = vec![99].into(), "arms[1].speed.outliers"),
             (|v| v["arms"][1]["speed"]["interval"] = vec![2.0, 1.0].into(), "arms[1].speed.interval"),
+            (|v| v["arms"][1]["speed"]["interval"][1] = 1e9.into(), "arms[1].speed.interval"),
             (|v| v["arms"][0]["subject"]["model"] = "gone".into(), "arms[0].subject.model"),
             (|v| v["arms"][0]["subject"]["threads"] = "two".into(), "arms[0].subject.threads"),
             (|v| v["arms"][0]["test"]["kind"] = "guess".into(), "arms[0].test"),

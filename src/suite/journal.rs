@@ -17,13 +17,13 @@ pub const FILE: &str = "unfinished.jsonl";
 /// What the journal belongs to; all of it must agree for a run to be continued.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// The suite, with what the command line changed.
+    /// SHA-256 of the suite, with what the command line changed.
     pub suite: String,
     /// Hashes of the models, in order.
     pub models: Vec<String>,
     /// SHA-256 of what else is read: texts, tasks and the model that others are held against.
     pub inputs: Vec<String>,
-    /// What measures energy.
+    /// SHA-256 of what measures energy.
     pub energy: String,
     /// Program version, revision and profile.
     pub tool: String,

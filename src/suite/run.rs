@@ -88,10 +88,11 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let hashes: Vec<String> = checkpoints.iter().map(verify::model_hash).collect::<Result<_>>()?;
     let tool = Tool::current();
     let fingerprint = Fingerprint {
-        suite: toml::to_string(suite).map_err(|e| Error::Bug(e.to_string()))?,
+        // Hashes, as both hold paths and an interrupted run may be of somebody who leaves such out.
+        suite: hash(toml::to_string(suite).map_err(|e| Error::Bug(e.to_string()))?),
         models: hashes.clone(),
         inputs: suite.accuracy.as_ref().map_or(Ok(Vec::new()), inputs)?,
-        energy: format!("{:?} {:?} {:?}", options.meter, options.energy_root, options.rated_watts),
+        energy: hash(format!("{:?} {:?} {:?}", options.meter, options.energy_root, options.rated_watts)),
         tool: format!("{} {:?} {:?} {}", tool.version, tool.git_revision, tool.git_dirty, tool.profile),
         cpu: machine.environment().cpu,
     };
@@ -581,12 +582,14 @@ pub(super) fn threads(list: &[String]) -> Result<Vec<usize>> {
 /// Hashes of what tests of accuracy read beside the models. Of what is in the program the version tells.
 fn inputs(plan: &Accuracy) -> Result<Vec<String>> {
     let files = plan.text.iter().chain(&plan.tasks).map(Path::new).filter(|path| path.is_file());
-    let hash = |path: &Path| {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
-    };
+    let of_file = |path: &Path| std::fs::read(path).map(hash).map_err(|e| Error::io(path, e));
     let against = plan.against.iter().map(|model| verify::model_hash(&Checkpoint::open(model)?));
-    files.map(hash).chain(against).collect()
+    files.map(of_file).chain(against).collect()
+}
+
+/// SHA-256 in hexadecimal digits.
+fn hash(bytes: impl AsRef<[u8]>) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The text of an accuracy test: the suite's, or the demo's own for the demo.
