@@ -203,4 +203,8 @@ fn llama_bench_rows_become_a_foreign_record() {
     assert_eq!(run(&["compare"], &[&record, &record]).0, 0);
     let ours = folder.record("a.json", |_| ());
     assert_eq!(run(&["compare"], &[&record, &ours]).0, 4);
+    for name in ["--text", "--model", "--program"] {
+        let (code, _, err) = run(&["import", name, "", "-o", record.to_str().unwrap()], &[&rows]);
+        assert!(code == 2 && err.contains(name), "{err}");
+    }
 }

@@ -6,6 +6,7 @@ use crate::files::writable;
 use crate::record;
 use crate::record::import::{self, Options};
 use crate::words::counted;
+use clap::builder::NonEmptyStringValueParser;
 use std::path::PathBuf;
 
 /// Take over results of llama-bench or llama-perplexity as a record, marked as imported.
@@ -24,13 +25,13 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// The program that wrote it, if it was a relative of llama.cpp
-    #[arg(long, default_value = "llama.cpp")]
+    #[arg(long, default_value = "llama.cpp", value_parser = NonEmptyStringValueParser::new())]
     program: String,
     /// Name of the text whose perplexity was measured
-    #[arg(long, default_value = import::UNSTATED)]
+    #[arg(long, default_value = import::UNSTATED, value_parser = NonEmptyStringValueParser::new())]
     text: String,
     /// The model, for a log of llama-perplexity that does not name it (one made without -v)
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// Print the record as JSON
     #[arg(long)]

@@ -164,7 +164,7 @@ impl Watch {
             "throttle_events" => {
                 "the system does not count them (thermal_throttle), as in most virtual machines"
             }
-            "virtualisation" => "neither a hypervisor nor a container shows itself",
+            "virtualisation" => NO_HYPERVISOR,
             "steal" => "/proc/stat cannot be read, or too little time has passed for it",
             "load" => "/proc/loadavg cannot be read",
             "huge_pages" => "/sys/kernel/mm/transparent_hugepage cannot be read",
@@ -178,6 +178,9 @@ impl Watch {
 /// Why [`Environment::cgroup_cpus`] is absent where there is none.
 pub(crate) const NO_QUOTA: &str = "no quota is set";
 
+/// Why [`Environment::virtualisation`] is absent where there is none.
+const NO_HYPERVISOR: &str = "neither a hypervisor nor a container shows itself";
+
 impl Environment {
     /// The quota of CPUs, where it is known whether there is one.
     pub fn quota(&self) -> Option<Option<f64>> {
@@ -185,10 +188,14 @@ impl Environment {
         (none || self.cgroup_cpus.is_some()).then_some(self.cgroup_cpus)
     }
 
-    /// The hypervisor, without the container that may run in its machine.
-    pub fn hypervisor(&self) -> String {
+    /// The hypervisor, without the container that may run in its machine; `None` where it is not known whether there
+    /// is one.
+    pub fn hypervisor(&self) -> Option<String> {
+        if self.absent.get("virtualisation").is_some_and(|reason| reason != NO_HYPERVISOR) {
+            return None;
+        }
         let parts = self.virtualisation.iter().flat_map(|v| v.split(", "));
-        parts.into_iter().find(|v| !v.ends_with(" container")).unwrap_or("none").to_owned()
+        Some(parts.into_iter().find(|v| !v.ends_with(" container")).unwrap_or("none").to_owned())
     }
 
     /// The fields that are null.

@@ -1,6 +1,7 @@
 //! Which records are held against each other, and what stands in the way of it.
 
 use crate::machine::Environment;
+use crate::record::import::NOT_STATED;
 use crate::record::{Model, Record};
 
 /// For each record of B the one of A that it is held against, each at most once: first those between
@@ -31,7 +32,7 @@ pub(in crate::record) fn machine_names(records: &[Record]) -> Vec<Option<String>
     if records.len() < 2 {
         return vec![None; records.len()];
     }
-    let cpu = |r: &Record| r.environment.cpu.clone();
+    let cpu = |r: &Record| stated(&r.environment.cpu).unwrap_or_else(|| "an unknown CPU".into());
     let with_host = |r: &Record| {
         let alike = records.iter().filter(|other| cpu(other) == cpu(r)).count();
         let host = r.environment.host.as_ref().filter(|_| alike > 1);
@@ -54,7 +55,13 @@ pub(super) struct Differences {
 /// The processor of a record, so that two of one name are told apart.
 pub(super) fn processor(record: &Record) -> String {
     let Environment { cpu, cpu_id, arch, .. } = &record.environment;
+    let cpu = stated(cpu).unwrap_or_else(|| NOT_STATED.into());
     format!("{cpu} ({}{arch})", cpu_id.as_ref().map(|id| format!("{id}, ")).unwrap_or_default())
+}
+
+/// Words of a record, unless they stand for some that an imported file did not hold.
+fn stated(words: &str) -> Option<String> {
+    (!words.is_empty() && words != NOT_STATED).then(|| words.to_owned())
 }
 
 pub(super) fn differences(a: &Record, b: &Record) -> Differences {
@@ -65,21 +72,23 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
         e.cpu_id.as_deref()?.split(" microcode ").next()
     }
     let models = model(x).zip(model(y));
-    if x.cpu != y.cpu || x.arch != y.arch || models.is_some_and(|(x, y)| x != y) {
-        refused.push(format!("different processors: {} and {}", processor(a), processor(b)));
-    } else if x.cpu_id != y.cpu_id {
-        noted.push(different("processors", &x.cpu_id, &y.cpu_id));
+    let unlike = |x: &str, y: &str| stated(x).zip(stated(y)).is_some_and(|(x, y)| x != y);
+    let processors = || format!("different processors: {} and {}", processor(a), processor(b));
+    if unlike(&x.cpu, &y.cpu) || unlike(&x.arch, &y.arch) || models.is_some_and(|(x, y)| x != y) {
+        refused.push(processors());
+    } else if (&x.cpu, &x.arch, &x.cpu_id) != (&y.cpu, &y.arch, &y.cpu_id) {
+        noted.push(processors());
     }
     let cpus = |n: Option<f64>| n.map_or("all CPUs".into(), |n| format!("{n} CPUs"));
     // An imported file does not tell how large its machine was.
-    let size = |r: &Record| {
-        r.arms.iter().any(|a| a.imported.is_none()).then(|| format!("{} threads", r.environment.threads))
-    };
+    let ours = |r: &Record| r.arms.iter().any(|a| a.imported.is_none());
+    let size = |r: &Record| ours(r).then(|| format!("{} threads", r.environment.threads));
     let pairs = [
         ("CPU quotas", x.quota().map(cpus), y.quota().map(cpus)),
         ("sizes of the machine", size(a), size(b)),
-        ("virtual machines", Some(x.hypervisor()), Some(y.hypervisor())),
+        ("virtual machines", x.hypervisor(), y.hypervisor()),
         ("frequency governors", x.governor.clone(), y.governor.clone()),
+        ("build profiles", stated(&a.tool.profile), stated(&b.tool.profile)),
     ];
     for (what, x, y) in pairs {
         if let (Some(x), Some(y)) = (&x, &y) {
@@ -91,35 +100,35 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
     let settings = [
         ("tunings of the kernels", &x.tuning, &y.tuning),
         ("huge pages", &x.huge_pages, &y.huge_pages),
-        ("systems", &Some(x.os.clone()), &Some(y.os.clone())),
+        ("systems", &stated(&x.os), &stated(&y.os)),
     ];
     noted.extend(settings.into_iter().filter(|(_, x, y)| x != y).map(|(what, x, y)| different(what, x, y)));
     if x.turbo != y.turbo {
         noted.push(different("turbo", &x.turbo.map(|t| t.to_string()), &y.turbo.map(|t| t.to_string())));
     }
     let known = |m: &&Model| a.models.iter().any(|o| o.hash == m.hash);
-    if !b.models.is_empty() && !b.models.iter().any(|m| known(&m)) {
+    // Of an imported one it is not known which it is.
+    if !a.models.is_empty() && !b.models.is_empty() && !b.models.iter().any(|m| known(&m)) {
         let names = |r: &Record| {
             let names = r.models.iter().map(|m| format!("{} ({:.12})", m.name, m.hash));
             names.collect::<Vec<_>>().join(", ")
         };
         refused.push(format!("different models: {} and {}", names(a), names(b)));
     }
-    let protocol = |r: &Record| (r.tool.name.clone(), r.protocol.min_time_s, r.protocol.quick);
+    let time = |r: &Record| ours(r).then_some(r.protocol.min_time_s);
+    let protocol = |r: &Record| (r.tool.name.clone(), time(r), r.protocol.quick);
     let (pa, pb) = (protocol(a), protocol(b));
     if pa != pb {
-        let words = |(name, time, quick): (String, f64, bool)| {
-            format!("{name}, samples of {time} s{}", if quick { ", --quick" } else { "" })
+        let words = |(name, time, quick): (String, Option<f64>, bool)| {
+            let time = time.map_or_else(|| "a time not stated".into(), |s| format!("{s} s"));
+            format!("{name}, samples of {time}{}", if quick { ", --quick" } else { "" })
         };
         refused.push(format!("different protocols: {} and {}", words(pa), words(pb)));
-    }
-    if a.tool.profile != b.tool.profile {
-        refused.push(format!("different build profiles: {} and {}", a.tool.profile, b.tool.profile));
     }
     Differences { refused, noted }
 }
 
 fn different(what: &str, a: &Option<String>, b: &Option<String>) -> String {
-    let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
+    let word = |value: &Option<String>| value.clone().unwrap_or_else(|| NOT_STATED.into());
     format!("different {what}: {} and {}", word(a), word(b))
 }

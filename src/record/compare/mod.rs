@@ -5,7 +5,7 @@ mod verdict;
 
 pub(super) use machines::machine_names;
 
-use super::import::UNSTATED;
+use super::import::{ROUNDING, UNSTATED};
 use super::{Accuracy, Arm, Outcome, Record, Subject, Test};
 use crate::error::{Error, Result};
 use crate::words::counted;
@@ -329,11 +329,15 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
         if let (Some(x), Some(y)) = (&before.accuracy, &after.accuracy) {
             let mut row = row(after, Metric::Perplexity, "", x.ppl, y.ppl, machine.clone());
             row.seconds = y.seconds;
-            // The same text gives the same figure to the last bit, so any difference is real.
-            row.reason = of_other_text(after, [x, y]);
+            // The same text gives the same figure to the last bit, so any difference is real, unless a log rounded it.
+            let rounded = before.imported.is_some() || after.imported.is_some();
+            let alike = rounded && (x.ppl - y.ppl).abs() <= ROUNDING;
+            row.doubt = alike.then(|| "equal to the four decimals that an imported log gives".into());
+            let other = of_other_text(after, [x, y]);
+            row.reason = other.clone().or_else(|| row.doubt.clone());
             row.verdict = match y.nll.partial_cmp(&x.nll) {
-                _ if row.reason.is_some() => Verdict::CannotTell,
-                _ if x.nll_bits == y.nll_bits => Verdict::Same,
+                _ if other.is_some() => Verdict::CannotTell,
+                _ if alike || x.nll_bits == y.nll_bits => Verdict::Same,
                 Some(std::cmp::Ordering::Less) => Verdict::Better,
                 Some(std::cmp::Ordering::Greater) => Verdict::Worse,
                 _ => Verdict::CannotTell,
@@ -771,6 +775,26 @@ mod tests {
     }
 
     #[test]
+    fn an_imported_perplexity_is_judged_by_its_decimals() {
+        let (a, mut b) = (example(), example());
+        b.arms[2].imported = Some("a log".into());
+        let gate = "ppl>0".parse::<crate::record::gate::Gate>().unwrap();
+        for (by, verdict) in [(4e-5, Verdict::Same), (-4e-5, Verdict::Same), (2e-4, Verdict::Worse)] {
+            let accuracy = b.arms[2].accuracy.as_mut().unwrap();
+            accuracy.ppl = a.arms[2].accuracy.as_ref().unwrap().ppl + by;
+            accuracy.nll = accuracy.ppl.ln();
+            accuracy.nll_bits = format!("{:016x}", accuracy.nll.to_bits());
+            let row = held(&a, &b).unwrap().rows.remove(2);
+            assert_eq!(row.verdict, verdict);
+            assert_eq!(row.reason.is_some_and(|r| r.contains("four decimals")), verdict == Verdict::Same);
+            assert!(
+                gate.judge(&held(&a, &b).unwrap().rows[2]) != Some(crate::record::gate::Held::Passed)
+                    || by > 1e-4
+            );
+        }
+    }
+
+    #[test]
     fn perplexities_of_other_texts_are_not_judged() {
         type Case = (&'static str, fn(&mut Record));
         let changes: [Case; 3] = [
@@ -814,6 +838,32 @@ mod tests {
             record
         };
         held(&imported(2), &imported(4)).unwrap();
+    }
+
+    #[test]
+    fn what_an_import_does_not_state_is_no_difference() {
+        let mut ours = example();
+        ours.environment.virtualisation = Some("KVM hypervisor".into());
+        let mut foreign = example();
+        foreign.models.clear();
+        foreign.arms.iter_mut().for_each(|a| a.imported = Some("elsewhere".into()));
+        foreign.tool.name = "llama.cpp".into();
+        foreign.tool.profile = "not stated".into();
+        foreign.environment.arch = "not stated".into();
+        foreign.environment.cpu = String::new();
+        foreign.environment.explain(|_| "the imported file does not tell");
+        for (a, b) in [(&ours, &foreign), (&foreign, &ours)] {
+            let differences = differences(a, b);
+            let [only] = &differences.refused[..] else { panic!("{:?}", differences.refused) };
+            assert!(
+                only.starts_with("different protocols") && only.contains("samples of a time not stated"),
+                "{only}"
+            );
+            let noted = differences.noted.join("\n");
+            for said in ["not stated (not stated)", "virtual machines", "build profiles"] {
+                assert!(noted.contains(said), "{noted}");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Output of llama-bench, of llama.cpp and its relatives.
 
-use super::{Options, base_name, foreign};
-use crate::record::{Arm, Record, Speed, Subject, Test, now};
+use super::{NOT_STATED, Options, base_name, foreign};
+use crate::record::{Arm, Record, Speed, Subject, Test};
 use crate::speed::stats;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 pub(super) fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     if let Some(rows) = json_rows(text)? {
         return Ok(rows);
+    }
+    if text.contains("INSERT INTO tritmark_bench") {
+        return Err(OURS.into());
     }
     if text.lines().any(|line| line.starts_with("INSERT INTO")) {
         return text.lines().filter(|line| line.starts_with("INSERT INTO")).map(sql_row).collect();
@@ -65,7 +68,7 @@ fn json_rows(text: &str) -> Result<Option<Vec<Map<String, Value>>>, String> {
 }
 
 /// A row of `llama-bench -o sql`: `INSERT INTO llama_bench (a, b) VALUES ('x', 'y');`, in which the
-/// program puts every value in quotes and escapes none.
+/// program puts every value in quotes; quotes within are doubled by whoever wrote it anew for a database.
 fn sql_row(line: &str) -> Result<Map<String, Value>, String> {
     let wrong = || format!("'{:.60}…' is no row as llama-bench writes it", line);
     let (_, rest) = line.split_once('(').ok_or_else(wrong)?;
@@ -75,7 +78,11 @@ fn sql_row(line: &str) -> Result<Map<String, Value>, String> {
     if names.len() != values.len() {
         return Err(format!("a row has {} names and {} values", names.len(), values.len()));
     }
-    Ok(names.into_iter().zip(values).map(|(name, value)| (name.to_owned(), value.into())).collect())
+    Ok(names
+        .into_iter()
+        .zip(values)
+        .map(|(name, value)| (name.to_owned(), value.replace("''", "'").into()))
+        .collect())
 }
 
 /// Rows of the table that llama-bench prints where no form is asked for. It names the model's type in
@@ -173,6 +180,10 @@ fn matching(exact: Vec<f64>, rounded: &[f64]) -> Option<Vec<f64>> {
     (exact.len() == rounded.len() && exact.iter().zip(rounded).all(near)).then_some(exact)
 }
 
+/// Why rows that name an engine are refused: only this program's do.
+const OURS: &str = "is output of tritmark itself, which is no foreign result: `tritmark bench --record FILE` writes the \
+                    record that `compare` and `report` read";
+
 /// A value without the quotes that JSON puts around text.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -205,6 +216,33 @@ impl Fields<'_> {
 
     fn text(&self, name: &str) -> Result<String, String> {
         self.get(name, "text", |v| v.as_str().map(str::to_owned))
+    }
+
+    /// A standard deviation; `None` where none is stated, or rounding made it no number.
+    fn deviation(&self, name: &str) -> Option<f64> {
+        self.row.get(name).and_then(|v| plain(v).parse().ok()).filter(|f: &f64| f.is_finite() && *f >= 0.0)
+    }
+
+    /// Checks that the mean speed, of so many tokens, and the mean time are of the same repetitions.
+    fn means_agree(&self, tokens: f64, mean: f64) -> Result<(), String> {
+        if !self.row.contains_key("avg_ns") {
+            return Ok(());
+        }
+        let time = self.positive("avg_ns")?;
+        // A mean of speeds exceeds the speed of the mean time, by the square of the relative deviation or less unless
+        // few repetitions were far faster than the others.
+        let of_time = self.deviation("stddev_ns").map(|d| d / time);
+        let spread = of_time.or_else(|| Some(self.deviation("stddev_ts")? / mean)).unwrap_or(0.0);
+        let excess = mean * time / (1e9 * tokens) - 1.0;
+        if (-0.02..=0.02 + 2.0 * spread * spread).contains(&excess) {
+            return Ok(());
+        }
+        Err(format!(
+            "row {}: `avg_ts` and `avg_ns` contradict each other: {mean} tokens/s, but {tokens} tokens in {time} ns are \
+             {:.2} tokens/s",
+            self.number,
+            1e9 * tokens / time
+        ))
     }
 
     /// Tokens of prompt, generation and depth.
@@ -278,9 +316,16 @@ const NOTHING: &[&str] = &["", "0", "none", "auto", "null"];
 const GPU: &[&str] =
     &["backends", "gpu_info", "cuda", "vulkan", "kompute", "metal", "sycl", "rpc", "gpu_blas"];
 
+/// Greatest length of a setting's value: what is longer says what was found.
+const LONGEST: usize = 250;
+
 /// The value of a setting, written in one way, where it does not go without saying.
 fn told(row: &Map<String, Value>, name: &str) -> Option<String> {
-    let value = match plain(row.get(name)?).as_str() {
+    let value = plain(row.get(name)?);
+    if value.starts_with(['[', '{']) || value.len() > LONGEST {
+        return None;
+    }
+    let value = match value.as_str() {
         "true" => "1".to_owned(),
         "false" => "0".to_owned(),
         value => value.to_owned(),
@@ -297,8 +342,11 @@ fn told(row: &Map<String, Value>, name: &str) -> Option<String> {
 pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<Record, String> {
     let fields = |i: usize| Fields { number: i + 1, row: &rows[i] };
     let first = rows.first().map(|_| fields(0)).ok_or("holds no row")?;
+    if rows.iter().any(|row| row.contains_key("engine")) {
+        return Err(OURS.into());
+    }
     let commit = first.text("build_commit").ok();
-    let version = rows[0].get("build_number").map_or_else(|| "not stated".into(), plain);
+    let version = rows[0].get("build_number").map_or_else(|| NOT_STATED.into(), plain);
     let cpu = first.text("cpu_info").unwrap_or_default();
     for field in ["cpu_info", "build_commit", "build_number"] {
         if let Some(i) = rows.iter().position(|row| row.get(field) != rows[0].get(field)) {
@@ -317,6 +365,7 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             return Err(format!("row {}: `n_prompt` and `n_gen` are both 0", i + 1));
         }
         let mean = fields.positive("avg_ts")?;
+        fields.means_agree(tokens, mean)?;
         let mut warnings = Vec::new();
         // Of the two forms of the samples one is exact, the other has six digits.
         let exact = fields.list("samples_ns")?.map(|ns| ns.iter().map(|t| 1e9 * tokens / t).collect());
@@ -326,10 +375,18 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             })?,
             (Some(samples), None) | (None, Some(samples)) => samples,
             (None, None) => {
-                warnings.push(
-                    "The file gives only the mean, so there is no interval; import `llama-bench -o json` instead."
-                        .into(),
-                );
+                let deviation = fields.deviation("stddev_ts");
+                // Of all forms JSON alone has numbers that are no text.
+                let advice = if row["avg_ts"].is_number() {
+                    "import the JSON as the program wrote it, with `samples_ns` or `samples_ts`"
+                } else {
+                    "import `llama-bench -o json` instead"
+                };
+                warnings.push(format!(
+                    "The file gives only the mean of repetitions whose number it does not state (standard deviation {}), \
+                     so that deviation, interval and number of rounds say nothing here; {advice}.",
+                    deviation.map_or_else(|| NOT_STATED.into(), |d| format!("{d} tokens/s"))
+                ));
                 vec![mean]
             }
         };
@@ -401,7 +458,7 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
         });
     }
     let times = (0..rows.len()).filter_map(|i| fields(i).text("test_time").ok());
-    let times = (times.clone().min().unwrap_or_else(now), times.max().unwrap_or_else(now));
+    let times = times.clone().min().zip(times.max());
     let method = "Imported from llama-bench: its repetitions after one warm-up, arms one after the other. Medians \
                   and intervals are ours, from its samples.";
     Ok(foreign(options, (version, commit), cpu, times, method, arms))
@@ -457,6 +514,8 @@ mod tests {
             ("\"type_k\"", "\"use_mmap\": \"0\", \"type_k\"", Some("use_mmap=0")),
             ("\"type_k\"", "\"new_setting\": 7, \"type_k\"", Some("new_setting=7")),
             ("\"type_k\"", "\"new_setting\": \"none\", \"type_k\"", None),
+            ("\"type_k\"", "\"new_list\": [7], \"new_object\": {\"a\": 7}, \"type_k\"", None),
+            ("\"type_k\"", &format!("\"new_text\": \"{}\", \"type_k\"", "word ".repeat(60)), None),
         ] {
             let record = bench_of(&format!("[{}]", ROW.replace(from, to))).unwrap();
             let told = told.map(|told| format!(", {told}")).unwrap_or_default();
@@ -474,14 +533,11 @@ mod tests {
     #[test]
     fn what_else_the_program_prints_is_passed_over() {
         let csv = format!("{CSV}llama_perf: done, all\n");
-        let lines = format!("{ROW}\nload: 1 of 2, [x]\n{}\n", ROW.replace("\"n_gen\": 128", "\"n_gen\": 64"));
-        let samples = "\"samples_ns\": [4507042254, 4491228070, 4459930314], ";
-        for (text, rows) in [
-            (format!("[\n{ROW}\n]"), 1),
-            (csv, 1),
-            (lines.replace(samples, ""), 2),
-            (ROW.replace(", ", ",\n"), 1),
-        ] {
+        let deep = ROW.replace("\"n_gen\"", "\"n_depth\": 64, \"n_gen\"");
+        let lines = format!("{ROW}\nload: 1 of 2, [x]\n{deep}\n");
+        for (text, rows) in
+            [(format!("[\n{ROW}\n]"), 1), (csv, 1), (lines.clone(), 2), (ROW.replace(", ", ",\n"), 1)]
+        {
             for around in [["", ""], ["[load_backend] loaded, all\n[1]4.2,\n{none}\n", "\n\n[end]\n"]] {
                 let record = bench_of(&format!("{}{text}{}", around[0], around[1])).unwrap();
                 assert_eq!(record.arms.len(), rows, "{text}");
@@ -510,7 +566,43 @@ mod tests {
         let speed = record.arms[0].speed.as_ref().unwrap();
         assert_eq!((speed.median, speed.interval), (99.5, [99.5, 99.5]));
         assert!(speed.warnings[0].contains("only the mean"));
+        assert!(speed.warnings[0].contains("(standard deviation not stated)"), "{}", speed.warnings[0]);
+        assert!(speed.warnings[0].contains("import `llama-bench -o json` instead"));
         assert_eq!(record.environment.cpu, "CPU, fast");
+        let json = ROW.replace("\"samples_ns\"", "\"a\"").replace("\"samples_ts\"", "\"b\"");
+        let record = bench_of(&json.replace('\n', " ")).unwrap();
+        let warning = &record.arms[0].speed.as_ref().unwrap().warnings[0];
+        assert!(warning.contains("(standard deviation 0.1 tokens/s)"), "{warning}");
+        assert!(warning.contains("import the JSON as the program wrote it"), "{warning}");
+    }
+
+    #[test]
+    fn mean_speed_and_mean_time_must_agree() {
+        // Two repetitions of 32 tokens, as the program wrote them.
+        let csv = |ns: &str, deviation: &str, ts: &str| {
+            bench_of(&format!(
+                "model_filename,model_type,n_threads,n_prompt,n_gen,avg_ns,stddev_ns,avg_ts,stddev_ts\n\
+                 \"m.gguf\",\"t\",\"1\",\"32\",\"0\",\"{ns}\",\"{deviation}\",\"{ts}\",\"6.254438\"\n"
+            ))
+        };
+        csv("555898256", "60046527", "57.902284").unwrap();
+        // Repetitions of 0.2 and 0.9 s.
+        csv("550000000", "494974747", "97.77").unwrap();
+        csv("555898256", "", "58.8").unwrap();
+        for (deviation, ts) in [("60046527", "99.9"), ("60046527", "50"), ("0", "60"), ("", "99.9")] {
+            let error = csv("555898256", deviation, ts).unwrap_err();
+            assert!(error.contains("`avg_ts` and `avg_ns` contradict"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_tritmark_printed_itself_is_refused() {
+        let row = |form| crate::record::rows::write(&[crate::record::example()], form);
+        use crate::record::rows::Format;
+        for form in [Format::Json, Format::Jsonl, Format::Csv, Format::Sql] {
+            let error = bench_of(&row(form)).unwrap_err();
+            assert!(error.contains("output of tritmark itself") && error.contains("--record"), "{error}");
+        }
     }
 
     #[test]
@@ -524,6 +616,8 @@ mod tests {
         assert_eq!(record.arms[0].speed.as_ref().unwrap().median, 99.5);
         assert_eq!(record.tool.git_revision.as_deref(), Some("12345678"));
         assert!(bench_of(&sql.replace("'7', ", "")).unwrap_err().contains("11 names and 10 values"));
+        let quoted = bench_of(&sql.replace("'m.gguf'", "'m''x.gguf'")).unwrap();
+        assert_eq!(quoted.arms[0].subject.model, "m'x.gguf");
 
         let table = "| model          |       size |     params | backend    | threads |            test |                  t/s |\n\
                      | -------------- | ---------: | ---------: | ---------- | ------: | --------------: | -------------------: |\n\
@@ -571,9 +665,9 @@ mod tests {
             let error = other(from, to).unwrap_err();
             assert!(error.contains("rows 1 and 2") && error.contains("split the file"), "{error}");
         }
-        let earlier = ROW.replace("2026-01-01", "2025-01-01").replace("\"n_gen\": 128", "\"n_gen\": 64");
-        let samples = "\"samples_ns\": [4507042254, 4491228070, 4459930314], ";
-        let record = bench_of(&format!("[{ROW}, {}]", earlier.replace(samples, ""))).unwrap();
+        let earlier =
+            ROW.replace("2026-01-01", "2025-01-01").replace("\"n_gen\"", "\"n_depth\": 64, \"n_gen\"");
+        let record = bench_of(&format!("[{ROW}, {earlier}]")).unwrap();
         assert_eq!((&record.started[..4], &record.finished[..4]), ("2025", "2026"));
     }
 }

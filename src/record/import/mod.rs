@@ -3,7 +3,7 @@
 mod llama_bench;
 mod perplexity;
 
-use super::{Arm, Outcome, Protocol, Record, SCHEMA, Tool};
+use super::{Arm, Outcome, Protocol, Record, SCHEMA, Tool, now};
 use crate::error::{Error, Result};
 use crate::machine::Environment;
 use llama_bench::{bench, rows};
@@ -16,6 +16,12 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// The name of a text that nobody named.
 pub const UNSTATED: &str = "text not stated";
+
+/// What a record says in place of words that the file does not hold.
+pub(super) const NOT_STATED: &str = "not stated";
+
+/// Greatest error of a perplexity in a log, which has four decimals.
+pub(super) const ROUNDING: f64 = 0.5e-4;
 
 /// What an import has to be told, because files do not say it.
 #[derive(Debug, Clone)]
@@ -88,22 +94,34 @@ fn foreign(
     options: &Options,
     (version, git_revision): (String, Option<String>),
     cpu: String,
-    (started, finished): (String, String),
+    times: Option<(String, String)>,
     method: &str,
     arms: Vec<Arm>,
 ) -> Record {
-    let unknown = || "not stated".to_owned();
+    let unknown = || NOT_STATED.to_owned();
     let threads: BTreeSet<u32> = arms.iter().map(|a| a.subject.threads).collect();
     let rounds = arms.iter().filter_map(|a| Some(a.speed.as_ref()?.samples.len() as u32)).max();
     let mut environment = Environment {
         cpu,
         arch: unknown(),
         os: unknown(),
-        // At least so many.
         threads: threads.last().copied().unwrap_or(1),
         ..Environment::default()
     };
     environment.explain(|_| "the imported file does not tell");
+    let mut notes = vec![
+        "These rows were imported: nothing of them was measured by tritmark.".to_owned(),
+        "The imported file does not tell how many CPUs could be used: at least as many as the most threads of a row, \
+         which stand in place of them."
+            .into(),
+    ];
+    let (started, finished) = times.unwrap_or_else(|| {
+        notes.push(
+            "The imported file does not tell when it was measured: start and end are the time of the import."
+                .into(),
+        );
+        (now(), now())
+    });
     Record {
         schema: SCHEMA,
         tool: Tool {
@@ -134,7 +152,7 @@ fn foreign(
         proofs: Vec::new(),
         arms,
         controls: Vec::new(),
-        notes: vec!["These rows were imported: nothing of them was measured by tritmark.".into()],
+        notes,
     }
 }
 

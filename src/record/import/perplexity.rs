@@ -1,7 +1,8 @@
 //! Logs of llama-perplexity, of llama.cpp and its relatives.
 
-use super::{Options, base_name, foreign};
-use crate::record::{Accuracy, Arm, Record, Subject, Test, now};
+use super::{NOT_STATED, Options, ROUNDING, base_name, foreign};
+use crate::record::{Accuracy, Arm, Record, Subject, Test};
+use std::path::Path;
 
 /// The record of a log.
 pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Record, String> {
@@ -33,6 +34,7 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
     let run = after("calculating perplexity over")
         .ok_or_else(|| missing("'calculating perplexity over … chunks'"))?;
     let chunks = whole(run).ok_or_else(|| missing("the number of chunks"))?;
+    check_chunks(log, chunks, ppl)?;
     let n_ctx = run.split_once("n_ctx=").and_then(|(_, n)| whole(n)).ok_or_else(|| {
         "the log states no n_ctx with its chunks: perplexity with a stride is another convention, which is not imported".to_owned()
     })?;
@@ -42,17 +44,21 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
     let stamps = || Some(stamp(log, "Final estimate: PPL")? - stamp(log, "calculating perplexity over")?);
     let seconds = after("total time =").and_then(number).map(|ms| ms / 1e3).or_else(stamps);
     let seconds = seconds.filter(|s| *s >= 0.0).ok_or_else(|| missing("'total time ='"))?;
-    let model = match (after("tensors from").and_then(|rest| rest.split(" (version").next()), &options.model)
-    {
-        (_, Some(model)) => model,
-        (Some(model), None) => model,
+    let logged = after("tensors from").and_then(|rest| rest.split(" (version").next()).map(base_name);
+    let model = match (logged, options.model.as_deref().map(base_name)) {
+        (Some(logged), Some(given)) if logged != given && stem(&logged) != given => {
+            return Err(format!(
+                "the log names the model's file '{logged}', --model names '{given}'; leave --model out, or import the \
+                 log of that model"
+            ));
+        }
+        (Some(model), _) | (None, Some(model)) => model,
         (None, None) => {
             return Err("the log does not name the model's file; give it with --model, or log with -v".into());
         }
     };
-    let model = base_name(model);
     let build = after("build:").or_else(|| after("build ="));
-    let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or("not stated").to_owned();
+    let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or(NOT_STATED).to_owned();
     let commit = build.and_then(|b| Some(b.split_once('(')?.1.split_once(')')?.0.to_owned()));
     let nll = ppl.ln();
     // Of each window the first half and the last position, which predicts what is not there, do not
@@ -89,9 +95,39 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
         energy_modelled: None,
         energy_rated: None,
     };
-    let method = "Imported from a log of llama-perplexity, which prints four decimals.";
-    let now = now();
-    Ok(foreign(options, (version, commit), String::new(), (now.clone(), now), method, vec![arm]))
+    let method = "Imported from a log of llama-perplexity, which prints four decimals of the perplexity; the likelihood is \
+                  its logarithm and no more exact.";
+    Ok(foreign(options, (version, commit), String::new(), None, method, vec![arm]))
+}
+
+/// A file's name without its extension.
+fn stem(name: &str) -> &str {
+    Path::new(name).file_stem().and_then(|stem| stem.to_str()).unwrap_or(name)
+}
+
+/// Checks what a log prints of each chunk, `[1]4.5000,[2]5.1000,`, the perplexity so far, against what it says of the
+/// whole. There may be nothing of chunks: `--ppl-output-type 1` prints a table instead.
+fn check_chunks(log: &str, chunks: u32, ppl: f64) -> Result<(), String> {
+    let printed = log.split('[').filter_map(|part| {
+        let (number, rest) = part.split_once(']')?;
+        Some((number.parse::<u32>().ok()?, rest.split_once(',')?.0.parse::<f64>().ok()?))
+    });
+    let printed: Vec<(u32, f64)> = printed.collect();
+    let Some(&(last, so_far)) = printed.last() else { return Ok(()) };
+    if last != chunks || printed.len() != chunks as usize {
+        return Err(format!(
+            "the log announces {chunks} chunks and prints {}, up to number {last}: it is no log of one whole run",
+            printed.len()
+        ));
+    }
+    // Both are rounded; and no number is near to none.
+    let same = (so_far - ppl).abs() <= 2.1 * ROUNDING;
+    if !same {
+        return Err(format!(
+            "the final estimate {ppl} is not the perplexity after the last chunk, {so_far}: it is no log of one whole run"
+        ));
+    }
+    Ok(())
 }
 
 /// Seconds of the time stamp `minutes.seconds.milliseconds.microseconds` of the first line that holds
@@ -113,8 +149,8 @@ mod tests {
     const LOG: &str = "build: 3960 (5dc9dd71) with clang\n\
         llama_model_loader: loaded meta data with 24 key-value pairs and 332 tensors from /m/b.gguf (version GGUF V3 (latest))\n\
         system_info: n_threads = 2 (n_threads_batch = 2) / 2 | AVX = 1\n\
-        perplexity: calculating perplexity over 655 chunks, n_ctx=512, batch_size=2048, n_seq=4\n\
-        [1]4.2,[2]4.9,\n\
+        perplexity: calculating perplexity over 2 chunks, n_ctx=512, batch_size=2048, n_seq=4\n\
+        [1]4.2000,[2]17.1090,\n\
         Final estimate: PPL = 17.1090 +/- 0.12781\n\
         llama_perf_context_print:       total time =  123456.00 ms / 335361 tokens\n";
 
@@ -125,7 +161,7 @@ mod tests {
         let arm = &record.arms[0];
         let accuracy = arm.accuracy.as_ref().unwrap();
         assert_eq!((accuracy.ppl, accuracy.ppl_stderr, accuracy.seconds), (17.109, 0.12781, 123.456));
-        assert_eq!((accuracy.windows, accuracy.scored), (655, 655 * 255));
+        assert_eq!((accuracy.windows, accuracy.scored), (2, 2 * 255));
         assert_eq!(arm.test.to_string(), "ppl llama.cpp n_ctx 512 wiki");
         assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("b.gguf", 2));
     }
@@ -134,8 +170,8 @@ mod tests {
     fn a_log_of_today_needs_the_models_name_and_has_its_time_in_stamps() {
         let log = "0.00.129.016 I cmn          init: llama threadpool init, n_threads = 1\n\
             0.00.139.429 I system_info: n_threads = 2 (n_threads_batch = 2) / 2 | CPU : SSE3 = 1\n\
-            0.00.141.971 I perplexity: calculating perplexity over 230 chunks, n_ctx=128, batch_size=2048, n_seq=16\n\
-            [1]71419.7242,[2]73253.2824,\n\
+            0.00.141.971 I perplexity: calculating perplexity over 2 chunks, n_ctx=128, batch_size=2048, n_seq=16\n\
+            [1]71.7242,[2]29.7406,\n\
             1.26.279.080 I Final estimate: PPL = 29.7406 +/- 0.77911\n";
         assert!(perplexity(log, "f", &options()).unwrap_err().contains("--model"));
         let record = perplexity(log, "f", &Options { model: Some("/m/c.gguf".into()), ..options() }).unwrap();
@@ -164,12 +200,50 @@ mod tests {
             let log = LOG.replace("17.1090", ppl);
             assert!(perplexity(&log, "f", &options()).unwrap_err().contains("no perplexity"), "{ppl}");
         }
-        let ik = LOG.replace("PPL = ", "PPL over 655 chunks for n_ctx=512 = ");
+        let ik = LOG.replace("PPL = ", "PPL over 2 chunks for n_ctx=512 = ");
         assert_eq!(
             perplexity(&ik, "f", &options()).unwrap().arms,
             perplexity(LOG, "f", &options()).unwrap().arms
         );
         let great = perplexity(&LOG.replace("17.1090", "1.7109e+04"), "f", &options()).unwrap();
         assert_eq!(great.arms[0].accuracy.as_ref().unwrap().ppl, 17109.0);
+    }
+
+    #[test]
+    fn chunks_that_contradict_the_whole_are_refused() {
+        for (from, to, said) in [
+            ("over 2 chunks", "over 400 chunks", "announces 400 chunks and prints 2"),
+            ("[1]4.2000,", "", "announces 2 chunks and prints 1"),
+            ("PPL = 17.1090", "PPL = 17.6090", "17.609 is not the perplexity after the last chunk, 17.109"),
+            ("PPL = 17.1090", "PPL = 17.1092", "after the last chunk"),
+            ("[2]17.1090", "[2]nan", "after the last chunk"),
+            ("PPL = 17.1090", "PPL = 5.4e40", "after the last chunk"),
+        ] {
+            let error = perplexity(&LOG.replace(from, to), "f", &options()).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+        // Other ways to print chunks, and lines between them.
+        for to in ["     512  4.2000\n", "[1]4.2000,\nload: [x], 1\n[2]17.1090,"] {
+            perplexity(&LOG.replace("[1]4.2000,[2]17.1090,", to), "f", &options()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_model_other_than_that_of_the_log_is_refused() {
+        let import = |model: &str| {
+            perplexity(LOG, "f", &Options { model: Some(model.into()), ..options() })
+                .map(|record| record.arms[0].subject.model.clone())
+        };
+        for same in ["b.gguf", "b", "/elsewhere/b.gguf"] {
+            assert_eq!(import(same).unwrap(), "b.gguf");
+        }
+        let error = import("/m/c.gguf").unwrap_err();
+        assert!(error.contains("'b.gguf'") && error.contains("'c.gguf'"), "{error}");
+    }
+
+    #[test]
+    fn what_a_log_does_not_state_is_noted() {
+        let notes = perplexity(LOG, "f", &options()).unwrap().notes.join("\n");
+        assert!(notes.contains("how many CPUs") && notes.contains("time of the import"), "{notes}");
     }
 }
