@@ -245,7 +245,8 @@ fn unit(name: &str) -> Option<f64> {
         },
     };
     // Without a unit the last word says what it is: an active power, but no power factor.
-    let power = || words().last().is_some_and(|word| word.to_lowercase().ends_with("power")).then_some(1.0);
+    let power =
+        || words().next_back().is_some_and(|word| word.to_lowercase().ends_with("power")).then_some(1.0);
     let other = words().any(|word| ["apparent", "reactive"].contains(&&word.to_lowercase()[..]));
     words().find_map(unit).or_else(power).filter(|_| !other)
 }
