@@ -99,13 +99,31 @@ impl Layout for Iq1Bn {
         assert!(row < rows && out.len() == cols);
         let row_bytes = bytes.len() / rows;
         let bytes = &bytes[row * row_bytes..][SCALE..row_bytes];
-        for (out, block) in out.chunks_exact_mut(BLOCK).zip(bytes.chunks_exact(BYTES)) {
-            for (i, &byte) in block.iter().enumerate() {
-                let (first, step, n) = codes(i);
-                for (n, &trit) in TRITS[byte as usize].iter().rev().take(n).enumerate() {
-                    out[first + step * n] = trit;
-                }
+        for (out, block) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(bytes.as_chunks::<BYTES>().0) {
+            let five = |at: usize| &LEAST_FIRST[block[at] as usize];
+            for (g, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                // What an entry has too many is overwritten by the next.
+                out[..8].copy_from_slice(five(3 * g));
+                out[5..13].copy_from_slice(five(3 * g + 1));
+                out[10..].copy_from_slice(&five(3 * g + 2)[..6]);
+                out[15] = five(BYTES - 1)[g];
             }
         }
     }
 }
+
+/// The trits of each byte, the least significant one first, as long as a machine word: one is written faster than
+/// its parts.
+static LEAST_FIRST: [[i8; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut n = 0;
+        while n < 5 {
+            table[byte][n] = TRITS[byte][4 - n];
+            n += 1;
+        }
+        byte += 1;
+    }
+    table
+};
