@@ -90,8 +90,13 @@ fn parse(text: &[u8]) -> Result<Vec<Record>, String> {
 }
 
 fn deserialise<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<T, String> {
-    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(text))
-        .map_err(|e| format!("field `{}`: {}", e.path(), e.inner()))
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(text)).map_err(|e| {
+        match e.path().to_string().as_str() {
+            // The record itself.
+            "." => e.inner().to_string(),
+            path => format!("field `{path}`: {}", e.inner()),
+        }
+    })
 }
 
 /// Writes one record, or several as a collection, to a file that appears whole or not at all.
