@@ -157,7 +157,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
                 if index > 0 || row.len() < 2 {
                     wrong_front.get_or_insert(wrong);
                 }
-                if row.len() > 1 {
+                if row.len() > 1 && row.iter().all(|cell| time(cell).is_none()) {
                     columns = Columns::named(&row).map_err(|wrong| format!("line {line} {wrong}"));
                 }
                 continue;
@@ -341,6 +341,7 @@ mod tests {
             ("time,apparent power\n1,230\n", "line 1 names no column"),
             ("time,MW\n1,230\n", "line 1 names no column"),
             ("time,L1_W,L2_W\n1,20,30\n", "line 1 names more than one column of power"),
+            ("time,W\n5,\n", "line 2 holds '5' and ''"),
             ("1,230,50\n", "line 1 has more than two columns of numbers and no line of names"),
         ] {
             let error = parse(text.as_bytes()).unwrap_err();
