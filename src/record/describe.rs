@@ -65,6 +65,16 @@ impl Arm {
             energy_rated: None,
         }
     }
+
+    /// Leaves out paths; see [`Record::anonymise`].
+    pub(crate) fn anonymise(&mut self, energy_root: &Path) {
+        let shorten_paths = |sentence: &mut String| shorten_paths(sentence, energy_root);
+        match &mut self.energy_measured {
+            Some(Outcome::NotMeasured(reason)) => shorten_paths(reason),
+            Some(Outcome::Measured(energy)) => energy.warnings.iter_mut().for_each(shorten_paths),
+            None => {}
+        }
+    }
 }
 
 impl Record {
@@ -80,13 +90,7 @@ impl Record {
         }
         self.command = without_paths(&self.command);
         let shorten_paths = |sentence: &mut String| shorten_paths(sentence, energy_root);
-        for arm in &mut self.arms {
-            match &mut arm.energy_measured {
-                Some(Outcome::NotMeasured(reason)) => shorten_paths(reason),
-                Some(Outcome::Measured(energy)) => energy.warnings.iter_mut().for_each(shorten_paths),
-                None => {}
-            }
-        }
+        self.arms.iter_mut().for_each(|arm| arm.anonymise(energy_root));
         self.notes.iter_mut().for_each(shorten_paths);
         if let Some(text) = &mut self.suite_text {
             *text = without_folders(&with_names(text));

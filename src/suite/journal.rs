@@ -99,6 +99,8 @@ pub struct Journal {
     pub speed_notes: Option<Vec<String>>,
     /// Whether it continues an interrupted run.
     pub resumed: bool,
+    /// Where sensors were looked for, if paths are left out of what is added; see [`record::Record::anonymise`].
+    pub anonymise: Option<PathBuf>,
 }
 
 impl Journal {
@@ -156,6 +158,7 @@ impl Journal {
             controls: Vec::new(),
             speed_notes: None,
             resumed: !entries.is_empty(),
+            anonymise: None,
         };
         if !journal.resumed {
             journal.append(&Entry::Start(fingerprint, journal.started.clone()))?;
@@ -195,7 +198,15 @@ impl Journal {
     /// # Errors
     /// If it cannot be written.
     pub fn append(&mut self, entry: &Entry) -> Result<()> {
-        let mut line = serde_json::to_vec(entry).map_err(|e| Error::Bug(e.to_string()))?;
+        let mut entry = entry.clone();
+        match (&mut entry, &self.anonymise) {
+            (Entry::Arm(arm), Some(root)) => arm.anonymise(root),
+            (Entry::Speed(notes), Some(root)) => {
+                notes.iter_mut().for_each(|note| record::shorten_paths(note, root));
+            }
+            _ => {}
+        }
+        let mut line = serde_json::to_vec(&entry).map_err(|e| Error::Bug(e.to_string()))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(|e| Error::io(&self.path, e))
     }
@@ -277,6 +288,25 @@ mod tests {
             bytes: 2,
             bits_per_weight: 2.0,
             failure: None,
+        }
+    }
+
+    #[test]
+    fn paths_are_left_out_where_that_is_asked_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut journal = Journal::open(dir.path(), fingerprint("a"), "then".into()).expect("new");
+        let mut arm = record::example().arms.remove(0);
+        let reason = "/home/me/root/sys/class/x may be read by root only";
+        arm.energy_measured = Some(record::Outcome::NotMeasured(reason.into()));
+        let entries = [Entry::Arm(Box::new(arm)), Entry::Speed(vec![reason.into()])];
+        for anonymise in [None, Some(PathBuf::from("/home/me/root"))] {
+            journal.anonymise = anonymise.clone();
+            entries.iter().for_each(|entry| journal.append(entry).expect("written"));
+            let text = std::fs::read_to_string(dir.path().join(FILE)).expect("written");
+            let hidden: Vec<bool> =
+                text.lines().rev().take(2).map(|line| !line.contains("/home/me")).collect();
+            assert_eq!(hidden, [anonymise.is_some(); 2], "{text}");
+            assert!(text.lines().rev().take(2).all(|line| line.contains("/sys/class/x may")), "{text}");
         }
     }
 

@@ -124,6 +124,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         controls: Vec::new(),
         notes: Vec::new(),
     };
+    job.journal.anonymise = options.anonymise.then(|| root.to_owned());
     job.controls = std::mem::take(&mut job.journal.controls);
     let mut models: Vec<record::Model> = Vec::new();
     for (checkpoint, hash) in checkpoints.iter().zip(&hashes) {
@@ -589,7 +590,7 @@ fn inputs(plan: &Accuracy) -> Result<Vec<String>> {
 
 /// SHA-256 in hexadecimal digits.
 fn hash(bytes: impl AsRef<[u8]>) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    verify::hex(&Sha256::digest(bytes))
 }
 
 /// The text of an accuracy test: the suite's, or the demo's own for the demo.
