@@ -77,8 +77,9 @@ const HANDOFF: Duration = Duration::from_millis(4);
 const HANDOFF_LIMIT: Duration = Duration::from_millis(50);
 
 /// Greatest over least speed of hand-overs between threads in rounds that count as of one state of the
-/// machine. It is four times the scatter within a state, and a fraction of the way between two.
-pub const ONE_STATE: f64 = 1.3;
+/// machine. It is four times the scatter within a state, which is a tenth where the lines of one cache live at
+/// different distances, and a fraction of the way between two.
+pub const ONE_STATE: f64 = 1.45;
 
 /// Fewest rounds of one state that two runs are held against each other by.
 pub const ENOUGH_ROUNDS: usize = 5;

@@ -637,6 +637,19 @@ mod tests {
     }
 
     #[test]
+    fn hand_overs_of_one_state_explain_nothing() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(22);
+        let a = moving(&mut rng, 100.0, 0.0, true);
+        for (speed, expected) in [(95.0, Verdict::Slower), (100.0, Verdict::Same)] {
+            let mut b = moving(&mut rng, speed, 0.0, true);
+            for rate in b.arms[1].speed.as_mut().unwrap().handoff.iter_mut().flatten().flatten() {
+                *rate *= 0.85;
+            }
+            assert_eq!(verdict(&a, &b), expected);
+        }
+    }
+
+    #[test]
     fn records_of_two_states_allow_no_verdict_of_what_follows_them() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(19);
         let (near, far) = (moving(&mut rng, 100.0, 0.0, true), moving(&mut rng, 100.0, 0.0, false));
@@ -966,6 +979,20 @@ mod tests {
         let row = comparison.rows.iter().find(|r| r.test.to_string() == "tg128").unwrap();
         assert!(row.interval.unwrap()[1] < 1.0 && row.p.unwrap() > SIGNIFICANT, "{row:?}");
         assert_eq!((row.verdict, row.seen_above), (Verdict::CannotTell, None));
+    }
+
+    #[test]
+    fn an_interval_without_room_for_a_large_difference_is_no_suspicion() {
+        let a = [56.1, 55.5, 56.3, 59.6, 57.0, 56.2, 58.9, 55.8, 56.5, 55.6, 58.1, 56.1, 57.4, 55.7, 56.2];
+        let b = [55.8, 55.2, 56.0, 57.1, 54.3, 56.1, 55.8, 55.6, 56.3, 55.4, 56.4, 54.7, 55.8, 56.1, 55.8];
+        let [a, b] = [a, b].map(|best| {
+            let mut record = with(vec![54.0; 15], vec![1.0; 15]);
+            record.arms[1].speed.as_mut().unwrap().best = best.into();
+            record
+        });
+        let row = held(&a, &b).unwrap().rows.remove(1);
+        assert!(row.ratio < 0.97 && row.interval.unwrap()[1] < 1.0 && row.p.unwrap() > SIGNIFICANT, "{row:?}");
+        assert!(row.verdict == Verdict::Same && row.seen_above.is_some_and(|s| s > 0.03), "{row:?}");
     }
 
     #[test]
