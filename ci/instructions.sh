@@ -14,8 +14,8 @@ AVX2::(gemv|tile|chunks|digits)  vpmaddubsw  ymm
 AVXVNNI::(gemv|tile|chunks|digits) vpdpbusd ymm
 AVX512::(gemv|tile)             vpmaddubsw  zmm
 AVX512::(chunks|digits)         vpmaddubsw  ymm
-AVX512VNNI::(gemv|tile)         vpdpbusd    zmm
-AVX512VNNI::(chunks|digits)     vpdpbusd    ymm
+AVX512VNNI::(gemv|tile|digits)  vpdpbusd    zmm
+AVX512VNNI::chunks              vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm
 lookup512::Words.*add_with_dots vpermw      zmm

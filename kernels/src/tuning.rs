@@ -31,8 +31,8 @@ pub struct Tuning {
     /// the CPU (x86-64 only); those that ask for them to the second-level cache do so 9/4 as far ahead.
     pub prefetch: usize,
     /// Whether weights that lie in the very order in which they are read (`tm2`, float matrices) are asked for
-    /// ahead too, to the second-level cache, and whether these and those of `tm1_67`, `i2_s` and `tq2_0` are asked
-    /// for to both caches (x86-64 only). An Emerald Rapids of Intel gained much by it, a Zen 4 of AMD lost; the
+    /// ahead too, to the second-level cache, and whether these and those of `tm1_67`, `i2_s`, `tq2_0` and `tq1_0` are
+    /// asked for to both caches (x86-64 only). An Emerald Rapids of Intel gained much by it, a Zen 4 of AMD lost; the
     /// default goes by the maker.
     pub sequences: bool,
     /// Tasks that a product is cut into for each thread, at least 1: several, so that a thread that is

@@ -991,7 +991,10 @@ mod tests {
             record
         });
         let row = held(&a, &b).unwrap().rows.remove(1);
-        assert!(row.ratio < 0.97 && row.interval.unwrap()[1] < 1.0 && row.p.unwrap() > SIGNIFICANT, "{row:?}");
+        assert!(
+            row.ratio < 0.97 && row.interval.unwrap()[1] < 1.0 && row.p.unwrap() > SIGNIFICANT,
+            "{row:?}"
+        );
         assert!(row.verdict == Verdict::Same && row.seen_above.is_some_and(|s| s > 0.03), "{row:?}");
     }
 

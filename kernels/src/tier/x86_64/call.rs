@@ -65,7 +65,7 @@ impl<'a> Call<'a> {
         let (bytes, width) = (digits::row_bytes(cols), digits::arranged(cols));
         let arranged = arranged.first(self.tokens.len() * width);
         for (t, out) in self.tokens.clone().zip(arranged.chunks_exact_mut(width)) {
-            digits::arrange(&self.x.row(t)[..cols], out);
+            digits::arrange(&self.x.row(t)[..cols], self.ops.digit_width, out);
         }
         let row = |row| &self.weights.bytes()[row * bytes..][..bytes];
         self.by_runs(row, bytes, sink, |rows, stride, t| {

@@ -59,6 +59,8 @@ struct Ops {
     chunks: unsafe fn(*const u8, usize, Chunks, usize, *const i8) -> [i32; chunk::RUN],
     /// [`digits::gemv`].
     digits: unsafe fn(*const u8, usize, usize, *const i8) -> [i32; chunk::RUN],
+    /// Bytes of its registers.
+    digit_width: usize,
     /// [`row::few`].
     row: unsafe fn(*const i8, usize, &[*const i8], &mut [i32; row::TOKENS]),
     /// [`source::unpack_row`].
@@ -114,7 +116,7 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident,
-     gemv_registers: $registers:literal, tile_registers: $tile_registers:literal, tiles: [$($nt:literal)+],
+     digits: $digits:ident, gemv_registers: $registers:literal, tile_registers: $tile_registers:literal, tiles: [$($nt:literal)+],
      tile_tokens: $largest:literal, peak: $codes:literal x $activations:literal, best: $best:expr, to_tm2: $to_tm2:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
@@ -183,7 +185,7 @@ macro_rules! ops {
             #[target_feature(enable = $features)]
             unsafe fn digits(row: *const u8, stride: usize, blocks: usize, x: *const i8) -> [i32; chunk::RUN] {
                 // SAFETY: passed on; the function is compiled for the tier.
-                unsafe { digits::gemv::<vector::$chunk>(row, stride, blocks, x) }
+                unsafe { digits::gemv::<vector::$digits>(row, stride, blocks, x) }
             }
             #[target_feature(enable = $features)]
             unsafe fn row(trits: *const i8, groups: usize, x: &[*const i8], out: &mut [i32; row::TOKENS]) {
@@ -215,6 +217,7 @@ macro_rules! ops {
                 spread,
                 chunks,
                 digits,
+                digit_width: 4 * <vector::$digits as vector::Vector>::LANES,
                 row,
                 unpack_row,
                 strip,
@@ -228,18 +231,18 @@ macro_rules! ops {
 }
 
 ops!(
-    AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, gemv_registers: 4, tile_registers: 2,
+    AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, digits: Avx2, gemv_registers: 4, tile_registers: 2,
     tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [Best::new(Algorithm::Lookup256, 16, 256, 0); 2],
     to_tm2: tm1_67::to_tm2
 );
 ops!(
-    AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, gemv_registers: 4,
+    AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, digits: AvxVnni, gemv_registers: 4,
     tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 6 x 2,
     best: [Best::new(Algorithm::Lookup256, 32, 512, 0); 2],
     to_tm2: tm1_67::to_tm2
 );
 ops!(
-    AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, gemv_registers: 2,
+    AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, digits: Avx2, gemv_registers: 2,
     tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
     best: [
         Best::new(Algorithm::Lookup512, 16, 256, 127),
@@ -249,7 +252,7 @@ ops!(
 );
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2",
-    strips: Vnni512, chunks: Vnni256, gemv_registers: 2, tile_registers: 2,
+    strips: Vnni512, chunks: Vnni256, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
     best: [
         Best::new(Algorithm::Mixed, 32, 512, 63),

@@ -1,5 +1,6 @@
 //! The few vector operations that the multiply kernels are made of, once per tier.
 
+use crate::layout::tq1_0::BYTES;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -61,22 +62,24 @@ pub(super) trait Vector: Copy {
     unsafe fn sum(self) -> i32;
 }
 
-/// Operations on base-3 digits, each byte a fraction of 256 whose triple has the next digit above the point.
+/// Operations on the base-3 digits in a block of `tq1_0`, each byte a fraction of 256 whose triple has the next
+/// digit above the point.
 ///
 /// # Safety
 /// As for [`Vector`].
 pub(super) trait Digits: Vector {
-    /// Flips the highest bit of each fraction, as [`digit`](Self::digit) wants them.
-    unsafe fn biased(self) -> Self;
+    /// Blocks over which [`step`](Self::step) may sum.
+    const FOLD: usize;
 
-    /// Three times each fraction, without what is above the point; a bias stays.
-    unsafe fn triple(self) -> Self;
+    /// The bytes from `at` on that belong to a block, as [`step`](Self::step) wants them: where a register is smaller
+    /// than a block, all that it holds, else those of the block that begins at `at`.
+    unsafe fn fractions(at: *const u8) -> Self;
 
-    /// What is above the point of three times each biased fraction: 0..=2.
-    unsafe fn digit(self) -> Self;
+    /// Adds the products of the next digit of each fraction and `x`, and moves on to the digit after it.
+    unsafe fn step<const N: usize>(sums: &mut [[Self; 2]; N], fractions: &mut [Self; N], x: Self);
 
-    /// `(3 sums - next) / 256` of `i32` lanes; what is divided is a multiple that may have wrapped on the way.
-    unsafe fn carried(sums: Self, next: Self) -> Self;
+    /// The sums of [`step`](Self::step) as one `i32` a lane.
+    unsafe fn total(sums: [Self; 2]) -> Self;
 }
 
 /// AVX2: `vpmaddubsw`.
@@ -197,36 +200,6 @@ macro_rules! vector256 {
             and: _mm256_and_si256, shr: _mm256_srli_epi16, add: _mm256_add_epi32, sra: _mm256_srai_epi32,
             store: _mm256_storeu_si256, sum: sum256, dot: |$s, $c, $x| $dot, widen: |$w| $widen
         );
-
-        // All intrinsics here belong to AVX2, which each type's tier includes.
-        impl Digits for $name {
-            #[inline(always)]
-            unsafe fn biased(self) -> Self {
-                // SAFETY: the tier is the caller's promise.
-                Self(unsafe { _mm256_xor_si256(self.0, _mm256_set1_epi8(i8::MIN)) })
-            }
-            #[inline(always)]
-            unsafe fn triple(self) -> Self {
-                // SAFETY: the tier is the caller's promise.
-                Self(unsafe { opaque256(_mm256_add_epi8(_mm256_add_epi8(self.0, self.0), self.0)) })
-            }
-            #[inline(always)]
-            unsafe fn digit(self) -> Self {
-                // SAFETY: the tier is the caller's promise.
-                Self(unsafe {
-                    let above = |n: u8| _mm256_cmpgt_epi8(self.0, _mm256_set1_epi8((n ^ 0x80) as i8));
-                    _mm256_abs_epi8(_mm256_add_epi8(above(85), above(170)))
-                })
-            }
-            #[inline(always)]
-            unsafe fn carried(sums: Self, next: Self) -> Self {
-                // SAFETY: the tier is the caller's promise.
-                Self(unsafe {
-                    let triple = _mm256_add_epi32(_mm256_add_epi32(sums.0, sums.0), sums.0);
-                    _mm256_srai_epi32::<8>(_mm256_sub_epi32(triple, next.0))
-                })
-            }
-        }
     };
 }
 
@@ -255,18 +228,104 @@ vector512!(
 );
 vector512!(Vnni512, false, dot: |s, c, x| _mm512_dpbusd_epi32(s, c, x), widen: |s| s);
 
-/// The same, of which the compiler knows nothing: of threefold bytes in a row it would make products by 9, 27
-/// and 81, which no CPU has for bytes.
-///
-/// # Safety
-/// The CPU must have AVX2.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn opaque256(mut v: __m256i) -> __m256i {
-    // SAFETY: the assembly is empty.
-    unsafe { asm!("/* {} */", inout(ymm_reg) v, options(pure, nomem, nostack, preserves_flags)) };
-    v
+/// Digits are taken out.
+impl Digits for Avx2 {
+    // Ten dots a block, of which a narrow sum holds 64.
+    const FOLD: usize = 6;
+
+    #[inline(always)]
+    unsafe fn fractions(at: *const u8) -> Self {
+        // With the highest bit flipped, for comparisons that are signed.
+        // SAFETY: the tier is the caller's promise, and the bytes belong to the block.
+        Self(unsafe { _mm256_xor_si256(Self::load(at).0, _mm256_set1_epi8(i8::MIN)) })
+    }
+    #[inline(always)]
+    unsafe fn step<const N: usize>(sums: &mut [[Self; 2]; N], fractions: &mut [Self; N], x: Self) {
+        for ([sum, _], f) in sums.iter_mut().zip(fractions) {
+            // SAFETY: the tier is the caller's promise.
+            unsafe {
+                let above = |n: u8| _mm256_cmpgt_epi8(f.0, _mm256_set1_epi8((n ^ 0x80) as i8));
+                *sum = Self::dot(*sum, Self(_mm256_abs_epi8(_mm256_add_epi8(above(85), above(170)))), x);
+                f.0 = triple256(f.0);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn total([sum, _]: [Self; 2]) -> Self {
+        // SAFETY: the tier is the caller's promise.
+        unsafe { sum.widen() }
+    }
 }
+
+/// No digit is ever taken out: with `f(n + 1) = 3 f(n) mod 256`, the digit above the point of `3 f(n)` is
+/// `(3 f(n) - f(n + 1)) / 256`, so `3 Σ f(n)·x(n) - Σ f(n + 1)·x(n)`, divided at the end, is exact. That
+/// difference is a multiple of 256 in any case, and may have wrapped on the way.
+macro_rules! wide_digits {
+    ($name:ident, fractions: $fractions:expr, triple: $triple:ident, add: $add:ident, sub: $sub:ident,
+     sra: $sra:ident) => {
+        // Every intrinsic here belongs to the type's tier, which the caller vouches for.
+        impl Digits for $name {
+            // A lane of the difference is 256 times its codes times activations, at most 256 · 10 · 4 · 2 · 128 a
+            // block.
+            const FOLD: usize = 512;
+
+            #[inline(always)]
+            unsafe fn fractions(at: *const u8) -> Self {
+                // SAFETY: the tier is the caller's promise, and the bytes that are read belong to the block.
+                Self(unsafe { $fractions(at.cast()) })
+            }
+            #[inline(always)]
+            unsafe fn step<const N: usize>(sums: &mut [[Self; 2]; N], fractions: &mut [Self; N], x: Self) {
+                // SAFETY: the tier is the caller's promise.
+                unsafe {
+                    for ([sum, _], f) in sums.iter_mut().zip(&*fractions) {
+                        *sum = Self::dot(*sum, *f, x);
+                    }
+                    for f in &mut *fractions {
+                        f.0 = $triple(f.0);
+                    }
+                    for ([_, next], f) in sums.iter_mut().zip(fractions) {
+                        *next = Self::dot(*next, *f, x);
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn total([sum, next]: [Self; 2]) -> Self {
+                // SAFETY: the tier is the caller's promise.
+                Self(unsafe { $sra::<8>($sub($add($add(sum.0, sum.0), sum.0), next.0)) })
+            }
+        }
+    };
+}
+
+wide_digits!(
+    AvxVnni, fractions: _mm256_loadu_si256, triple: triple256, add: _mm256_add_epi32,
+    sub: _mm256_sub_epi32, sra: _mm256_srai_epi32
+);
+wide_digits!(
+    Vnni512, fractions: |at| _mm512_maskz_loadu_epi8((1 << BYTES) - 1, at), triple: triple512,
+    add: _mm512_add_epi32, sub: _mm512_sub_epi32, sra: _mm512_srai_epi32
+);
+
+/// Threefold bytes, of which the compiler knows nothing: of several in a row it would make products by 9, 27 and
+/// 81, which no CPU has for bytes.
+macro_rules! triple {
+    ($name:ident, $features:literal, $vector:ident, $register:ident, $add:ident) => {
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn $name(v: $vector) -> $vector {
+            let mut triple = $add($add(v, v), v);
+            // SAFETY: the assembly is empty.
+            unsafe {
+                asm!("/* {} */", inout($register) triple, options(pure, nomem, nostack, preserves_flags))
+            };
+            triple
+        }
+    };
+}
+
+triple!(triple256, "avx2", __m256i, ymm_reg, _mm256_add_epi8);
+triple!(triple512, "avx512bw", __m512i, zmm_reg, _mm512_add_epi8);
 
 /// Sum of eight `i32` lanes, wrapping.
 ///
