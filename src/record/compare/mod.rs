@@ -650,6 +650,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_suspected_may_be_the_machine() {
+        // As of `what_the_interval_alone_shows_is_not_the_same`.
+        let (a, b) = ([92.1, 97.1, 110.3, 101.6, 107.4], [95.6, 85.9, 95.3, 88.5, 88.4]);
+        let row = |control: f64| {
+            let (a, b) = (with(a.into(), vec![40.0; 5]), with(b.into(), vec![control; 5]));
+            held(&a, &b).unwrap().rows.remove(1)
+        };
+        assert_eq!(row(40.0).verdict, Verdict::CannotTell);
+        let slower = row(36.0);
+        assert_eq!(slower.verdict, Verdict::Same);
+        assert!(slower.reason.unwrap().contains("the machine itself"));
+    }
+
+    #[test]
     fn records_of_two_states_allow_no_verdict_of_what_follows_them() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(19);
         let (near, far) = (moving(&mut rng, 100.0, 0.0, true), moving(&mut rng, 100.0, 0.0, false));

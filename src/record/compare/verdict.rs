@@ -189,7 +189,7 @@ impl<'a> Sides<'a> {
     }
 
     /// How much faster or slower the machine itself may have become, by the controls of that many
-    /// threads and, between states, the hand-overs between them: the range from the lowest to the highest end of their
+    /// threads and, in different states, the hand-overs between them: the range from the lowest to the highest end of their
     /// ratios' intervals and 1.
     fn shift(&self, threads: u32, fastest: bool, seed: u64) -> [f64; 2] {
         let [a, b] = self.records;
@@ -202,8 +202,8 @@ impl<'a> Sides<'a> {
                 range = [range[0].min(low), range[1].max(high)];
             }
         };
-        // Within a state no arm was seen to follow the speed of hand-overs: in 97 arms of two threads the power
-        // of its change by which they changed was 0.02 in the mean.
+        // Within a state arms do not follow it: the power of its change with which 97 arms of two threads changed
+        // was 0.02 in the mean.
         if !self.one_state {
             widen(self.handoff().each_ref().map(Vec::as_slice), if fastest { FASTEST } else { 0.5 }, 1.0);
         }
@@ -262,16 +262,18 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     let of_program = |ratio: f64| if ratio < 1.0 { Verdict::Slower } else { Verdict::Faster };
 
     let few = a.samples.len().min(b.samples.len()) < ENOUGH_ROUNDS;
-    // Only what is certain needs an explanation.
-    let asked = !few && !main.too_wide() && main.certain();
+    // Only what is certain, or suspected, needs an explanation.
+    let (certain, suspect) = (main.certain(), main.suspect(options.tolerance));
+    let asked = !few && !main.too_wide() && (certain || suspect);
     let shift = if asked { sides.shift(threads, have_fastest, options.seed) } else { [1.0; 2] };
+    let crowded = sides.crowded(threads).filter(|_| asked);
     row.doubt = if few {
         Some(format!("fewer than {ENOUGH_ROUNDS} samples"))
     } else if main.too_wide() {
         Some(sides.scatter())
-    } else if !main.certain() {
+    } else if !asked {
         None
-    } else if let Some(taken) = sides.crowded(threads) {
+    } else if let Some(taken) = crowded {
         Some(format!(
             "other programs took {:.0} % of the CPUs, so {threads} thread{} had no CPU each",
             100.0 * taken,
@@ -283,14 +285,11 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
             format!("the machine itself was up to {} {}", percent(end), word(main.ratio))
         })
     };
+    let doubted = if crowded.is_some() { Verdict::CannotTell } else { of_machine(shift) };
     (row.verdict, row.reason) = if few || main.too_wide() {
         (Verdict::CannotTell, row.doubt.clone())
     } else if main.differs(options.tolerance) {
-        match &row.doubt {
-            None => (of_program(main.ratio), None),
-            Some(_) if sides.crowded(threads).is_none() => (of_machine(shift), row.doubt.clone()),
-            Some(_) => (Verdict::CannotTell, row.doubt.clone()),
-        }
+        (if row.doubt.is_some() { doubted } else { of_program(main.ratio) }, row.doubt.clone())
     } else if fastest.is_some()
         && !sides.disturbed()
         && medians.differs(options.tolerance)
@@ -302,16 +301,18 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
         (of_program(medians.ratio), Some(reason.into()))
     } else if by_medians {
         (Verdict::Same, Some("typical runs, by their medians; the fastest scatter too widely".into()))
-    } else if main.certain() {
+    } else if certain {
         let reason = format!("{} {}, within the tolerance", percent(main.ratio), word(main.ratio));
         (Verdict::Same, Some(reason))
-    } else if main.suspect(options.tolerance) {
+    } else if suspect && row.doubt.is_some() {
+        (doubted, row.doubt.clone())
+    } else if suspect {
         let reason = format!("the interval says {}, the ranks of the samples do not", word(main.ratio));
         (Verdict::CannotTell, Some(reason))
     } else {
         (Verdict::Same, None)
     };
-    if row.verdict == Verdict::Same && !main.certain() {
+    if row.verdict == Verdict::Same && !certain {
         let [low, high] = main.interval;
         row.seen_above = Some(options.tolerance.max(row.ratio - low).max(high - row.ratio));
     }
