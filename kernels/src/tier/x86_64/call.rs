@@ -252,12 +252,16 @@ impl<'a> Call<'a> {
     /// Turns sums over codes of the strip that begins at row `start` into sums over weights and hands
     /// them on.
     fn hand_over(&self, start: usize, sums: &mut [[i32; ROWS]], tokens: Range<usize>, sink: Sink) {
-        let rows = ROWS.min(self.rows.end - start);
-        for (sums, t) in sums.iter_mut().zip(tokens) {
+        // Before the first of them goes anywhere: what `sink` writes is far from caches, and sums that are behind it in
+        // the store queue cannot be read until it is there.
+        for (sums, t) in sums.iter_mut().zip(tokens.clone()) {
             let of_token = self.x.sum(t);
             for sum in sums.iter_mut() {
                 *sum = sum.wrapping_sub(of_token);
             }
+        }
+        let rows = ROWS.min(self.rows.end - start);
+        for (sums, t) in sums.iter().zip(tokens) {
             sink(t, start, &sums[..rows]);
         }
     }
