@@ -10,7 +10,6 @@ use super::chunk::RUN;
 use super::vector::Digits;
 use crate::layout::tq1_0::{BLOCK, BYTES, GROUPS};
 use crate::layout::{Layout, TQ1_0};
-use crate::tier::Tier;
 use crate::tier::{prefetch, prefetch_l2};
 use crate::tuning;
 
@@ -23,10 +22,9 @@ const WIDTH: usize = 64;
 /// Activations of a block, arranged: for each digit of each register.
 const ARRANGED: usize = DIGITS * WIDTH;
 
-/// Whether this is faster for so many tokens than unpacking rows.
-pub(super) fn suit(layout: &dyn Layout, tier: Tier, tokens: usize) -> bool {
-    let most = if matches!(tier, Tier::AvxVnni | Tier::Avx512Vnni) { 3 } else { 1 };
-    layout.name() == TQ1_0.name() && tokens <= most
+/// Whether these are the digits of the layout.
+pub(super) fn suit(layout: &dyn Layout) -> bool {
+    layout.name() == TQ1_0.name()
 }
 
 /// Blocks of a row.

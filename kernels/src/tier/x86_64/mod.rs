@@ -89,11 +89,16 @@ struct Best {
     triples: usize,
     /// The fewest tokens for which strips are spread.
     spread_from: usize,
+    /// The most tokens for which the digits of `tq1_0` are faster than rows that are unpacked.
+    digits: usize,
+    /// The most tokens, up to [`most::ROWS`], for which rows that are unpacked are faster than strips and tables.
+    rows: usize,
 }
 
 impl Best {
     const fn new(lookup: Algorithm, tokens: usize, rows: usize, triples: usize) -> Self {
-        Self { lookup_from: LookupFrom { tokens, rows }, lookup, triples, spread_from: usize::MAX }
+        let lookup_from = LookupFrom { tokens, rows };
+        Self { lookup_from, lookup, triples, spread_from: usize::MAX, digits: 1, rows: 12 }
     }
 }
 
@@ -232,13 +237,19 @@ macro_rules! ops {
 
 ops!(
     AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, digits: Avx2, gemv_registers: 4, tile_registers: 2,
-    tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [Best::new(Algorithm::Lookup256, 16, 256, 0); 2],
+    tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [
+        Best::new(Algorithm::Lookup256, 16, 256, 0),
+        Best { rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
+    ],
     to_tm2: tm1_67::to_tm2
 );
 ops!(
     AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, digits: AvxVnni, gemv_registers: 4,
     tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 6 x 2,
-    best: [Best::new(Algorithm::Lookup256, 32, 512, 0); 2],
+    best: [
+        Best { digits: 3, ..Best::new(Algorithm::Lookup256, 32, 512, 0) },
+        Best { digits: 3, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
+    ],
     to_tm2: tm1_67::to_tm2
 );
 ops!(
@@ -246,7 +257,7 @@ ops!(
     tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
     best: [
         Best::new(Algorithm::Lookup512, 16, 256, 127),
-        Best::new(Algorithm::Lookup256, 16, 256, 15)
+        Best { rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 15) }
     ],
     to_tm2: triples::to_tm2
 );
@@ -255,8 +266,8 @@ ops!(
     strips: Vnni512, chunks: Vnni256, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
     best: [
-        Best::new(Algorithm::Mixed, 32, 512, 63),
-        Best { spread_from: 64, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 5) }
+        Best { digits: 3, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
+        Best { spread_from: 64, digits: 5, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 5) }
     ],
     to_tm2: triples::to_tm2
 );
@@ -415,12 +426,12 @@ unsafe fn compute(
 }
 
 /// The most tokens that are faster otherwise than with strips, which have to be made first: one after the
-/// other, and by rows a few at a time. For tables of triples see [`Best`].
+/// other, and by rows a few at a time. For what differs by maker see [`Best`].
 mod most {
     use crate::tier::Tier;
 
     pub(super) const CHUNKS: usize = 8;
-    pub(super) const ROWS: usize = 12;
+    pub(super) const ROWS: usize = 31;
 
     /// Chunks on a tier, at most [`CHUNKS`]: without `vpdpbusd` each token costs more.
     pub(super) fn chunks(tier: Tier) -> usize {
@@ -454,21 +465,23 @@ impl X86 {
         if nibbles::suit(self.layout, tokens) {
             return Algorithm::Nibbles;
         }
-        if digits::suit(self.layout, self.ops.tier, tokens) {
+        let best = self.ops.best();
+        if digits::suit(self.layout) && tokens <= best.digits {
             return Algorithm::Digits;
         }
         let source = Source::of(self.layout, cols);
-        if matches!(source, Source::Triples) && tokens <= self.ops.best().triples {
-            return Algorithm::Triples;
+        match source {
+            Source::Triples if tokens <= best.triples => return Algorithm::Triples,
+            Source::Rows if tokens <= best.rows => return Algorithm::Rows,
+            _ => {}
         }
         let least = self.lookup_from();
         if tokens >= least.tokens && rows >= least.rows {
-            return self.ops.best().lookup;
+            return best.lookup;
         }
         match source {
             Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Algorithm::Chunks(chunks),
-            Source::Rows if tokens <= most::ROWS => Algorithm::Rows,
-            _ if tokens >= self.ops.best().spread_from => Algorithm::Spread,
+            _ if tokens >= best.spread_from => Algorithm::Spread,
             _ => Algorithm::Strips,
         }
     }
