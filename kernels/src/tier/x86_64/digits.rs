@@ -1,8 +1,8 @@
 //! A few tokens, one after the other, times the rows of `tq1_0`.
 //!
 //! A block is read as one register, or as two: the 32 bytes of its first group, and its last 32 bytes, which
-//! hold the other two groups. Bytes that are none of a group, or were in the register before, meet activations of
-//! zero. [`arrange`] puts the activations in that order.
+//! hold the other two groups. Bytes of no group, and those of the second register that the first one has too, meet
+//! activations of zero. [`arrange`] puts the activations in that order.
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 

@@ -121,8 +121,9 @@ type Tile = [[i32; ROWS]; MAX_TILE];
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident,
-     digits: $digits:ident, gemv_registers: $registers:literal, tile_registers: $tile_registers:literal, tiles: [$($nt:literal)+],
-     tile_tokens: $largest:literal, peak: $codes:literal x $activations:literal, best: $best:expr, to_tm2: $to_tm2:path) => {
+     digits: $digits:ident, gemv_registers: $registers:literal, tile_registers: $tile_registers:literal,
+     tiles: [$($nt:literal)+], tile_tokens: $largest:literal, peak: $codes:literal x $activations:literal,
+     best: $best:expr, to_tm2: $to_tm2:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
             unsafe fn gemv(
