@@ -31,7 +31,7 @@ pub struct Args {
     tune: bool,
     #[command(flatten)]
     meter: MeterArgs,
-    /// Leave out the host name
+    /// Leave out host name and paths
     #[arg(long)]
     anonymise: bool,
     /// Print the result as JSON
@@ -96,7 +96,7 @@ impl Args {
     /// If the meter's log cannot be read, the tuning cannot be stored, or standard output is closed.
     pub fn run(self) -> Result<()> {
         let mut environment = Watch::start().environment();
-        let tuned = self.tune.then(|| tune(&mut environment)).transpose()?;
+        let mut tuned = self.tune.then(|| tune(&mut environment)).transpose()?;
         let kernels = kernel::compiled().iter().map(|c| {
             let way = c.kernel.as_ref().map(|k| k.way());
             KernelState {
@@ -116,6 +116,7 @@ impl Args {
         let limits = self.limits.then(|| self.measure(&environment)).transpose()?;
         if self.anonymise {
             environment.anonymise();
+            tuned = tuned.as_deref().and_then(Path::file_name).map(PathBuf::from);
             let sentences = energy.refused.iter_mut().chain(&mut energy.unusable);
             sentences.for_each(|sentence| record::shorten_paths(sentence, &self.meter.energy_root));
         }

@@ -11,7 +11,7 @@ use crate::energy::{self, Meter};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits, linux};
 use crate::model::{Head, KvCache, LoadOptions, Logits, Model};
-use crate::record::{self, Arm, Control, Load, Subject, Test};
+use crate::record::{self, Arm, Control, Load, Speed, Subject, Test};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::cell::RefCell;
@@ -483,20 +483,23 @@ impl<'a> Bench<'a> {
                 .arms
                 .iter()
                 .filter(|a| a.test == arm.test && Subject { threads: 0, ..a.subject.clone() } == key.0);
+            let speeds: Vec<(u32, &Speed)> =
+                alike.filter_map(|a| Some((a.subject.threads, a.speed.as_ref()?))).collect();
             let sweep: Vec<(u32, f64)> =
-                alike.filter_map(|a| Some((a.subject.threads, a.speed.as_ref()?.median))).collect();
-            if sweep.len() > 1
-                && let Some((threads, speed)) = stats::knee(&sweep)
+                speeds.iter().map(|(threads, speed)| (*threads, speed.median)).collect();
+            if let Some((threads, speed)) = stats::knee(&sweep)
+                && let Some((most, best)) = speeds.iter().max_by(|a, b| a.1.median.total_cmp(&b.1.median))
             {
-                let (most, best) = sweep.iter().copied().fold((0, 0.0), |b, s| if s.1 > b.1 { s } else { b });
                 sentences.push(format!(
-                    "{}: {} {}: {threads} of {} threads {} {:.0} % of the best speed ({best:.4} with {most}).",
+                    "{}: {} {}: {threads} of {} threads {} {:.0} % of the best speed ({:.2} {} with {most}).",
                     arm.subject.model,
                     key.0.kernel(),
                     arm.test,
                     sweep.iter().map(|s| s.0).max().unwrap_or(threads),
                     if threads == 1 { "reaches" } else { "reach" },
-                    100.0 * speed / best,
+                    100.0 * speed / best.median,
+                    best.median,
+                    best.unit,
                 ));
             }
             seen.push(key);
