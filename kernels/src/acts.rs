@@ -1,6 +1,7 @@
 //! int8 activations: per-token absmax quantisation, as BitLinear defines it.
 
 use crate::buffer::{Buffer, as_i8, as_i8_mut};
+use crate::float::elementwise::quantize;
 use crate::layout::MAX_COLS;
 
 /// What strides are multiples of: the columns that the widest kernels read at once.
@@ -55,7 +56,7 @@ impl Activations {
         (self.tokens, self.cols, self.stride) = (tokens, cols, stride);
     }
 
-    /// Quantises `tokens` rows of `cols` numbers; see [`quantize_row`].
+    /// Quantises `tokens` rows of `cols` numbers; see [`quantize`].
     ///
     /// # Panics
     /// If `x` is not `tokens * cols` long or `cols` exceeds [`MAX_COLS`].
@@ -65,7 +66,8 @@ impl Activations {
         let (rows, quants) = self.parts_mut();
         for (t, quant) in quants.iter_mut().enumerate() {
             let stride = cols.next_multiple_of(ALIGN);
-            *quant = quantize_row(&x[t * cols..][..cols], &mut rows[t * stride..][..stride]);
+            let row: Vec<f64> = x[t * cols..][..cols].iter().map(|v| f64::from(*v)).collect();
+            *quant = quantize(&row, &mut rows[t * stride..][..stride]);
         }
     }
 
@@ -87,7 +89,7 @@ impl Activations {
     }
 
     /// All rows, each [`stride`](Self::stride) long, and what belongs to each, so that several
-    /// threads can fill them. Every row must be filled as by [`quantize_row`]: exact sum, zeros
+    /// threads can fill them. Every row must be filled as by [`quantize`]: exact sum, zeros
     /// behind the last column. Anything else gives wrong products.
     pub fn parts_mut(&mut self) -> (&mut [i8], &mut [Quant]) {
         let data = &mut self.data.bytes_mut()[..self.tokens * self.stride];
@@ -140,44 +142,9 @@ impl Activations {
     }
 }
 
-/// Quantises one token to the first `x.len()` of `q` and clears the rest:
-/// `q = clamp(round_half_even(x * scale), -128, 127)` with `scale = 127 / max(absmax, 1e-5)`.
-///
-/// A NaN in `x` makes the scale NaN and an infinity makes it 0, so neither goes unseen in what is
-/// computed from it.
-///
-/// # Panics
-/// If `q` is shorter than `x`.
-// Inlined so that callers compiled for wider vectors get them here too.
-#[inline(always)]
-pub fn quantize_row(x: &[f32], q: &mut [i8]) -> Quant {
-    // Magnitudes order as their bits do, and NaN above infinity.
-    let bits = x.iter().fold(0, |max, v| v.abs().to_bits().max(max));
-    let absmax = f32::from_bits(bits);
-    // Not f32::max, which would drop NaN.
-    let scale = 127.0 / if absmax < 1e-5 { 1e-5 } else { absmax };
-    let (q, pad) = q.split_at_mut(x.len());
-    for (q, &v) in q.iter_mut().zip(x) {
-        // Adding 1.5 * 2^23 leaves the integer, rounded half to even, in the low bits; the bounds are
-        // integers, so clamping first is the same and keeps the sum exact.
-        *q = ((v * scale).clamp(-128.0, 127.0) + 12_582_912.0).to_bits() as i8;
-    }
-    pad.fill(0);
-    Quant { scale, sum: q.iter().map(|&v| i32::from(v)).sum() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rounds_half_to_even_and_clamps() {
-        let mut q = [1; 64];
-        let quant = quantize_row(&[127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -127.0, 0.49], &mut q);
-        assert_eq!(q[..8], [127, 0, 2, 2, 0, -2, -127, 0]);
-        assert!(q[8..].iter().all(|&v| v == 0));
-        assert_eq!(quant, Quant { scale: 1.0, sum: 2 });
-    }
 
     #[test]
     fn agrees_with_the_definition() {
@@ -186,23 +153,14 @@ mod tests {
         acts.quantize(&x, 8, 125);
         for t in 0..8 {
             let row = &x[t * 125..][..125];
-            let scale = 127.0 / row.iter().fold(1e-5, |m: f32, v| m.max(v.abs()));
-            let expected: Vec<i8> = row.iter().map(|v| (v * scale).round_ties_even() as i8).collect();
+            let scale = 127.0 / f64::from(row.iter().fold(0.0, |m: f32, v| m.max(v.abs())));
+            let expected: Vec<i8> =
+                row.iter().map(|v| (f64::from(*v) * scale).round_ties_even() as i8).collect();
             assert_eq!(acts.row(t)[..125], expected);
             assert_eq!(acts.row(t)[125..], [0; 3]);
-            assert_eq!(acts.scale(t), scale);
+            assert_eq!(acts.scale(t), scale as f32);
             assert_eq!(acts.sum(t), expected.iter().map(|&v| i32::from(v)).sum::<i32>());
         }
-    }
-
-    #[test]
-    fn zeros_and_non_finite_input() {
-        let mut q = [1; 4];
-        assert_eq!(quantize_row(&[0.0; 4], &mut q), Quant { scale: 127.0 / 1e-5, sum: 0 });
-        assert!(quantize_row(&[1.0, f32::NAN], &mut q).scale.is_nan());
-        assert!(quantize_row(&[f32::INFINITY, f32::NAN], &mut q).scale.is_nan());
-        assert_eq!(quantize_row(&[1.0, f32::NEG_INFINITY], &mut q).scale, 0.0);
-        assert_eq!(quantize_row(&[], &mut q), Quant { scale: 127.0 / 1e-5, sum: 0 });
     }
 
     #[test]

@@ -254,9 +254,9 @@ fn times(choices: usize, work: &mut dyn FnMut(usize)) -> Vec<f64> {
 fn lookup_from(tier: Tier, default: LookupFrom, trits: &Trits) -> LookupFrom {
     const TOKENS: [usize; 10] = [8, 16, 24, 32, 48, 64, 96, 128, 192, 256];
     const MANY: usize = 128;
-    let layout = kernel::own_layout(Some(tier));
-    let Some(kernel) = kernel::find(layout, tier) else { return default };
-    let packed = Packed::pack(layout, trits).expect("our layouts hold every shape");
+    // The layout that no other way comes before tables for.
+    let Some(kernel) = kernel::find(&TM2, tier) else { return default };
+    let packed = Packed::pack(&TM2, trits).expect("our layouts hold every shape");
     let gains = |tokens: usize, rows: usize| {
         let x = activations(tokens);
         let times = times(2, &mut |i| {

@@ -120,7 +120,11 @@ fn quantize_body<S: Simd>(_: S, x: &[f64], q: &mut [i8]) -> Quant {
 }
 
 on_every_level! {
-    /// Quantises a token as [`quantize_row`](crate::acts::quantize_row) does, from f64.
+    /// Quantises one token to the first `x.len()` of `q` and clears the rest:
+    /// `q = clamp(round_half_even(x * scale), -128, 127)` with `scale = 127 / max(absmax, 1e-5)`.
+    ///
+    /// A NaN in `x` makes the scale NaN and an infinity makes it 0, so neither goes unseen in what is
+    /// computed from it.
     ///
     /// # Panics
     /// If `q` is shorter than `x`.
@@ -335,7 +339,6 @@ on_every_level! {
 mod tests {
     use super::super::tests::{equal_on_every_level, values};
     use super::*;
-    use crate::acts::quantize_row;
 
     fn wide(x: &[f32]) -> Vec<f64> {
         x.iter().map(|v| f64::from(*v)).collect()
@@ -385,18 +388,25 @@ mod tests {
                 let exact = f64::from(weight[i]) * f64::from(x[i]) / (mean + f64::from(1e-5f32)).sqrt();
                 assert!((f64::from_bits(found[i]) - exact).abs() < 1e-12);
             }
-            let (mut expected, stride) = (vec![1; n + 5], n + 5);
-            let quant = quantize_row(&x, &mut expected);
+            let scale = 127.0 / wide(&x).iter().fold(1e-5, |max: f64, v| max.max(v.abs()));
+            let mut expected: Vec<i8> =
+                wide(&x).iter().map(|v| (v * scale).round_ties_even() as i8).collect();
+            let sum: i32 = expected.iter().map(|q| i32::from(*q)).sum();
+            expected.extend([0; 5]);
             let found = equal_on_every_level(|| {
-                let mut q = vec![1; stride];
+                let mut q = vec![1; n + 5];
                 let Quant { scale, sum } = quantize(&wide(&x), &mut q);
                 (q, scale.to_bits(), sum)
             });
-            assert_eq!(found, (expected, quant.scale.to_bits(), quant.sum), "{n}");
+            assert_eq!(found, (expected, (scale as f32).to_bits(), sum), "{n}");
         }
-        let mut q = [0; 3];
-        assert_eq!(quantize(&[-1.0, 0.5, 2.5 / 127.0], &mut q).scale, 127.0);
-        assert_eq!(q, [-127, 64, 2], "ties go to the even integer");
+        let mut q = [1; 9];
+        let x = [127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -127.0, 0.49];
+        assert_eq!(quantize(&x, &mut q), Quant { scale: 1.0, sum: 2 });
+        assert_eq!(q, [127, 0, 2, 2, 0, -2, -127, 0, 0], "ties go to the even integer");
+        let nothing = Quant { scale: 127.0 / 1e-5, sum: 0 };
+        assert_eq!((quantize(&[0.0; 4], &mut q), quantize(&[], &mut q)), (nothing, nothing));
+        assert!(quantize(&[1.0, f64::NAN], &mut q).scale.is_nan());
         assert!(quantize(&[f64::INFINITY, f64::NAN], &mut q).scale.is_nan());
         assert_eq!(quantize(&[1.0, f64::NEG_INFINITY], &mut q).scale, 0.0);
     }

@@ -62,7 +62,7 @@ impl Layout for Hf {
     }
 
     fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]) {
-        assert_eq!(out.len(), cols);
+        assert!(row < rows && out.len() == cols);
         let quarter = rows / 4;
         let (shift, r) = (2 * (row / quarter), row % quarter);
         read(&bytes[r * cols..(r + 1) * cols], shift, out);

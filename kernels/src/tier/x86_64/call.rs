@@ -7,7 +7,7 @@ use super::nibbles;
 use super::row;
 use super::strip::SPREAD_BYTES;
 use super::triples;
-use super::{MAX_TILE, Ops, Tile, most};
+use super::{MAX_TILE, Ops, Read, Tile, most};
 use crate::acts::Activations;
 use crate::buffer::{Array, AtLine};
 use crate::kernel::Packed;
@@ -51,10 +51,9 @@ impl<'a> Call<'a> {
 
     /// Token after token, straight from the chunks of a layout that has them.
     pub(super) fn by_chunks(&self, chunks: Chunks, sink: Sink) {
-        let row = |row| chunks.row(self.weights, row);
-        self.by_runs(row, chunks.row_bytes(self.groups), sink, |rows, stride, t| {
-            // SAFETY: the tier is there (`new`); the slices of the rows hold the chunks of all groups, and
-            // the token as many columns (`new`).
+        self.by_runs(chunks.row_bytes(self.groups), sink, |rows, stride, t| {
+            // SAFETY: the tier is there (`new`); each row of the run holds the chunks of all groups, and the
+            // token as many columns (`new`).
             unsafe { (self.ops.chunks)(rows, stride, chunks, self.groups, self.x.row(t).as_ptr()) }
         });
     }
@@ -67,20 +66,18 @@ impl<'a> Call<'a> {
         for (t, out) in self.tokens.clone().zip(arranged.chunks_exact_mut(width)) {
             digits::arrange(&self.x.row(t)[..cols], self.ops.digit_width, out);
         }
-        let row = |row| &self.weights.bytes()[row * bytes..][..bytes];
-        self.by_runs(row, bytes, sink, |rows, stride, t| {
+        self.by_runs(bytes, sink, |rows, stride, t| {
             let x = &arranged[(t - self.tokens.start) * width..][..width];
-            // SAFETY: the tier is there (`new`); the slices of the rows hold all blocks, and so does the
-            // token, as it is arranged.
+            // SAFETY: the tier is there (`new`); each row of the run holds all blocks, and so does the token,
+            // as it is arranged.
             unsafe { (self.ops.digits)(rows, stride, digits::blocks(cols), x.as_ptr()) }
         });
     }
 
-    /// Token after token, a few neighbouring rows at a time: `run` gives the sums of a token over the
-    /// [`chunk::RUN`] rows that begin at a pointer, so many bytes apart.
-    fn by_runs<'r>(
+    /// Token after token, a few neighbouring rows of so many bytes at a time: `run` gives the sums of a token over
+    /// the [`chunk::RUN`] rows that begin at a pointer, so many bytes apart: all in a slice of the weights.
+    fn by_runs(
         &self,
-        row: impl Fn(usize) -> &'r [u8],
         row_bytes: usize,
         sink: Sink,
         run: impl Fn(*const u8, usize, usize) -> [i32; chunk::RUN],
@@ -90,19 +87,18 @@ impl<'a> Call<'a> {
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
             for first in rows.clone().step_by(chunk::RUN) {
-                let row = |i: usize| row(first + i).as_ptr();
                 let whole = first + chunk::RUN <= rows.end;
-                // Rows follow each other, and the last of them is there.
-                row(if whole { chunk::RUN - 1 } else { 0 });
+                let bytes =
+                    |i: usize, n: usize| &self.weights.bytes()[(first + i) * row_bytes..][..n * row_bytes];
                 for (sums, t) in sums.iter_mut().zip(self.tokens.clone()) {
                     let sums = &mut sums[first - start..rows.len().min(first - start + chunk::RUN)];
                     if whole {
-                        sums.copy_from_slice(&run(row(0), row_bytes, t));
+                        sums.copy_from_slice(&run(bytes(0, chunk::RUN).as_ptr(), row_bytes, t));
                         continue;
                     }
                     // The last rows: each by itself, as often as there are rows in a run.
                     for (i, sum) in sums.iter_mut().enumerate() {
-                        *sum = run(row(i), 0, t)[0];
+                        *sum = run(bytes(i, 1).as_ptr(), 0, t)[0];
                     }
                 }
             }
@@ -188,8 +184,10 @@ impl<'a> Call<'a> {
                     // the token as many columns (`new`).
                     unsafe { (self.ops.gemv)(strip.as_ptr(), self.groups, x, planes, sums, ask) };
                 } else {
+                    let first = tile.start == self.tokens.start;
+                    let read = if ask && first { Read::Asking } else { Read::Cached };
                     // SAFETY: the strip holds all groups, as asserted.
-                    unsafe { self.tile(strip, tile.clone(), &mut sums.0, false) };
+                    unsafe { self.tile(strip, tile.clone(), &mut sums.0, read) };
                 }
                 self.hand_over(start, &mut sums.0, tile, sink);
             }
@@ -214,7 +212,7 @@ impl<'a> Call<'a> {
             for tile in self.tiles() {
                 for (start, strip) in starts.clone().zip(spread.chunks_exact(bytes)) {
                     // SAFETY: spread strips are cut to hold all groups.
-                    unsafe { self.tile(strip, tile.clone(), &mut sums.0, true) };
+                    unsafe { self.tile(strip, tile.clone(), &mut sums.0, Read::Spread) };
                     self.hand_over(start, &mut sums.0, tile.clone(), sink);
                 }
             }
@@ -237,8 +235,8 @@ impl<'a> Call<'a> {
     /// Sums over the codes of a strip for a tile.
     ///
     /// # Safety
-    /// The strip must hold all groups, spread if `spread`; `tile` must be one of [`tiles`](Self::tiles).
-    unsafe fn tile(&self, strip: &[u8], tile: Range<usize>, sums: &mut Tile, spread: bool) {
+    /// The strip must hold all groups, spread if it is read so; `tile` must be one of [`tiles`](Self::tiles).
+    unsafe fn tile(&self, strip: &[u8], tile: Range<usize>, sums: &mut Tile, read: Read) {
         let planes = self.source.planes();
         let mut x = [std::ptr::null(); MAX_TILE];
         for (x, t) in x.iter_mut().zip(tile.clone()) {
@@ -246,7 +244,7 @@ impl<'a> Call<'a> {
         }
         // SAFETY: the tier is there (`new`); each token has the columns of all groups (`new`); the rest is the
         // caller's promise.
-        unsafe { (self.ops.tile)(strip.as_ptr(), self.groups, &x[..tile.len()], planes, sums, spread) };
+        unsafe { (self.ops.tile)(strip.as_ptr(), self.groups, &x[..tile.len()], planes, sums, read) };
     }
 
     /// Turns sums over codes of the strip that begins at row `start` into sums over weights and hands

@@ -51,8 +51,8 @@ struct Ops {
     tier: Tier,
     /// [`strip::gemv`]; the last argument says whether it asks for weights ahead.
     gemv: unsafe fn(*const u8, usize, *const i8, [usize; 4], &mut [i32; ROWS], bool),
-    /// [`strip::tile`] for up to [`MAX_TILE`] tokens; the last argument says whether the strip is spread.
-    tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile, bool),
+    /// [`strip::tile`] for up to [`MAX_TILE`] tokens; the last argument says how the strip is read.
+    tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile, Read),
     /// [`strip::spread`].
     spread: unsafe fn(&[u8], &mut [u8]),
     /// [`chunk::gemv`].
@@ -118,6 +118,17 @@ const MAX_TILE: usize = 12;
 /// Sums of a tile: rows of a strip for each token.
 type Tile = [[i32; ROWS]; MAX_TILE];
 
+/// How a strip is read.
+#[derive(Clone, Copy, PartialEq)]
+enum Read {
+    /// It lies in a cache.
+    Cached,
+    /// While the one behind it is asked for.
+    Asking,
+    /// It went through [`strip::spread`], and lies in a cache.
+    Spread,
+}
+
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident,
@@ -150,21 +161,22 @@ macro_rules! ops {
                 x: &[*const i8],
                 planes: [usize; 4],
                 out: &mut Tile,
-                spread: bool,
+                read: Read,
             ) {
+                let ask = read == Read::Asking;
                 match x.len() {
                     $($nt => {
                         let x: &[_; $nt] = x.try_into().expect("matched");
                         let out = out.first_chunk_mut::<$nt>().expect("no tile is larger");
                         // SAFETY: passed on; the function is compiled for the tier.
                         unsafe {
-                            if spread {
+                            if read == Read::Spread {
                                 strip::tile::<vector::$strip, $tile_registers, $nt, true>(
-                                    strip, groups, x, planes, out,
+                                    strip, groups, x, planes, out, ask,
                                 )
                             } else {
                                 strip::tile::<vector::$strip, $tile_registers, $nt, false>(
-                                    strip, groups, x, planes, out,
+                                    strip, groups, x, planes, out, ask,
                                 )
                             }
                         }
@@ -268,7 +280,7 @@ ops!(
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
     best: [
         Best { digits: 3, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
-        Best { spread_from: 64, digits: 5, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 5) }
+        Best { spread_from: 64, digits: 5, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }
     ],
     to_tm2: triples::to_tm2
 );

@@ -15,7 +15,7 @@
 
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-use crate::tier::prefetch_all;
+use crate::tier::{NEAR, prefetch, prefetch_all, prefetch_l2};
 use crate::tuning;
 
 /// `out[r] = Σ_k code(r, k) · x[k]` over a strip of `groups` groups.
@@ -74,7 +74,8 @@ pub(super) unsafe fn gemv<V: Vector, const RV: usize, const ASK: bool>(
 }
 
 /// `out[t][r] = Σ_k code(r, k) · x[t][k]` over a strip of `groups` groups, for `NT` tokens; `RV`
-/// registers of rows at a time. `SPREAD` says whether the strip went through [`spread`].
+/// registers of rows at a time. `SPREAD` says whether the strip went through [`spread`], `ask` whether to ask for the
+/// strip behind this one, a part of it with each part, so that memory is never idle.
 ///
 /// # Safety
 /// As for [`gemv`], for each token, but that a spread strip must be valid for [`SPREAD_BYTES`] a group; `ROWS` must
@@ -86,8 +87,10 @@ pub(super) unsafe fn tile<V: Vector, const RV: usize, const NT: usize, const SPR
     x: &[*const i8; NT],
     planes: [usize; 4],
     out: &mut [[i32; ROWS]; NT],
+    ask: bool,
 ) {
     const { assert!(ROWS.is_multiple_of(RV * V::LANES)) };
+    let mut next = strip.wrapping_add(groups * GROUP_BYTES);
     // 32 dots a group when narrow; when wide the sum itself fits, see `MAX_COLS`.
     let fold = if V::NARROW { 2 } else { groups };
     for part in (0..ROWS / V::LANES).step_by(RV) {
@@ -110,6 +113,13 @@ pub(super) unsafe fn tile<V: Vector, const RV: usize, const NT: usize, const SPR
                         let load = |p: usize| -> [V; RV] {
                             std::array::from_fn(|v| V::load(block.add(p * 4 * ROWS + v * 4 * V::LANES)))
                         };
+                        if ask && !SPREAD {
+                            for line in 0..RV * V::LANES / 16 {
+                                prefetch_l2(next.wrapping_add(64 * line));
+                                prefetch(block.wrapping_add(NEAR + 64 * line));
+                            }
+                            next = next.wrapping_add(RV * V::LANES * 4);
+                        }
                         let mut codes = load(0);
                         for p in 0..4 {
                             if SPREAD {
