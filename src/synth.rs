@@ -63,15 +63,10 @@ pub fn write(config: &ModelConfig, zeros: f64, seed: u64, out: &Path) -> Result<
     if !(0.0..=1.0).contains(&zeros) {
         return Err(Error::Usage(format!("the share of zeros must be between 0 and 1, found {zeros}")));
     }
-    if config.heads == 0 || config.kv_heads == 0 || !config.heads.is_multiple_of(config.kv_heads) {
-        return Err(Error::Usage(format!(
-            "{} heads cannot share {} key-value heads evenly",
-            config.heads, config.kv_heads
-        )));
-    }
+    config.check(|field| format!("--{}", field.replace('_', "-"))).map_err(Error::Usage)?;
     for linear in Linear::ALL {
         let (rows, cols) = config.linear_shape(linear);
-        if rows == 0 || cols == 0 || rows % 4 != 0 {
+        if rows % 4 != 0 {
             return Err(Error::Usage(format!(
                 "{linear:?} would be {rows}x{cols}: the packed form needs rows that are a multiple of 4"
             )));
@@ -252,6 +247,9 @@ mod tests {
         write(&config, 0.4, 2, &c).expect("written");
         assert!(read(&a) == read(&b) && read(&a) != read(&c));
         assert!(matches!(write(&config, 0.4, 1, &a), Err(Error::Usage(_))));
+        let odd = ModelConfig { head_dim: 63, ..config };
+        let error = write(&odd, 0.4, 1, &dir.path().join("odd")).expect_err("our reader refuses it");
+        assert!(error.to_string().starts_with("--head-dim: the width of a head is 63"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 3, "no temporary left");
     }
 }

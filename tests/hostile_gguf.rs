@@ -212,10 +212,11 @@ fn settings_that_are_missing_or_contradict_the_tensors() {
         ("bitnet-b1.58.block_count", u32::MAX, "out of range"),
         ("bitnet-b1.58.block_count", 1 << 27, "blocks in"),
         ("bitnet-b1.58.block_count", 4, "blk.3."),
-        ("bitnet-b1.58.attention.head_count", 7, "evenly"),
+        ("bitnet-b1.58.attention.head_count", 7, "7 heads do not divide the width"),
+        ("bitnet-b1.58.attention.head_count_kv", 3, "is not a multiple of metadata key"),
         ("bitnet-b1.58.vocab_size", 511, "the embedding has 512 rows"),
         ("bitnet-b1.58.rope.dimension_count", 16, "not supported"),
-        ("tokenizer.ggml.bos_token_id", 9999, "the BOS token 9999 is not in the vocabulary"),
+        ("tokenizer.ggml.bos_token_id", 9999, "bos_token_id: 9999 is outside the vocabulary of 512"),
     ] {
         let mut bytes = fixture();
         patch(&mut bytes, key, 4, &value.to_le_bytes());

@@ -3,6 +3,9 @@
 use super::role::{LayerRole, Linear, Role};
 use serde::{Deserialize, Serialize};
 
+/// No dimension of a model is as large; keeps products of two in range.
+pub const MAX_DIMENSION: usize = 1 << 31;
+
 /// Everything that the forward pass needs to know beside the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -88,6 +91,69 @@ pub enum LinearKind {
 }
 
 impl ModelConfig {
+    /// Proves that a model can have these hyperparameters; the message calls a field what `key` calls it.
+    ///
+    /// # Errors
+    /// If a field is out of range or contradicts another.
+    pub fn check(&self, key: impl Fn(&str) -> String) -> Result<(), String> {
+        let gemma = self.gemma.as_ref();
+        for (field, n) in [
+            ("vocab", self.vocab),
+            ("hidden", self.hidden),
+            ("ffn", self.ffn),
+            ("layers", self.layers),
+            ("heads", self.heads),
+            ("kv_heads", self.kv_heads),
+            ("head_dim", self.head_dim),
+            ("context", self.context),
+            ("gemma.window", gemma.map_or(1, |g| g.window)),
+        ] {
+            if !(1..MAX_DIMENSION).contains(&n) {
+                return Err(format!("{}: {n} is out of range", key(field)));
+            }
+        }
+        for (field, x) in [
+            ("rope_theta", self.rope_theta),
+            ("norm_eps", self.norm_eps.into()),
+            ("inner_norm_eps", self.inner_norm_eps.unwrap_or(1.0).into()),
+            ("gemma.query_pre_attn_scalar", gemma.map_or(1.0, |g| g.query_pre_attn_scalar)),
+            ("gemma.local_rope_theta", gemma.map_or(1.0, |g| g.local_rope_theta)),
+        ] {
+            if !(x > 0.0 && x.is_finite()) {
+                return Err(format!("{}: expected a positive number, found {x}", key(field)));
+            }
+        }
+        let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
+        if !heads.is_multiple_of(kv_heads) {
+            let (many, few) = (key("heads"), key("kv_heads"));
+            return Err(format!("{many} ({heads}) is not a multiple of {few} ({kv_heads})"));
+        }
+        if !head_dim.is_multiple_of(2) {
+            let name = key("head_dim");
+            return Err(format!(
+                "{name}: the width of a head is {head_dim}; rotary embedding needs an even one"
+            ));
+        }
+        if heads.checked_mul(head_dim).is_none_or(|n| n >= MAX_DIMENSION) {
+            let name = key("head_dim");
+            return Err(format!("{name}: {heads} heads of width {head_dim} are out of range"));
+        }
+        let block = Linear::ALL.map(|l| self.linear_shape(l)).map(|(o, i)| o as u128 * i as u128);
+        if block.iter().sum::<u128>() * self.layers as u128 > u64::MAX.into() {
+            return Err(format!("{}: the weights of {} blocks are out of range", key("layers"), self.layers));
+        }
+        if let Some(n) = gemma.map(|g| g.windowed.len()).filter(|&n| n != self.layers) {
+            return Err(format!("{} has {n} entries for {} layers", key("gemma.windowed"), self.layers));
+        }
+        let tokens = self.eos.iter().map(|id| ("eos", id)).chain(self.bos.iter().map(|id| ("bos", id)));
+        for (field, id) in tokens {
+            if *id as usize >= self.vocab {
+                return Err(format!("{}: {id} is outside the vocabulary of {}", key(field), self.vocab));
+            }
+        }
+        Ok(())
+    }
+
     /// Shape `[out, in]` of one of the seven matrices.
     pub fn linear_shape(&self, linear: Linear) -> (usize, usize) {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);

@@ -50,6 +50,7 @@ pub fn open(file: &str) -> Result<Checkpoint> {
     }
     let config: ModelConfig = serde_json::from_str(get("config")?)
         .map_err(|e| Error::input(path, format!("the metadata \"config\" is damaged: {e}")))?;
+    config.check(str::to_owned).map_err(|e| Error::input(path, format!("the metadata \"config\": {e}")))?;
     let layout_name = get("layout")?;
     let layout = layout::by_name(layout_name)
         .ok_or_else(|| Error::input(path, format!("unknown layout {layout_name}")))?;

@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use crate::checkpoint::OpenOptions;
-use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
+use crate::checkpoint::config::{Activation, LinearKind, MAX_DIMENSION, ModelConfig};
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -16,9 +16,6 @@ const ARCHITECTURES: &[(&str, Option<Activation>)] = &[
     ("llama", Some(Activation::Silu)),
     ("qwen3", Some(Activation::Silu)),
 ];
-
-/// Larger counts than this are damage; it keeps products of two of them in range.
-const MAX_COUNT: usize = 1 << 28;
 
 /// The family that a configuration belongs to, by its name in the table of families.
 pub fn family(config: &ModelConfig) -> &'static str {
@@ -45,13 +42,28 @@ impl Keys<'_> {
         format!("{}.{key}", self.architecture)
     }
 
+    /// The key that holds a field of [`ModelConfig`].
+    fn key_of(&self, field: &str) -> String {
+        match field {
+            "heads" => self.key("attention.head_count"),
+            "kv_heads" => self.key("attention.head_count_kv"),
+            "head_dim" => self.key("attention.key_length"),
+            "layers" => self.key("block_count"),
+            "norm_eps" => self.key("attention.layer_norm_rms_epsilon"),
+            "rope_theta" => self.key("rope.freq_base"),
+            "bos" | "eos" => format!("tokenizer.ggml.{field}_token_id"),
+            // What else can be wrong here was checked when its key was read.
+            other => self.key(other),
+        }
+    }
+
     fn missing(&self, key: &str) -> Error {
         self.error(format!("metadata key {} is missing", self.key(key)))
     }
 
     fn count(&self, key: &str) -> Result<Option<usize>> {
         match self.reader.uint(&self.key(key))? {
-            Some(n) if (1..=MAX_COUNT).contains(&n) => Ok(Some(n)),
+            Some(n) if (1..MAX_DIMENSION).contains(&n) => Ok(Some(n)),
             Some(n) => Err(self.error(format!("metadata key {}: {n} is out of range", self.key(key)))),
             None => Ok(None),
         }
@@ -98,9 +110,6 @@ pub fn read(
     let has = |part| by_role.contains_key(&Role::Layer(0, part));
     let (hidden, heads) = (keys.required("embedding_length")?, keys.required("attention.head_count")?);
     let kv_heads = keys.count("attention.head_count_kv")?.unwrap_or(heads);
-    if !heads.is_multiple_of(kv_heads) {
-        return Err(keys.error(format!("{heads} heads cannot share {kv_heads} key-value heads evenly")));
-    }
     let head_dim = match keys.count("attention.key_length")? {
         Some(n) => n,
         None if hidden.is_multiple_of(heads) => hidden / heads,
@@ -111,9 +120,6 @@ pub fn read(
             )));
         }
     };
-    if head_dim % 2 != 0 {
-        return Err(keys.error(format!("heads of {head_dim} cannot be rotated: expected an even number")));
-    }
     if let Some(n) = keys.count("attention.value_length")?.filter(|&n| n != head_dim) {
         return Err(keys.refuse("attention.value_length", format!("{n} where keys have {head_dim}")));
     }
@@ -126,7 +132,7 @@ pub fn read(
     }
     let vocab = vocabulary(&keys, by_role)?;
     let epsilon = "attention.layer_norm_rms_epsilon";
-    Ok(ModelConfig {
+    let model = ModelConfig {
         vocab,
         hidden,
         ffn: keys.required("feed_forward_length")?,
@@ -147,7 +153,9 @@ pub fn read(
         gemma: None,
         bos: token(reader, "bos")?.filter(|_| super::tokenizer::adds_bos(reader)),
         eos: [token(reader, "eos")?, token(reader, "eot")?].into_iter().flatten().collect(),
-    })
+    };
+    model.check(|field| format!("metadata key {}", keys.key_of(field))).map_err(|e| keys.error(e))?;
+    Ok(model)
 }
 
 /// What changes the forward pass in ways that it does not have.

@@ -5,16 +5,13 @@
 //! refused, because a model without it would run and be wrong.
 
 use crate::checkpoint::Kept;
-use crate::checkpoint::config::{Activation, Gemma, LinearKind, ModelConfig};
+use crate::checkpoint::config::{Activation, Gemma, LinearKind, MAX_DIMENSION, ModelConfig};
 use crate::checkpoint::families::Family;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// No dimension of a model is larger; keeps products of two within a u64.
-const MAX_DIMENSION: u64 = 1 << 31;
 
 /// A JSON object and the file that it came from.
 #[derive(Debug, Clone)]
@@ -34,6 +31,20 @@ pub struct Quantization {
     pub online: bool,
     /// Epsilon of the norm inside each BitLinear (`use_rms_norm`).
     pub inner_norm_eps: Option<f32>,
+}
+
+/// The key that holds a field of [`ModelConfig`].
+fn key_of(field: &str) -> &str {
+    match field {
+        "heads" => "num_attention_heads",
+        "kv_heads" => "num_key_value_heads",
+        "layers" => "num_hidden_layers",
+        "norm_eps" => "rms_norm_eps",
+        "inner_norm_eps" => "quantization_config.rms_norm_eps",
+        "gemma.windowed" => "layer_types",
+        // What else can be wrong here has the field's name, or was checked when its key was read.
+        other => other,
+    }
 }
 
 impl Json {
@@ -81,7 +92,7 @@ impl Json {
     fn count(&self, key: &str) -> Result<Option<usize>> {
         match self.typed::<u64>(key, "a whole number")? {
             None => Ok(None),
-            Some(n @ 1..MAX_DIMENSION) => Ok(Some(n as usize)),
+            Some(n) if (1..MAX_DIMENSION as u64).contains(&n) => Ok(Some(n as usize)),
             Some(n) => Err(self.error(format!("{}: {n} is out of range", self.key(key)))),
         }
     }
@@ -237,29 +248,16 @@ impl Json {
         let hidden = self.need_count("hidden_size")?;
         let heads = self.need_count("num_attention_heads")?;
         let kv_heads = self.need_count("num_key_value_heads")?;
-        if !heads.is_multiple_of(kv_heads) {
-            return Err(self.error(format!(
-                "\"num_attention_heads\" ({heads}) is not a multiple of \"num_key_value_heads\" ({kv_heads})"
-            )));
-        }
         let head_dim = match self.count("head_dim")? {
             Some(n) => n,
             // Only where the architecture defines it so; Qwen3 and Gemma 3 have other defaults.
             None if !family.qk_norm && hidden.is_multiple_of(heads) => hidden / heads,
             None => return Err(self.missing("head_dim")),
         };
-        if !head_dim.is_multiple_of(2) {
-            return Err(
-                self.error(format!("the width of a head is {head_dim}; rotary embedding needs an even one"))
-            );
-        }
-        if heads.checked_mul(head_dim).is_none_or(|n| n as u64 >= MAX_DIMENSION) {
-            return Err(self.error(format!("{heads} heads of width {head_dim} are out of range")));
-        }
         let layers = self.need_count("num_hidden_layers")?;
         let norm_eps = self.need("rms_norm_eps", self.positive("rms_norm_eps"))? as f32;
         let (rope_theta, gemma) = if family.gemma { self.gemma(layers)? } else { (self.rope(self)?, None) };
-        Ok(ModelConfig {
+        let model = ModelConfig {
             vocab: self.need_count("vocab_size")?,
             hidden,
             ffn: self.need_count("intermediate_size")?,
@@ -284,7 +282,9 @@ impl Json {
             gemma,
             bos: None,
             eos: vec![],
-        })
+        };
+        model.check(|field| self.key(key_of(field))).map_err(|e| self.error(e))?;
+        Ok(model)
     }
 
     fn refuse_unsupported(&self, family: &Family) -> Result<()> {
@@ -400,11 +400,6 @@ impl Json {
                 (1..=layers.min(1 << 16)).map(|i| !i.is_multiple_of(n)).collect()
             }
         };
-        if windowed.len() != layers {
-            return Err(
-                self.error(format!("\"layer_types\" has {} entries for {layers} layers", windowed.len()))
-            );
-        }
         let key = "query_pre_attn_scalar";
         let gemma = Gemma {
             query_pre_attn_scalar: self.need(key, self.positive(key))?,
