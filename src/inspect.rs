@@ -81,7 +81,7 @@ pub const PLAUSIBLE_SCALES: std::ops::RangeInclusive<f32> = 1e-6..=1e3;
 /// Looks at every tensor; `done` hears of each. Damaged tensors are flagged, not fatal.
 ///
 /// # Errors
-/// None at present; reserved for a checkpoint that cannot be listed.
+/// If a tensor that is stored twice cannot be read.
 pub fn inspect(checkpoint: &Checkpoint, done: &(dyn Fn() + Sync)) -> Result<Inspection> {
     let tensors: Vec<Tensor> = checkpoint
         .tensors()

@@ -19,7 +19,7 @@ use std::path::Path;
 
 /// Named shapes of published models: name and hyperparameters (source: their `config.json`).
 pub fn preset(name: &str) -> Option<ModelConfig> {
-    // (hidden, ffn, layers, heads, kv_heads, vocab, tied)
+    // (hidden, ffn, layers, heads, kv_heads, vocab)
     let (hidden, ffn, layers, heads, kv_heads, vocab) = match name {
         "tiny" => (256, 768, 2, 4, 2, 1024),
         "0.7b" => (1536, 4096, 24, 16, 16, 32002),
@@ -101,7 +101,7 @@ fn config_json(c: &ModelConfig) -> serde_json::Value {
         "head_dim": c.head_dim,
         "hidden_act": "relu2",
         "max_position_embeddings": c.context,
-        "rms_norm_eps": 1e-5,
+        "rms_norm_eps": c.norm_eps,
         "rope_theta": c.rope_theta,
         "tie_word_embeddings": c.tied,
         "attention_bias": false,

@@ -58,6 +58,12 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// How many positions it holds, if it holds all figures of each.
+    pub fn positions(&self) -> Option<usize> {
+        let n = self.kl.len();
+        [&self.reference_nll, &self.logit_max, &self.logit_mean].iter().all(|v| v.len() == n).then_some(n)
+    }
+
     /// Adds a position.
     pub fn push(&mut self, position: &Position) {
         self.reference_nll.push(position.reference_nll);

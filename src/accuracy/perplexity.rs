@@ -79,14 +79,23 @@ pub fn measure(
         Some(path) => {
             let key = key(&subject, reference.as_ref(), text, convention) + &options.files;
             let (state, mut scores) = State::open(path, &key)?;
-            scores.retain(|s| windows.get(s.index).is_some_and(|w| w.scored() == s.nll.len()));
+            scores.retain(|s| {
+                let scored = windows.get(s.index).map(Window::scored);
+                let pair = s.pair.as_ref().map(Pair::positions);
+                scored == Some(s.nll.len()) && pair == reference.as_ref().map(|_| scored)
+            });
             scores.sort_by_key(|s| s.index);
             scores.dedup_by_key(|s| s.index);
             (Some(state), scores)
         }
         None => (None, Vec::new()),
     };
-    let scored = windows.iter().map(Window::scored).sum();
+    let scored: usize = windows.iter().map(Window::scored).sum();
+    if scored < 2 {
+        return Err(Error::Usage(
+            "a standard error needs at least two scored tokens, found 1: raise --limit or --n-ctx".into(),
+        ));
+    }
     let mut file = options.save_logits.as_ref().map(|path| LogitsFile::create(path, scored)).transpose()?;
 
     let mut sums = Sums::default();

@@ -1,11 +1,11 @@
 //! `tritmark bench`.
 
-use super::common::{KernelArgs, MeterArgs, OpenArgs, command_line, print_line, progress, watts};
+use super::common::{KernelArgs, MeterArgs, OpenArgs, command_line, print_line, progress, say, watts};
 use super::llama_bench::LlamaBenchArgs;
 use crate::error::{Error, Result};
 use crate::files::writable;
 use crate::machine::{Limits, Watch};
-use crate::model::{Head, MAX_THREADS};
+use crate::model::{Head, check_threads};
 use crate::record::rows::{self, Format};
 use crate::record::{self, Arm, Model, Outcome, Record, SCHEMA, Test, Tool};
 use crate::speed::bench::{Bench, Candidate, Choice};
@@ -163,7 +163,7 @@ impl Args {
         writable(&self.record)?;
         let options = self.options()?;
         if let Some(note) = self.llama_bench.check()? {
-            let _ = writeln!(std::io::stderr(), "note: {note}");
+            say(&note);
         }
         let tests = self.tests()?;
         let prompts = |test: &Test| matches!(test, Test::Model { generate: 0, .. });
@@ -175,9 +175,7 @@ impl Args {
         let choices = self.choices()?;
         let all = std::thread::available_parallelism().map_or(1, usize::from) as u32;
         let threads = numbers(&self.threads, &[all]);
-        if let Some(odd) = threads.iter().find(|n| !(1..=MAX_THREADS).contains(&(**n as usize))) {
-            return Err(Error::Usage(format!("--threads must be 1 to {MAX_THREADS}, not {odd}")));
-        }
+        threads.iter().try_for_each(|n| check_threads(*n as usize))?;
         let names = if self.model.is_empty() { vec!["demo".to_owned()] } else { self.model.clone() };
         let mut meter = self.meter.open()?;
         let started = record::now();

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::machine::Watch;
 use crate::model::{Head, LoadOptions, Model};
 use crate::record::{self, Arm, Outcome, Record, Tool};
+use crate::verify;
 use crate::words::printable;
-use crate::{speed, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -36,7 +36,7 @@ impl OpenArgs {
     pub fn open(&self, model: &str) -> Result<Checkpoint> {
         let checkpoint = self.open_quietly(model)?;
         for note in &checkpoint.provenance.notes {
-            let _ = writeln!(std::io::stderr(), "note: {model}: {note}");
+            say(&format!("{model}: {note}"));
         }
         Ok(checkpoint)
     }
@@ -212,7 +212,7 @@ pub fn record_accuracy(
         resumed: false,
         environment: watch.environment(),
         limits: Outcome::NotMeasured("this command has no tests of speed".into()),
-        protocol: speed::Options::quick().describe(),
+        protocol: record::Protocol::untimed(),
         models: models.collect::<Result<_>>()?,
         proofs: Vec::new(),
         arms,
@@ -220,6 +220,11 @@ pub fn record_accuracy(
         notes: checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).collect(),
     };
     record::write(path, &[record])
+}
+
+/// Tells what the user should know on standard error.
+pub fn say(note: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {}", printable(note));
 }
 
 /// Prints a value as indented JSON on standard output.

@@ -1,12 +1,11 @@
 //! `tritmark convert`.
 
-use super::common::{OpenArgs, print_json, print_line, progress};
+use super::common::{OpenArgs, print_json, print_line, progress, say};
 use crate::checkpoint::gguf::runtime::Runtime;
 use crate::checkpoint::write::gguf::TL2_IDS;
 use crate::checkpoint::write::{Inexact, Item, Plan, left_behind, start_threads};
 use crate::convert::{self, Container};
 use crate::error::Result;
-use crate::words::printable;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -102,7 +101,7 @@ impl Args {
                 "warnings": warnings, "inexact_scales": inexact,
             }));
         }
-        warnings.iter().for_each(|warning| eprintln!("note: {}", printable(warning)));
+        warnings.iter().for_each(|warning| say(warning));
         let exact = if inexact.is_empty() { "trits and scales proven equal" } else { "trits proven equal" };
         print_line(&format!(
             "wrote {}: {}, {} bytes in {seconds:.1} s; {exact}",
@@ -164,7 +163,7 @@ fn dry_run(plan: &Plan, notes: &[String], json: bool) -> Result<()> {
         }
     }
     plan.side.iter().try_for_each(|(name, _)| print_line(name))?;
-    notes.iter().for_each(|note| eprintln!("note: {}", printable(note)));
+    notes.iter().for_each(|note| say(note));
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! `tritmark doctor`.
 
 use super::common::{MeterArgs, print_json, print_line, progress};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::machine::{CpuTimes, Environment, Limits, Watch, tuning};
+use crate::model::check_threads;
 use crate::record::{self, Tool};
 use crate::speed::lists::{List, numbers};
 use crate::words::counted;
@@ -131,9 +132,7 @@ impl Args {
         let mut default = vec![1, environment.threads];
         default.dedup();
         let threads = numbers(&self.threads, &default);
-        if threads.contains(&0) {
-            return Err(Error::Usage("--threads must be at least 1".into()));
-        }
+        threads.iter().try_for_each(|n| check_threads(*n as usize))?;
         let bar = progress(1, "limits");
         let limits =
             Limits::measure(environment, &threads, Duration::from_millis(300), &mut |done, total, what| {

@@ -25,7 +25,6 @@ mod verify;
 use crate::error::Result;
 use crate::machine::tuning;
 use clap::{Parser, Subcommand};
-use std::io::Write;
 
 /// Convert, prove and measure ternary (1.58-bit, BitNet) language models on CPUs.
 #[derive(Debug, Parser)]
@@ -78,7 +77,7 @@ pub fn run() -> Result<()> {
     });
     let cli = Cli::parse_from(args);
     if let Some(reason) = tuning::use_stored() {
-        let _ = writeln!(std::io::stderr(), "note: {reason}");
+        common::say(&reason);
     }
     match cli.command {
         Command::Inspect(args) => args.run(),

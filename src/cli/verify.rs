@@ -1,6 +1,6 @@
 //! `tritmark verify`.
 
-use super::common::{OpenArgs, print_json, print_line, progress};
+use super::common::{OpenArgs, print_json, print_line, progress, say};
 use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::write::start_threads;
 use crate::checkpoint::{Checkpoint, OpenOptions, number};
@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::inspect::inspect;
 use crate::verify::{Comparison, compare, model_hash, probe, told_by};
 use serde_json::json;
-use std::io::Write;
 
 /// Prove that two models are the same, whatever their forms; or that one is sound.
 #[derive(Debug, clap::Args)]
@@ -48,7 +47,7 @@ impl Args {
         let (a, b) = self.sides(b)?;
         for c in [&a, &b] {
             for note in &c.provenance.notes {
-                let _ = writeln!(std::io::stderr(), "note: {}: {note}", c.provenance.name);
+                say(&format!("{}: {note}", c.provenance.name));
             }
         }
         two(&a, &b, !self.no_probe, self.json)

@@ -20,7 +20,8 @@ pub struct Generated {
     pub stopped: Stopped,
     /// Time from the start to the first new token, seconds.
     pub prompt_seconds: f64,
-    /// Time for all later tokens, seconds.
+    /// Time for all later tokens, the one that ends the text included, from the logits to the text that is shown;
+    /// seconds.
     pub decode_seconds: f64,
 }
 
@@ -39,7 +40,8 @@ pub enum Stopped {
 impl Generated {
     /// Tokens a second after the first one, of this one run; `None` for fewer than two tokens.
     pub fn decode_speed(&self) -> Option<f64> {
-        let steps = self.ids.len().checked_sub(1).filter(|n| *n > 0)?;
+        let tokens = self.ids.len() + usize::from(self.stopped == Stopped::EndOfText);
+        let steps = tokens.checked_sub(1).filter(|n| *n > 0)?;
         Some(steps as f64 / self.decode_seconds)
     }
 }
@@ -99,4 +101,20 @@ pub fn generate(
         prompt_seconds: first.as_secs_f64(),
         decode_seconds: (start.elapsed() - first).as_secs_f64(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_that_ends_a_text_was_decoded_too() {
+        let speed = |tokens, stopped| {
+            let (prompt_tokens, ids, text) = (1, vec![0; tokens], String::new());
+            Generated { prompt_tokens, ids, text, stopped, prompt_seconds: 1.0, decode_seconds: 2.0 }
+                .decode_speed()
+        };
+        assert_eq!([1, 5].map(|tokens| speed(tokens, Stopped::Length)), [None, Some(2.0)]);
+        assert_eq!([0, 1, 5].map(|tokens| speed(tokens, Stopped::EndOfText)), [None, Some(0.5), Some(2.5)]);
+    }
 }

@@ -33,7 +33,18 @@ pub(crate) use weights::choose_kernel;
 const BATCH: usize = 512;
 
 /// More threads than any machine that this runs on has.
-pub const MAX_THREADS: usize = 4096;
+const MAX_THREADS: usize = 4096;
+
+/// Proves that so many threads can be asked for.
+///
+/// # Errors
+/// If there are none or more than any machine has.
+pub fn check_threads(threads: usize) -> Result<()> {
+    if (1..=MAX_THREADS).contains(&threads) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!("expected 1 to {MAX_THREADS} threads, found {threads}")))
+}
 
 /// How to run a model.
 #[derive(Debug, Clone)]
@@ -107,12 +118,7 @@ impl Model {
     /// # Errors
     /// If a tensor is missing or damaged, or the layout, the tier or the head's precision cannot be used.
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
-        if !(1..=MAX_THREADS).contains(&options.threads) {
-            return Err(Error::Usage(format!(
-                "expected 1 to {MAX_THREADS} threads, found {}",
-                options.threads
-            )));
-        }
+        check_threads(options.threads)?;
         let start = Instant::now();
         let config = checkpoint.config.clone();
         let kernel = weights::kernel_for(&config, options)?;

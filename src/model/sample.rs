@@ -46,9 +46,12 @@ impl Sampler {
             candidates.select_nth_unstable_by(top_k - 1, greater);
             candidates.truncate(top_k);
         }
-        candidates.sort_unstable_by(greater);
+        // To draw from all of them their order does not matter, and sorting a whole vocabulary takes milliseconds.
+        if top_p < 1.0 {
+            candidates.sort_unstable_by(greater);
+        }
         // Beside an infinite one nothing else counts.
-        let Some(max) = candidates.first().map(|c| c.1).filter(|max| max.is_finite()) else {
+        let Some(max) = candidates.iter().map(|c| c.1).reduce(f32::max).filter(|max| max.is_finite()) else {
             return greatest(logits);
         };
         let mut sum = 0.0;

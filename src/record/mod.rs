@@ -152,6 +152,13 @@ pub struct Protocol {
     pub method: Vec<String>,
 }
 
+impl Protocol {
+    /// That of a record without tests of speed.
+    pub fn untimed() -> Self {
+        Self { seed: 0, rounds: 1, min_time_s: 0.0, quick: false, method: Vec::new() }
+    }
+}
+
 /// A model under test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

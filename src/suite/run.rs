@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, demo};
 use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits, Watch};
-use crate::model::{Head, LoadOptions, Model};
+use crate::model::{Head, LoadOptions, Model, check_threads};
 use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, Tool};
 use crate::speed::bench::{Bench, Candidate, Choice};
 use crate::speed::{self, Observer};
@@ -162,7 +162,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         resumed: journal.resumed,
         environment: machine.environment(),
         limits,
-        protocol: protocol.describe(),
+        protocol: if suite.speed.is_some() { protocol.describe() } else { record::Protocol::untimed() },
         models,
         proofs,
         arms,
@@ -566,8 +566,11 @@ pub(super) fn threads(list: &[String]) -> Result<Vec<usize>> {
             "max" => counts.push(max),
             "sweep" => counts.extend((0..).map(|i| 1 << i).take_while(|n| *n < max).chain([max])),
             number => match number.parse() {
-                Ok(n) if n > 0 => counts.push(n),
-                _ => {
+                Ok(n) => {
+                    check_threads(n)?;
+                    counts.push(n);
+                }
+                Err(_) => {
                     return Err(Error::Usage(format!(
                         "threads '{number}': expected a number, `max` or `sweep`"
                     )));

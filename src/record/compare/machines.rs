@@ -115,11 +115,16 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
         };
         refused.push(format!("different models: {} and {}", names(a), names(b)));
     }
-    let time = |r: &Record| ours(r).then_some(r.protocol.min_time_s);
-    let protocol = |r: &Record| (r.tool.name.clone(), time(r), r.protocol.quick);
+    // Figures of accuracy do not depend on how speeds are sampled.
+    let timed = [a, b].iter().all(|r| r.arms.iter().any(|arm| arm.speed.is_some()));
+    let time = |r: &Record| (timed && ours(r)).then_some(r.protocol.min_time_s);
+    let protocol = |r: &Record| (r.tool.name.clone(), time(r), timed && r.protocol.quick);
     let (pa, pb) = (protocol(a), protocol(b));
     if pa != pb {
         let words = |(name, time, quick): (String, Option<f64>, bool)| {
+            if !timed {
+                return name;
+            }
             let time = time.map_or_else(|| "a time not stated".into(), |s| format!("{s} s"));
             format!("{name}, samples of {time}{}", if quick { ", --quick" } else { "" })
         };
