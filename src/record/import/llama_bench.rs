@@ -189,6 +189,10 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// Greatest excess of a mean of speeds, as a share, where they scatter too widely to tell: a single repetition of
+/// milliseconds may have waited for seconds.
+const STALLED: f64 = 1e4;
+
 /// A row of llama-bench with its number, for messages.
 struct Fields<'a> {
     number: usize,
@@ -228,20 +232,19 @@ impl Fields<'_> {
         if !self.row.contains_key("avg_ns") {
             return Ok(());
         }
-        let time = self.positive("avg_ns")?;
-        // A mean of speeds exceeds the speed of the mean time, by the square of the relative deviation or less unless
-        // few repetitions were far faster than the others.
-        let of_time = self.deviation("stddev_ns").map(|d| d / time);
-        let spread = of_time.or_else(|| Some(self.deviation("stddev_ts")? / mean)).unwrap_or(0.0);
-        let excess = mean * time / (1e9 * tokens) - 1.0;
-        if (-0.02..=0.02 + 2.0 * spread * spread).contains(&excess) {
+        let of_time = 1e9 * tokens / self.positive("avg_ns")?;
+        // A mean of speeds is no less than the speed of the mean time, and exceeds it by their variance over the
+        // product of mean and slowest at most. Of a hundred repetitions none is more than ten standard deviations below
+        // the mean. That of the times, `stddev_ns`, is of no use: the program's integers overflow after seconds.
+        let most = self.deviation("stddev_ts").map(|d| d * d / (mean * (mean - 10.0 * d)));
+        let most = most.filter(|most| *most >= 0.0).unwrap_or(STALLED);
+        if (-0.02..=0.02 + most).contains(&(mean / of_time - 1.0)) {
             return Ok(());
         }
         Err(format!(
-            "row {}: `avg_ts` and `avg_ns` contradict each other: {mean} tokens/s, but {tokens} tokens in {time} ns are \
-             {:.2} tokens/s",
-            self.number,
-            1e9 * tokens / time
+            "row {}: `avg_ts` and `avg_ns` contradict each other: {mean} tokens/s, but {tokens} tokens in the mean time \
+             are {of_time:.2} tokens/s",
+            self.number
         ))
     }
 
@@ -365,7 +368,6 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             return Err(format!("row {}: `n_prompt` and `n_gen` are both 0", i + 1));
         }
         let mean = fields.positive("avg_ts")?;
-        fields.means_agree(tokens, mean)?;
         let mut warnings = Vec::new();
         // Of the two forms of the samples one is exact, the other has six digits.
         let exact = fields.list("samples_ns")?.map(|ns| ns.iter().map(|t| 1e9 * tokens / t).collect());
@@ -375,6 +377,7 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             })?,
             (Some(samples), None) | (None, Some(samples)) => samples,
             (None, None) => {
+                fields.means_agree(tokens, mean)?;
                 let deviation = fields.deviation("stddev_ts");
                 // Of all forms JSON alone has numbers that are no text.
                 let advice = if row["avg_ts"].is_number() {
@@ -578,21 +581,27 @@ mod tests {
 
     #[test]
     fn mean_speed_and_mean_time_must_agree() {
-        // Two repetitions of 32 tokens, as the program wrote them.
-        let csv = |ns: &str, deviation: &str, ts: &str| {
+        let csv = |tokens: u32, ns: &str, ts: &str, deviation: &str| {
             bench_of(&format!(
                 "model_filename,model_type,n_threads,n_prompt,n_gen,avg_ns,stddev_ns,avg_ts,stddev_ts\n\
-                 \"m.gguf\",\"t\",\"1\",\"32\",\"0\",\"{ns}\",\"{deviation}\",\"{ts}\",\"6.254438\"\n"
+                 \"m.gguf\",\"t\",\"1\",\"{tokens}\",\"0\",\"{ns}\",\"1\",\"{ts}\",\"{deviation}\"\n"
             ))
         };
-        csv("555898256", "60046527", "57.902284").unwrap();
-        // Repetitions of 0.2 and 0.9 s.
-        csv("550000000", "494974747", "97.77").unwrap();
-        csv("555898256", "", "58.8").unwrap();
-        for (deviation, ts) in [("60046527", "99.9"), ("60046527", "50"), ("0", "60"), ("", "99.9")] {
-            let error = csv("555898256", deviation, ts).unwrap_err();
+        // As the program wrote them: quiet, and with one repetition that waited for half a second or for many.
+        csv(32, "555898256", "57.902284", "6.254438").unwrap();
+        csv(16, "413661247", "7057.467156", "12178.457009").unwrap();
+        csv(8, "8261648667", "2.557183", "2.850610").unwrap();
+        csv(16, "8597082328", "1.975046", "0.529884").unwrap();
+        csv(32, "555898256", "99.9", "").unwrap();
+        for (ts, deviation) in
+            [("99.9", "6.254438"), ("60", "0"), ("50", "6.254438"), ("50", ""), ("1e9", "")]
+        {
+            let error = csv(32, "555898256", ts, deviation).unwrap_err();
             assert!(error.contains("`avg_ts` and `avg_ns` contradict"), "{error}");
         }
+        // What samples say counts.
+        let stalled = ROW.replace("4500000000", "9000000000");
+        assert_eq!(bench_of(&stalled).unwrap().arms, bench_of(ROW).unwrap().arms);
     }
 
     #[test]
