@@ -299,7 +299,7 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
         row.ratio_of = "medians";
         let reason = "typical runs, by their medians, and without other load; the fastest are the same";
         (of_program(medians.ratio), Some(reason.into()))
-    } else if by_medians {
+    } else if by_medians && !suspect {
         (Verdict::Same, Some("typical runs, by their medians; the fastest scatter too widely".into()))
     } else if certain {
         let reason = format!("{} {}, within the tolerance", percent(main.ratio), word(main.ratio));
