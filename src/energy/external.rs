@@ -199,8 +199,12 @@ impl Columns {
         let all = || names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
         match (powers.next(), powers.next()) {
             (Some((power, unit)), None) => {
-                let is_time = |name: &str| name.to_ascii_lowercase().contains("time");
-                let time = names.iter().position(is_time).unwrap_or_default();
+                let called = |what: &str| {
+                    let mut names = names.iter().enumerate();
+                    names.position(|(i, name)| i != power && name.to_ascii_lowercase().contains(what))
+                };
+                let time = called("time").or_else(|| called("date")).or((power != 0).then_some(0));
+                let time = time.ok_or_else(|| format!("names no column of time, but {}", all()))?;
                 Ok(Self { time, power, unit })
             }
             (None, _) => Err(format!("names no column of power in watts, but {}", all())),
@@ -245,7 +249,9 @@ fn unit(name: &str) -> Option<f64> {
     // Without a unit the last word says what it is: an active power, but no power factor.
     let power =
         || words().next_back().is_some_and(|word| word.to_lowercase().ends_with("power")).then_some(1.0);
-    let other = words().any(|word| ["apparent", "reactive"].contains(&&word.to_lowercase()[..]));
+    // Watts times hours are energy.
+    let others = ["apparent", "reactive", "h", "hour", "hours", "wh", "kwh"];
+    let other = words().any(|word| others.contains(&&word.to_lowercase()[..]));
     words().find_map(unit).or_else(power).filter(|_| !other)
 }
 
@@ -323,6 +329,8 @@ mod tests {
             ("Time,P (kW)", "1,0.05", 50.0),
             ("Power [\u{b5}W],unix time", "250000,1", 0.25),
             ("time,Power Factor,Active Power", "1,0.9,50", 50.0),
+            ("power_W,voltage,Date", "50,230.1,1", 50.0),
+            ("time_W,Date", "50,1", 50.0),
         ] {
             for front in ["", front] {
                 let text = format!("{front}{names}\n{cells}\n");
@@ -336,6 +344,9 @@ mod tests {
         for (text, found) in [
             ("time,voltage\n1,230\n", "line 1 names no column of power in watts, but 'time', 'voltage'"),
             ("time,energy_Wh\n1,230\n", "line 1 names no column"),
+            ("time,Energy (Watt-hours)\n1,230\n", "line 1 names no column of power"),
+            ("time,kW·h\n1,230\n", "line 1 names no column of power"),
+            ("power_W,when\n50,1\n", "line 1 names no column of time, but 'power_W', 'when'"),
             ("time,power factor\n1,0.5\n", "line 1 names no column"),
             ("time,apparent power\n1,230\n", "line 1 names no column"),
             ("time,MW\n1,230\n", "line 1 names no column"),
