@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tritmark::checkpoint::config::LinearKind;
 use tritmark::machine::{Environment, Limits};
-use tritmark::record::Record;
+use tritmark::record::{Record, Subject};
 use tritmark::report;
 use tritmark::speed::stats;
 
@@ -437,6 +437,22 @@ fn the_verdict_follows_from_the_figures() {
         }
     }
     assert!(verdict(&tied)[1].contains("cannot tell it from tm2"), "{}", verdict(&tied)[1]);
+
+    // More threads are not always faster.
+    let mut single = one();
+    let mine = |s: &Subject| {
+        (s.layout.as_deref(), s.tier.as_deref(), s.threads) == (Some("tm2"), Some("avx512vnni"), 1)
+    };
+    for speed in single[0].arms.iter_mut().filter(|a| mine(&a.subject)).filter_map(|a| a.speed.as_mut()) {
+        speed.samples.iter_mut().for_each(|s| *s *= 5.0);
+        speed.median *= 5.0;
+    }
+    let got = verdict(&single);
+    assert!(
+        got[1].starts_with("tm2/avx512vnni is the fastest") && got[1].contains(" on 1 thread,"),
+        "{}",
+        got[1]
+    );
 
     let mut empty = one();
     empty[0].arms.clear();

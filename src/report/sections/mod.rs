@@ -167,7 +167,7 @@ impl<'a> Family<'a> {
     }
 }
 
-/// The arms of one family under one test at its greatest number of threads, fastest first.
+/// The arms of one family under one test at the number of threads of its fastest, fastest first.
 struct Ranked<'a> {
     family: Family<'a>,
     arms: Vec<&'a Arm>,
@@ -189,9 +189,10 @@ fn ranking<'a>(record: &'a Record, model: &str, test: &Test) -> Vec<Ranked<'a>> 
         .into_iter()
         .map(|family| {
             let mine = || of_test().filter(|a| Family::of(a) == family);
-            let threads = mine().map(|a| a.subject.threads).max().unwrap_or(0);
-            let mut arms: Vec<&Arm> = mine().filter(|a| a.subject.threads == threads).collect();
+            let mut arms: Vec<&Arm> = mine().collect();
             arms.sort_by(|a, b| median(b).total_cmp(&median(a)));
+            let threads = arms[0].subject.threads;
+            arms.retain(|a| a.subject.threads == threads);
             Ranked { family, arms }
         })
         .collect();

@@ -132,7 +132,7 @@ fn size_and_speed(record: &Record, prefix: &str) -> Option<Plot> {
     let alt = format!(
         "Scatter plot of {count} layouts: bits a weight against tokens a second; both stand in the tables above."
     );
-    Some(Plot::new(format!("{prefix}size-speed"), title, "Each point is a layout at its fastest instruction set and greatest number of threads. Left is smaller, up is faster. A model's perplexity does not depend on the layout. Dashed, for each model by itself: no layout of it is both smaller and faster.".into(), alt, &chart))
+    Some(Plot::new(format!("{prefix}size-speed"), title, "Each point is a layout at its fastest instruction set and number of threads. Left is smaller, up is faster. A model's perplexity does not depend on the layout. Dashed, for each model by itself: no layout of it is both smaller and faster.".into(), alt, &chart))
 }
 
 /// Points that no other beats in both, from left to right.
