@@ -2,8 +2,9 @@
 
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{bytes, count, significant};
+use super::super::row::weight_bytes;
 use super::{model, record_heading};
-use crate::record::{Model, Proof, Record};
+use crate::record::{Arm, Model, Proof, Record};
 
 /// Bytes of every layout and whether the conversion was proven.
 pub fn section(records: &[Record]) -> Section {
@@ -29,7 +30,7 @@ fn table(record: &Record) -> Table {
         ["Layout", "Bits a weight#", "All ternary weights#", "Weights", "Scale in a file", "Matrices#"];
     let mut table = Table::new("Every layout, unpacked again and compared weight by weight", &headings);
     let most = record.proofs.iter().map(|p| p.bits_per_weight);
-    let most = most.chain(floats(record).iter().map(|f| f64::from(f.1))).fold(0.0, f64::max);
+    let most = most.chain(floats(record).iter().map(|f| f.2)).fold(0.0, f64::max);
     let mut proofs: Vec<&Proof> = record.proofs.iter().collect();
     let key = |p: &&Proof| (p.model.clone(), p.failure.is_some());
     proofs.sort_by(|a, b| key(a).cmp(&key(b)).then(a.bits_per_weight.total_cmp(&b.bits_per_weight)));
@@ -62,12 +63,11 @@ fn table(record: &Record) -> Table {
             Cell::figure(p.tensors as f64, count(p.tensors)),
         ]);
     }
-    for (model, bits) in floats(record) {
-        let size = model.linear_params * u64::from(bits) / 8;
+    for (model, arm, bits) in floats(record) {
         table.row(vec![
             Cell::text("full precision").detail(&model.name),
-            Cell::figure(f64::from(bits), bits.to_string()).bar(f64::from(bits) / most),
-            Cell::figure(size as f64, bytes(size)),
+            Cell::figure(bits, bits.to_string()).bar(bits / most),
+            weight_bytes(record, arm).map_or_else(Cell::none, |n| Cell::figure(n as f64, bytes(n))),
             Cell::text("not ternary"),
             Cell::none(),
             Cell::none(),
@@ -76,10 +76,11 @@ fn table(record: &Record) -> Table {
     table
 }
 
-/// Full-precision models that ran, and the bits of their weights.
-fn floats(record: &Record) -> Vec<(&Model, u32)> {
-    let bits = |m: &Model| {
-        record.arms.iter().find_map(|a| a.subject.float_bits().filter(|_| a.subject.model == m.id))
+/// Full-precision models that ran, each with an arm that did and the bits of its weights.
+fn floats(record: &Record) -> Vec<(&Model, &Arm, f64)> {
+    let arm = |m: &Model| {
+        let mine = record.arms.iter().filter(|a| a.subject.model == m.id);
+        mine.filter_map(|a| Some((a, a.subject.float_bits()?.into()))).next()
     };
-    record.models.iter().filter_map(|m| Some((m, bits(m)?))).collect()
+    record.models.iter().filter_map(|m| arm(m).map(|(arm, bits)| (m, arm, bits))).collect()
 }
