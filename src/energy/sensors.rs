@@ -396,12 +396,13 @@ fn powercap(dir: &Path, found: &mut Found) {
 }
 
 /// Zones of a directory and the zones inside of them, by their names, which are unique. What lies in the directory
-/// itself comes first: one command opens all of these.
+/// itself comes first: one command opens all of these. Some trees hold zones in the directory of their control type
+/// alone.
 fn collect_zones(dir: &Path, depth: u32, zones: &mut BTreeMap<String, PathBuf>) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let named = entries.filter_map(|entry| Some((entry.file_name().to_str()?.to_owned(), entry.path())));
-    let here: Vec<_> = named.filter(|(name, _)| name.contains(':')).collect();
-    for (name, path) in &here {
+    let here: Vec<_> = named.filter(|(name, _)| depth == 0 || name.contains(':')).collect();
+    for (name, path) in here.iter().filter(|(name, _)| name.contains(':')) {
         zones.entry(name.clone()).or_insert_with(|| path.clone());
     }
     if depth < 3 {

@@ -392,6 +392,25 @@ fn a_package_that_only_mmio_shows_is_used() {
 }
 
 #[test]
+fn zones_below_their_control_type_alone_are_found_and_those_that_lie_in_both_once() {
+    let below = [
+        ("class/powercap/intel-rapl/intel-rapl:0/name", "package-0\n"),
+        ("class/powercap/intel-rapl/intel-rapl:0/energy_uj", "5\n"),
+        ("class/powercap/intel-rapl/intel-rapl:0/intel-rapl:0:0/name", "core\n"),
+        ("class/powercap/intel-rapl/intel-rapl:0/intel-rapl:0:0/energy_uj", "5\n"),
+    ];
+    let tree = Tree::new(&below);
+    let sources = [
+        ("powercap intel-rapl:0".into(), "package-0".into(), true),
+        ("powercap intel-rapl:0:0".into(), "core".into(), false),
+    ];
+    assert_eq!(tree.meter().sources(), sources);
+    tree.write(&format!("{RAPL}/name"), "package-0\n");
+    tree.write(ENERGY, "5\n");
+    assert_eq!(tree.meter().sources(), sources);
+}
+
+#[test]
 fn missing_permission_names_the_remedy() {
     use std::os::unix::fs::PermissionsExt;
     let tree = package("1\n");
