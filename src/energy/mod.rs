@@ -190,8 +190,8 @@ impl Meter {
         })
     }
 
-    /// Runs `load`, which does the work of `tokens` tokens (or kernel calls), over and over for a
-    /// window, with a time at rest before and after.
+    /// Runs `load`, which does the work of `tokens` tokens, over and over for a window, with a time at
+    /// rest before and after.
     ///
     /// # Errors
     /// If the load fails. Sensors that fail make the outcome [`Outcome::NotMeasured`].
