@@ -52,8 +52,12 @@ impl FromStr for Gate {
             limit.strip_suffix('%').map_or((limit, false), |number| (number.trim(), true));
         let limit = number.parse::<f64>().ok().filter(|l| l.is_finite() && *l >= 0.0);
         let limit = limit.ok_or_else(|| wrong("what follows '>' is no number of at least 0"))?;
-        if !relative && what != What::Perplexity && what != What::Energy {
+        let of_speed = what != What::Perplexity && what != What::Energy;
+        if of_speed && !relative {
             return Err(wrong("a limit of speed must end in %"));
+        }
+        if of_speed && limit >= 100.0 {
+            return Err(wrong("nothing is slower by 100 % or more, so it would always be kept"));
         }
         Ok(Self { text: text.into(), what, limit: if relative { limit / 100.0 } else { limit }, relative })
     }
@@ -199,11 +203,11 @@ mod tests {
     #[test]
     fn limits_are_read_or_refused_with_what_was_expected() {
         for good in
-            ["tg>3%", "pp > 3.5 %", "pg>0%", "kernel>1%", "speed>1%", "ppl>0.01", "ppl>1%", "energy>5%"]
+            ["tg>3%", "pp > 3.5 %", "pg>0%", "kernel>1%", "speed>1%", "ppl>0.01", "ppl>1%", "energy>500%"]
         {
             good.parse::<Gate>().unwrap();
         }
-        for bad in ["tg>3", "tg<3%", "tg", "x>3%", "tg>-1%", "tg>NaN%", "ppl>", "ppl>inf"] {
+        for bad in ["tg>3", "tg<3%", "tg", "x>3%", "tg>-1%", "tg>NaN%", "ppl>", "ppl>inf", "tg>100%"] {
             let error = bad.parse::<Gate>().unwrap_err();
             assert!(error.contains("expected e.g. tg>3%"), "{bad}: {error}");
         }
