@@ -51,8 +51,8 @@ struct Row<'a> {
     batch: Option<u32>,
     weights_gb_per_s: Option<f64>,
     test_time: &'a str,
-    avg_ns: Option<f64>,
-    stddev_ns: Option<f64>,
+    avg_ns: Option<u64>,
+    stddev_ns: Option<u64>,
     avg_ts: Option<f64>,
     stddev_ts: Option<f64>,
     samples_ns: Option<Vec<f64>>,
@@ -143,8 +143,8 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         batch: shape.map(|s| s[2]),
         weights_gb_per_s: weights_gb_per_s(arm),
         test_time: &record.started,
-        avg_ns: ns.as_deref().map(mean),
-        stddev_ns: ns.as_deref().map(deviation),
+        avg_ns: ns.as_deref().map(|ns| mean(ns).round() as u64),
+        stddev_ns: ns.as_deref().map(|ns| deviation(ns).round() as u64),
         avg_ts: ts.map(mean),
         stddev_ts: ts.map(deviation),
         samples_ns: ns,
@@ -231,7 +231,25 @@ fn csv(rows: &[Map<String, Value>]) -> String {
     String::from_utf8(bytes).expect("cells are UTF-8")
 }
 
-/// Columns that hold no numbers; a table is the same whatever is in it.
+/// Columns that hold whole numbers, or whether something is so; a table is the same whatever is in it.
+const INTEGERS: [&str; 14] = [
+    "model_size",
+    "model_n_params",
+    "n_threads",
+    "n_prompt",
+    "n_gen",
+    "n_depth",
+    "rows",
+    "cols",
+    "batch",
+    "avg_ns",
+    "stddev_ns",
+    "load_bytes",
+    "energy_tokens",
+    "warmup_settled",
+];
+
+/// Columns that hold no numbers.
 const TEXTS: [&str; 23] = [
     "build_commit",
     "cpu_info",
@@ -261,7 +279,11 @@ const TEXTS: [&str; 23] = [
 fn sql(rows: &[Map<String, Value>]) -> String {
     let mut out = String::new();
     let Some(first) = rows.first() else { return out };
-    let kind = |name: &str| if TEXTS.contains(&name) { "TEXT" } else { "REAL" };
+    let kind = |name: &str| match name {
+        name if TEXTS.contains(&name) => "TEXT",
+        name if INTEGERS.contains(&name) => "INTEGER",
+        _ => "REAL",
+    };
     let columns: Vec<String> = first.keys().map(|name| format!("  \"{name}\" {}", kind(name))).collect();
     let _ = writeln!(out, "CREATE TABLE IF NOT EXISTS tritmark_bench (\n{}\n);\n", columns.join(",\n"));
     let names: Vec<String> = first.keys().map(|name| format!("\"{name}\"")).collect();
@@ -399,6 +421,8 @@ mod tests {
             {
                 let text = value.is_string() || value.is_array();
                 assert_eq!(text, TEXTS.contains(&name.as_str()), "{name} is {value}");
+                let whole = value.is_u64() || value.is_boolean();
+                assert_eq!(whole, INTEGERS.contains(&name.as_str()), "{name} is {value}");
             }
         }
         let row = row(&record, &record.arms[0]).unwrap();
@@ -407,6 +431,11 @@ mod tests {
             (&3.0.into(), &0.5.into())
         );
         let table = write(&[example()], Format::Sql);
-        assert!(table.contains("\"measured_joules\" REAL") && table.contains("\"imported\" TEXT"), "{table}");
+        assert!(
+            table.contains("\"n_threads\" INTEGER")
+                && table.contains("\"measured_joules\" REAL")
+                && table.contains("\"imported\" TEXT"),
+            "{table}"
+        );
     }
 }
