@@ -134,7 +134,12 @@ pub fn check(record: &Record) -> Result<(), String> {
             ("hash", hex, "a hash in hexadecimal digits"),
             ("params", model.params > 0, "at least 1"),
             ("linear_params", model.linear_params <= model.params, "at most `params`"),
+            ("config.layers", model.config.layers > 0, "at least 1"),
+            ("config.hidden", model.config.hidden > 0, "at least 1"),
+            ("config.vocab", model.config.vocab > 0, "at least 1"),
         ])
+        .and_then(|()| positive("config.rope_theta", &[model.config.rope_theta]))
+        .and_then(|()| positive("config.norm_eps", &[model.config.norm_eps.into()]))
         .map_err(|e| format!("field `models[{i}].{e}"))?;
     }
     for (i, proof) in record.proofs.iter().enumerate() {
@@ -182,6 +187,7 @@ pub fn check_proof(proof: &Proof) -> Result<(), String> {
     all(&[
         ("layout", layout::by_name(&proof.layout).is_some(), "a layout of `tritmark doctor`"),
         ("bytes", proof.bytes > 0 || !proof.trits_equal, "at least 1"),
+        ("tensors", proof.tensors > 0 || !proof.trits_equal, "at least 1"),
         (
             "bits_per_weight",
             (least..=64.0).contains(&proof.bits_per_weight),
@@ -235,6 +241,7 @@ fn check_frame(record: &Record) -> Result<(), String> {
     }
     at_least("environment.threads", 1.0, [f64::from(*threads)])?;
     at_least("environment.load", 0.0, *load)?;
+    at_most("environment.load", MOST, *load)?;
     at_least("environment.steal", 0.0, *steal)?;
     at_most("environment.steal", 1.0, *steal)?;
     positive("environment.cgroup_cpus", cgroup_cpus.as_slice())?;
@@ -242,6 +249,7 @@ fn check_frame(record: &Record) -> Result<(), String> {
     at_least("environment.caches", 1.0, caches.iter().map(|c| c.1 as f64))?;
     at_least("protocol.rounds", 1.0, [f64::from(record.protocol.rounds)])?;
     at_least("protocol.min_time_s", 0.0, [record.protocol.min_time_s])?;
+    at_most("protocol.min_time_s", MOST, [record.protocol.min_time_s])?;
     if let Outcome::Measured(limits) = &record.limits {
         let figures = |list: &[ComputeLimit]| list.iter().map(|l| l.gmac_per_s).collect::<Vec<_>>();
         positive("limits.measured.read", &limits.read.iter().map(|r| r.gb_per_s).collect::<Vec<_>>())?;
@@ -305,6 +313,7 @@ pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
         Test::Kernel { rows, cols, batch } if [rows, cols, batch].contains(&0) => {
             return Err("test`: a matrix has a row, a column and a token at least".into());
         }
+        Test::Perplexity { n_ctx: 0, .. } => return Err("test`: a window has a token at least".into()),
         Test::Kernel { .. } => "GMAC/s",
         _ => "tokens/s",
     };
@@ -356,6 +365,7 @@ pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
     }
     if let Some(rated) = &arm.energy_rated {
         positive("energy_rated.watts", &[rated.watts])?;
+        at_most("energy_rated.watts", MOST_WATTS, [rated.watts])?;
         positive("energy_rated.joules_per_token", &[rated.joules_per_token])?;
         let speed = arm.speed.as_ref().map_or(f64::NAN, |speed| speed.median);
         let field = "energy_rated.joules_per_token";
@@ -370,16 +380,18 @@ pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
         let field = "energy_measured.measured.joules_per_token";
         same(field, energy.joules_per_token, per_token, "follows from joules and tokens")?;
         at_least("energy_measured.measured.idle_watts", 0.0, energy.idle_watts)?;
+        at_most("energy_measured.measured.idle_watts", MOST_WATTS, energy.idle_watts)?;
+        let (gross, most) = (energy.gross_joules, MOST_WATTS * energy.seconds);
+        at_most("energy_measured.measured.gross_joules", most, [gross])?;
         positive("energy_measured.measured.update_period_s", energy.update_period_s.as_slice())?;
         let beside = energy.domains.iter().map(|d| d.gross_joules);
-        at_least("energy_measured.measured.domains", 0.0, beside)?;
-        let gross = energy.gross_joules;
-        let net = match (energy.net_joules, energy.idle_watts) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            // A machine that was busier at rest than under load is the only reason for less than that.
-            (Some(net), Some(idle)) => net <= gross && net >= -(gross.max(idle * energy.seconds)),
-        };
+        at_least("energy_measured.measured.domains", 0.0, beside.clone())?;
+        at_most("energy_measured.measured.domains", most, beside)?;
+        let net = energy.net_joules.is_none_or(|net| {
+            // Where one was taken from the other, what is left is as exact as they are.
+            let rest = energy.idle_watts.map(|idle| idle * energy.seconds);
+            rest.is_some_and(|rest| (gross - rest - net).abs() <= SLACK * gross.max(rest))
+        });
         all(&[
             ("energy_measured.measured.net_joules", net, "gross joules less those at rest"),
             ("energy_measured.measured.source", !energy.source.trim().is_empty(), "a name"),
@@ -463,6 +475,12 @@ fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Most watts of anything that runs one model: a megawatt, which feeds a hall of machines.
+const MOST_WATTS: f64 = 1e6;
+
+/// Greatest figure of what has no limit of its own: programs that wait for a CPU, seconds of a sample.
+const MOST: f64 = 1e9;
 
 /// Greatest relative difference of a figure written down from the same computed again.
 const SLACK: f64 = 1e-9;
@@ -577,16 +595,20 @@ mod tests {
         let mut whole = serde_json::to_value(example()).unwrap();
         measured(&mut whole);
         parse(whole.to_string().as_bytes()).expect("the energy is right");
-        for (field, value) in
-            [("net_joules", 30.0), ("net_joules", -30.0), ("idle_watts", -1.0), ("seconds", 0.0)]
-        {
+        for (field, value) in [
+            ("net_joules", 30.0),
+            ("net_joules", 11.0),
+            ("idle_watts", -1.0),
+            ("idle_watts", 1e7),
+            ("seconds", 0.0),
+        ] {
             let message = broken(|v| {
                 measured(v);
                 v["arms"][1]["energy_measured"]["measured"][field] = value.into();
             });
             assert!(message.contains("arms[1].energy_measured.measured"), "{field}: {message}");
         }
-        let cases: [Case; 47] = [
+        let cases: [Case; 55] = [
             (|v| v["arms"][1]["speed"]["mad"] = 9.0.into(), "arms[1].speed.mad"),
             (|v| v["arms"][1]["speed"]["interval"] = vec![1.0, 2.0].into(), "arms[1].speed.interval"),
             (|v| v["arms"][1]["speed"]["outliers"] = vec![1, 1].into(), "arms[1].speed.outliers"),
@@ -605,6 +627,26 @@ mod tests {
             (|v| v["models"][0]["hash"] = "zz".into(), "models[0].hash"),
             (|v| v["models"][0]["linear_params"] = 20481.into(), "models[0].linear_params"),
             (|v| v["models"][0]["config"]["more"] = 1.into(), "models[0].config"),
+            (|v| v["models"][0]["config"]["layers"] = 0.into(), "models[0].config.layers"),
+            (|v| v["models"][0]["config"]["rope_theta"] = (-1).into(), "models[0].config.rope_theta"),
+            (|v| v["models"][0]["config"]["norm_eps"] = (-1).into(), "models[0].config.norm_eps"),
+            (
+                |v| {
+                    let proof = serde_json::json!({
+                        "model": v["models"][0]["id"], "layout": "tm2", "trits_equal": true, "scale_error": 0.0, "tensors": 0,
+                        "bytes": 1, "bits_per_weight": 2.0, "failure": null,
+                    });
+                    v["proofs"] = vec![proof].into();
+                },
+                "proofs[0].tensors",
+            ),
+            (|v| v["environment"]["load"] = 1e300.into(), "environment.load"),
+            (|v| v["protocol"]["min_time_s"] = 1e300.into(), "protocol.min_time_s"),
+            (|v| v["arms"][2]["test"]["n_ctx"] = 0.into(), "arms[2].test"),
+            (
+                |v| v["arms"][1]["energy_rated"] = serde_json::json!({"watts": 1e7, "joules_per_token": 1e7}),
+                "arms[1].energy_rated.watts",
+            ),
             (|v| v["environment"]["cores"] = 0.into(), "environment.cores"),
             (|v| drop(v["environment"].as_object_mut().unwrap().remove("governor")), "environment"),
             (|v| v["controls"][0]["name"] = "luck".into(), "controls[0].name"),
