@@ -251,14 +251,21 @@ impl Fields<'_> {
     /// Tokens of prompt, generation and depth.
     fn tokens(&self) -> Result<[u32; 3], String> {
         // Generation after a prompt that ik_llama.cpp does not time, which shows in the test's name alone.
-        let named = self.row.get("test").and_then(Value::as_str).filter(|test| test.contains("@pp"));
-        if let Some(test) = named {
+        let test = self.row.get("test").and_then(Value::as_str);
+        if let Some(test) = test.filter(|test| test.contains("@pp")) {
             return test_name(test).ok_or_else(|| {
                 format!("row {}: field `test` must be as tg128@pp64, it is '{test}'", self.number)
             });
         }
         let depth = if self.row.contains_key("n_depth") { self.count("n_depth")? } else { 0 };
-        Ok([self.count("n_prompt")?, self.count("n_gen")?, depth])
+        let (prompt, generate) = (self.count("n_prompt")?, self.count("n_gen")?);
+        match test.filter(|test| test_name(test).is_some_and(|named| named[..2] != [prompt, generate])) {
+            Some(test) => Err(format!(
+                "row {}: `test` is '{test}', but `n_prompt` is {prompt} and `n_gen` {generate}",
+                self.number
+            )),
+            None => Ok([prompt, generate, depth]),
+        }
     }
 
     /// A list of numbers above 0; `None` where the form has none.
@@ -398,12 +405,14 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             return Err(format!("row {}: `avg_ts` is not the mean of the samples", i + 1));
         }
         let size = |name: &str, unit: &str| {
-            let n = row.get(name).and_then(|v| plain(v).parse::<f64>().ok())?;
-            Some(format!("{:.3} {unit}", n / 1e9))
+            let read = |v: &Value| plain(v).parse().ok().filter(|n| (0.0..=1e15).contains(n));
+            let size = row.get(name).map(|_| fields.get(name, "a number of 0 to 1e15", read)).transpose()?;
+            Ok::<_, String>(size.map(|n| format!("{:.3} {unit}", n / 1e9)))
         };
+        let params = size("model_n_params", "B parameters")?.map(|n| format!(", {n}"));
         // Files of different models often have one name.
         let mut variant = vec![fields.text("model_type")?];
-        variant.extend(size("model_size", "GB"));
+        variant.extend(size("model_size", "GB")?);
         let settings: BTreeSet<&String> =
             row.keys().filter(|name| !NOT_SETTINGS.contains(&name.as_str())).collect();
         variant.extend(settings.into_iter().filter_map(|name| Some(format!("{name}={}", told(row, name)?))));
@@ -432,7 +441,7 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
                 "llama-bench of {} build {version} ({}), from {file}{}",
                 options.program,
                 commit.as_deref().unwrap_or("commit not stated"),
-                size("model_n_params", "B parameters").map(|n| format!(", {n}")).unwrap_or_default(),
+                params.unwrap_or_default(),
             )),
             speed: Some(Speed {
                 unit: "tokens/s".into(),
@@ -659,6 +668,13 @@ mod tests {
             ("[28.4, 28.5, 28.7]", "[28.4, 28.5, 29.7]", "contradict"),
             ("\"avg_ts\": 28.5", "\"avg_ts\": \"fast\"", "`avg_ts`"),
             ("\"avg_ts\": 28.5", "\"avg_ts\": 1.5", "`avg_ts`"),
+            ("1187000000", "-1", "`model_size`"),
+            ("2410000000", "1e308", "`model_n_params`"),
+            (
+                "\"n_batch\"",
+                "\"test\": \"tg16\", \"n_batch\"",
+                "`test` is 'tg16', but `n_prompt` is 0 and `n_gen` 128",
+            ),
         ] {
             let error = bench_of(&format!("[{ROW},{}]", ROW.replace(from, to))).unwrap_err();
             assert!(error.contains("row 2") && error.contains(named), "{error}");
