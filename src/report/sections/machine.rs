@@ -6,6 +6,7 @@ use super::{dedup, record_heading};
 use crate::accuracy::Convention;
 use crate::machine::Environment;
 use crate::record::{Outcome, Record, Test};
+use crate::words::counted;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -200,10 +201,13 @@ pub fn method(records: &[Record]) -> Section {
     let mut items: Vec<String> = Vec::new();
     for record in records {
         let p = &record.protocol;
-        if record.arms.iter().any(|a| a.speed.is_some()) {
+        let rounds = || record.arms.iter().filter_map(|a| Some(a.speed.as_ref()?.samples.len()));
+        // What was asked for may have been cut short by a budget, or lengthened where the machine changed.
+        if let (Some(least), Some(most)) = (rounds().min(), rounds().max()) {
             items.push(format!(
-                "{} rounds or more over all arms, samples of at least {} s, order and bootstrap seeded with {}.",
-                p.rounds,
+                "{}{} of each arm, samples of at least {} s, order and bootstrap seeded with {}.",
+                if least < most { format!("{least} to ") } else { String::new() },
+                counted(most as u64, "round"),
                 significant(p.min_time_s, 3),
                 p.seed
             ));

@@ -8,6 +8,7 @@ use super::verdict::by_model;
 use super::{dedup, headline, ranking, record_heading};
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Arm, Outcome, Record, Test};
+use crate::words::counted;
 
 /// The models, what was measured on them, and what the record itself remarks.
 pub fn section(records: &[Record]) -> Section {
@@ -120,16 +121,21 @@ fn contents(record: &Record) -> String {
     let mut threads: Vec<u32> = record.arms.iter().map(|a| a.subject.threads).collect();
     threads.sort_unstable();
     threads.dedup();
-    let threads: Vec<String> = threads.iter().map(u32::to_string).collect();
     let mut tests: Vec<String> = record.arms.iter().map(|a| a.test.to_string()).collect();
     dedup(&mut tests);
+    let kernels = match kernels.len() {
+        0 => String::new(),
+        n => format!("{} (layout and instruction set) of ", counted(n as u64, "kernel")),
+    };
+    let threads = match threads[..] {
+        [one] => counted(one, "thread"),
+        _ => format!("{} threads", threads.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
+    };
     format!(
-        "{} arms: {} kernels (layout and instruction set) of {}, on {} threads, under {} tests: {}.",
-        record.arms.len(),
-        kernels.len(),
+        "{}: {kernels}{}, on {threads}, under {}: {}.",
+        counted(record.arms.len() as u64, "arm"),
         engines.join(", "),
-        threads.join(", "),
-        tests.len(),
+        counted(tests.len() as u64, "test"),
         tests.join("; ")
     )
 }
