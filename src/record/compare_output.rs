@@ -1,8 +1,8 @@
 //! Comparisons written for people and for other programs.
 
-use super::compare::{Comparison, Metric, Row, Verdict, machine_names, names};
+use super::compare::{Comparison, Metric, Row, Verdict, machine_names, names, on};
 use super::gate::{Gate, Held};
-use super::{Outcome, Record};
+use super::{Outcome, Record, arm_name};
 use crate::words::table_cell;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -233,11 +233,8 @@ enum Case {
 /// Names of arms that are the same from run to run, with their figures.
 fn arms(records: &[Record]) -> impl Iterator<Item = (String, &super::Arm)> {
     records.iter().zip(machine_names(records)).flat_map(|(record, machine)| {
-        let machine = machine.map(|m| format!(" on {m}")).unwrap_or_default();
-        record
-            .arms
-            .iter()
-            .map(move |arm| (format!("{}: {}: {}{machine}", arm.subject.model, arm.subject, arm.test), arm))
+        let on = on(machine.as_deref());
+        record.arms.iter().map(move |arm| (arm_name(&arm.subject, &arm.test) + &on, arm))
     })
 }
 

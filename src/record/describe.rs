@@ -3,6 +3,7 @@
 use super::{Arm, Model, Outcome, Record, Subject, Test};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::role::{LayerRole, Role};
+use crate::words::counted;
 use serde::Deserialize;
 use std::fmt;
 use std::path::Path;
@@ -273,8 +274,13 @@ impl fmt::Display for Subject {
         if let Some(variant) = &self.variant {
             write!(f, ", {variant}")?;
         }
-        write!(f, ", {} thread{}", self.threads, if self.threads == 1 { "" } else { "s" })
+        write!(f, ", {}", counted(self.threads, "thread"))
     }
+}
+
+/// An arm in words: `demo: tritmark tm2/avx2, 2 threads: tg128`.
+pub fn arm_name(subject: &Subject, test: &Test) -> String {
+    format!("{}: {subject}: {test}", subject.model)
 }
 
 #[cfg(test)]

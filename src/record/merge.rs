@@ -1,6 +1,6 @@
 //! Records of many machines and of shards of one run, put together.
 
-use super::{Arm, Control, Outcome, Record};
+use super::{Arm, Control, Outcome, Record, arm_name};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits};
 
@@ -100,9 +100,9 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             Some(known) if *known == arm => shares = true,
             Some(_) => {
                 return Err(Error::NotComparable(format!(
-                    "{}: {}: {} was measured in a record before it, with different results; `compare` shows the \
+                    "{} was measured in a record before it, with different results; `compare` shows the \
                      difference, and merging would hide it",
-                    arm.subject.model, arm.subject, arm.test
+                    arm_name(&arm.subject, &arm.test)
                 )));
             }
             None => whole.arms.push(arm),

@@ -13,6 +13,7 @@ pub mod import;
 pub mod merge;
 pub mod rows;
 
+pub use describe::arm_name;
 pub(crate) use describe::shorten_paths;
 pub use file::{check, check_arm, check_control, check_proof, now, read, write};
 

@@ -8,7 +8,7 @@ use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
 use crate::machine::{self, CpuTimes, Limits};
 use crate::record::{
-    Arm, Bound, Control, Load, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test,
+    Arm, Bound, Control, Load, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test, arm_name,
 };
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
@@ -384,15 +384,11 @@ pub fn measure(
         let rated = options.rated_watts.filter(|_| matches!(spec.test, Test::Model { .. }));
         let energy_rated = rated.map(|watts| RatedEnergy { watts, joules_per_token: watts / speed.median });
         let arm = Arm {
-            subject: spec.subject,
-            test: spec.test,
-            imported: None,
             speed: Some(speed),
-            accuracy: None,
-            choices: None,
             energy_measured: Some(energy),
             energy_modelled: spec.energy_modelled,
             energy_rated,
+            ..Arm::new(spec.subject, spec.test)
         };
         observer.arm(&arm)?;
         arms.push(arm);
@@ -401,7 +397,7 @@ pub fn measure(
 }
 
 fn name(spec: &ArmSpec<'_>) -> String {
-    format!("{}: {}: {}", spec.subject.model, spec.subject, spec.test)
+    arm_name(&spec.subject, &spec.test)
 }
 
 /// Seconds of one run.

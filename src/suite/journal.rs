@@ -184,10 +184,8 @@ impl Journal {
 
     /// That it holds an arm which its run does not measure.
     pub fn foreign(&self, arm: &Arm) -> Error {
-        let what = format!(
-            "holds {}: {}: {}, which this run does not measure",
-            arm.subject.model, arm.subject, arm.test
-        );
+        let what =
+            format!("holds {}, which this run does not measure", record::arm_name(&arm.subject, &arm.test));
         Error::input(&self.path, what).hint(
             "it was changed since: take that line out to keep the others, or delete the file to start over",
         )

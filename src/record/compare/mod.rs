@@ -6,7 +6,7 @@ mod verdict;
 pub(super) use machines::machine_names;
 
 use super::import::{ROUNDING, UNSTATED};
-use super::{Accuracy, Arm, Outcome, Record, Subject, Test};
+use super::{Accuracy, Arm, Outcome, Record, Subject, Test, arm_name};
 use crate::error::{Error, Result};
 use crate::words::counted;
 use machines::{Differences, differences, partners, processor};
@@ -115,11 +115,15 @@ pub struct Row {
 }
 
 impl Row {
-    /// The arm in words: `demo: tritmark tm2/avx2, 2 threads: tg128`.
+    /// The arm in words, and its machine where there are several.
     pub fn name(&self) -> String {
-        let machine = self.machine.as_ref().map(|m| format!(" on {m}")).unwrap_or_default();
-        format!("{}: {}: {}{machine}", self.subject.model, self.subject, self.test)
+        arm_name(&self.subject, &self.test) + &on(self.machine.as_deref())
     }
+}
+
+/// A machine behind the name of an arm.
+pub(super) fn on(machine: Option<&str>) -> String {
+    machine.map(|m| format!(" on {m}")).unwrap_or_default()
 }
 
 /// An arm that has no partner; in JSON its name.
@@ -137,14 +141,14 @@ pub struct Lone {
 }
 
 impl Lone {
-    fn new(arm: &Arm, machine: Option<String>) -> Self {
+    fn new(arm: &Arm, machine: Option<&str>) -> Self {
         let metrics = [
             arm.speed.is_some().then_some(Metric::Speed),
             arm.accuracy.is_some().then_some(Metric::Perplexity),
             matches!(arm.energy_measured, Some(Outcome::Measured(_))).then_some(Metric::Energy),
         ];
         Self {
-            name: row(arm, Metric::Speed, "", 0.0, 0.0, machine).name(),
+            name: arm_name(&arm.subject, &arm.test) + &on(machine),
             test: arm.test.clone(),
             metrics: metrics.into_iter().flatten().collect(),
         }
@@ -209,7 +213,7 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
     let mut lone = |machine: Option<String>, record: &Record, [with, without]: [&str; 2]| {
         let machine = machine.unwrap_or_else(|| processor(record));
         result.notes.push(format!("{without} holds no record of {machine}, which {with} holds one of."));
-        record.arms.iter().map(|arm| Lone::new(arm, Some(machine.clone()))).collect::<Vec<_>>()
+        record.arms.iter().map(|arm| Lone::new(arm, Some(&machine))).collect::<Vec<_>>()
     };
     for ((i, record), machine) in a.1.iter().enumerate().zip(machine_names(a.1)) {
         if !partners.contains(&Some(i)) {
@@ -279,7 +283,6 @@ fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
 }
 
 fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options, result: &mut Comparison) {
-    let describe = |arm: &Arm| row(arm, Metric::Speed, "", 0.0, 0.0, machine.clone()).name();
     let mut partners: Vec<Option<usize>> = vec![None; b.arms.len()];
     // Several models may have the same weights: those of one name meet first, and none meets two.
     for of_one_name in [true, false] {
@@ -314,7 +317,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
     }
     for (after, found) in b.arms.iter().zip(&partners) {
         let Some(found) = *found else {
-            result.only_b.push(Lone::new(after, machine.clone()));
+            result.only_b.push(Lone::new(after, machine.as_deref()));
             continue;
         };
         let before = &a.arms[found];
@@ -366,12 +369,12 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             }
             None => format!("it was measured by {} ({}) before and not after", x.source, x.domain),
         };
-        let name = describe(after);
+        let name = arm_name(&after.subject, &after.test) + &on(machine.as_deref());
         result.notes.push(format!("Energy of {name} is not compared: {why}."));
         result.lost.push(Lost { name, test: after.test.clone(), metric: Metric::Energy, why });
     }
     let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
-    result.only_a.extend(left.map(|(_, arm)| Lone::new(arm, machine.clone())));
+    result.only_a.extend(left.map(|(_, arm)| Lone::new(arm, machine.as_deref())));
 }
 
 /// Arms without a partner that are the only such ones of their test and number of threads on both sides: other
