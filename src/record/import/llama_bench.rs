@@ -435,8 +435,6 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             ));
         }
         arms.push(Arm {
-            subject,
-            test,
             imported: Some(format!(
                 "llama-bench of {} build {version} ({}), from {file}{}",
                 options.program,
@@ -462,11 +460,7 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
                 first_token_ms: None,
                 warnings,
             }),
-            accuracy: None,
-            choices: None,
-            energy_measured: None,
-            energy_modelled: None,
-            energy_rated: None,
+            ..Arm::new(subject, test)
         });
     }
     let times = (0..rows.len()).filter_map(|i| fields(i).text("test_time").ok());

@@ -64,21 +64,19 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
     // Of each window the first half and the last position, which predicts what is not there, do not
     // count.
     let scored = u64::from(chunks) * u64::from(n_ctx - 1 - n_ctx / 2);
+    let subject = Subject {
+        model,
+        engine: options.program.clone(),
+        layout: None,
+        tier: None,
+        variant: after("print_info: file type   =")
+            .or_else(|| after("model ftype      ="))
+            .map(str::to_owned),
+        threads,
+    };
+    let test = Test::Perplexity { convention: "llama.cpp".into(), n_ctx, text: options.text.clone() };
     let arm = Arm {
-        subject: Subject {
-            model,
-            engine: options.program.clone(),
-            layout: None,
-            tier: None,
-            variant: after("print_info: file type   =")
-                .or_else(|| after("model ftype      ="))
-                .map(str::to_owned),
-            threads,
-        },
-        test: Test::Perplexity { convention: "llama.cpp".into(), n_ctx, text: options.text.clone() },
         imported: Some(format!("llama-perplexity of {} build {version}, from {file}", options.program)),
-        speed: None,
-        choices: None,
         accuracy: Some(Accuracy {
             nll,
             ppl,
@@ -91,9 +89,7 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
             seconds,
             against: None,
         }),
-        energy_measured: None,
-        energy_modelled: None,
-        energy_rated: None,
+        ..Arm::new(subject, test)
     };
     let method = "Imported from a log of llama-perplexity, which prints four decimals of the perplexity; the likelihood is \
                   its logarithm and no more exact.";
