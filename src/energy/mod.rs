@@ -11,6 +11,7 @@ pub mod sensors;
 
 use crate::error::{Error, Result};
 use crate::record::{DomainEnergy, MeasuredEnergy, Outcome};
+use crate::words::counted;
 use jiff::Timestamp;
 use sensors::{Scope, Sensor};
 use std::path::Path;
@@ -356,9 +357,9 @@ impl Meter {
             .filter(|n| *n < IDLE_UPDATES && fast.iter().flatten().next().is_none());
         let idle = match seldom {
             Some(n) => Err(format!(
-                "a time at rest of {:.1} s saw {n} update{} of the counter, too few for a power",
+                "a time at rest of {:.1} s saw {} of the counter, too few for a power",
                 before.seconds,
-                if n == 1 { "" } else { "s" }
+                counted(n, "update")
             )),
             None => Ok(()),
         };

@@ -18,6 +18,7 @@ use crate::record::{Control, Record, Speed};
 use crate::speed::control::{ENOUGH_ROUNDS, ONE_STATE, of_state};
 use crate::speed::protocol::FASTEST;
 use crate::speed::stats;
+use crate::words::counted;
 
 /// Share of the differences that chance alone is allowed to pass off as real.
 pub(super) const SIGNIFICANT: f64 = 0.01;
@@ -275,9 +276,9 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
         None
     } else if let Some(taken) = crowded {
         Some(format!(
-            "other programs took {:.0} % of the CPUs, so {threads} thread{} had no CPU each",
+            "other programs took {:.0} % of the CPUs, so {} had no CPU each",
             100.0 * taken,
-            if threads == 1 { "" } else { "s" }
+            counted(threads, "thread")
         ))
     } else {
         main.explained_by(shift).then(|| {

@@ -7,6 +7,7 @@ use super::super::row::{subject_name, test_name};
 use super::verdict::identical_groups;
 use super::{costs, dedup, model, plot_prefix, record_heading, slug};
 use crate::record::{Accuracy, Arm, Divergence, Record, Test};
+use crate::words::counted;
 
 /// Perplexities, agreement of kernels, divergences.
 pub fn section(records: &[Record]) -> Section {
@@ -99,7 +100,7 @@ fn perplexities(record: &Record) -> Table {
             Cell::figure(a.nll, significant(a.nll, 6)),
             a.bits_per_byte
                 .map_or(Cell::not_measured("bytes not known"), |b| Cell::figure(b, significant(b, 4))),
-            Cell::figure(a.scored as f64, count(a.scored)).detail(windows(a.windows)),
+            Cell::figure(a.scored as f64, count(a.scored)).detail(counted(a.windows, "window")),
             Cell::figure(a.seconds, significant(a.seconds, 3)),
         ]);
     }
@@ -114,10 +115,6 @@ fn test_cell(test: &Test) -> Cell {
         }
         other => Cell::text(other.to_string()),
     }
-}
-
-fn windows(n: u64) -> String {
-    if n == 1 { "1 window".into() } else { format!("{} windows", count(n)) }
 }
 
 /// Subjects against their references: the table of costs, histograms, worst tokens.

@@ -7,6 +7,7 @@ use super::super::row::subject_name;
 use super::{cpu, dedup, median, model_name, slug};
 use crate::record::{Arm, Record, Speed, Test};
 use crate::speed::stats;
+use crate::words::counted;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -49,7 +50,7 @@ impl Machine {
 
     fn name(&self) -> String {
         let host = self.host.as_ref().map(|h| format!("{h}: ")).unwrap_or_default();
-        format!("{host}{}, {}", self.cpu, super::threads(self.threads))
+        format!("{host}{}, {}", self.cpu, counted(self.threads, "thread"))
     }
 }
 
@@ -124,7 +125,7 @@ fn matrix(records: &[Record]) -> Vec<Block> {
             cells.extend(found.iter().map(|arm| {
                 arm.map_or_else(Cell::none, |a| {
                     Cell::figure(median(a), significant(median(a), 3))
-                        .detail(super::threads(a.subject.threads))
+                        .detail(counted(a.subject.threads, "thread"))
                         .bar(median(a) / best)
                 })
             }));
@@ -287,7 +288,7 @@ fn trend_table(trends: &[Trend], machine: &str) -> Table {
 }
 
 fn trend_plot(records: &[&Record], name: &str, test: &Test, machine: &str, index: usize) -> Option<Plot> {
-    let named = |arm: &Arm| format!("{} on {}", subject_name(arm), super::threads(arm.subject.threads));
+    let named = |arm: &Arm| format!("{} on {}", subject_name(arm), counted(arm.subject.threads, "thread"));
     let of = |record: &&Record| -> Vec<(String, f64, [f64; 2])> {
         let arms =
             record.arms.iter().filter(|a| a.test == *test && model_name(record, &a.subject.model) == name);

@@ -16,6 +16,7 @@ use super::document::{Block, Document, Section};
 use super::number;
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Arm, Model, Record, Test};
+use crate::speed::lists::distinct;
 
 pub use costs::{Cost, costs};
 pub use machine::{Load, loads};
@@ -98,15 +99,8 @@ fn cpu(record: &Record) -> &str {
 }
 
 /// Removes values that occurred before; keeps the order.
-fn dedup<T: PartialEq + Clone>(values: &mut Vec<T>) {
-    let mut seen = Vec::with_capacity(values.len());
-    values.retain(|v| {
-        let new = !seen.contains(v);
-        if new {
-            seen.push(v.clone());
-        }
-        new
-    });
+fn dedup<T: PartialEq>(values: &mut Vec<T>) {
+    *values = distinct(std::mem::take(values));
 }
 
 /// A model of a record by its id. Kernels by themselves have none, and of the models of other
@@ -236,11 +230,6 @@ fn speed_tests(record: &Record) -> Vec<(&str, &Test)> {
 fn several_timed(record: &Record) -> bool {
     let tests = speed_tests(record);
     record.models.len() > 1 || tests.iter().any(|(id, _)| *id != tests[0].0)
-}
-
-/// `2 threads`.
-fn threads(n: u32) -> String {
-    if n == 1 { "1 thread".into() } else { format!("{n} threads") }
 }
 
 /// A speed with its unit.

@@ -13,6 +13,7 @@ use super::{
 use crate::machine::Limits;
 use crate::record::{Arm, Outcome, Record, Test};
 use crate::speed::stats;
+use crate::words::counted;
 
 /// Size against decoding speed for each layout, size against perplexity for several models.
 pub fn trade_off(records: &[Record]) -> Option<Section> {
@@ -281,11 +282,11 @@ fn sweep(record: &Record, model: &str, test: &Test, prefix: &str) -> Vec<Block> 
             "{} times from {} to {}",
             significant(last.1 / points[0].1, 3),
             points[0].0,
-            super::threads(last.0)
+            counted(last.0, "thread")
         );
         let knee = stats::knee(&points)
             .filter(|k| k.0 < last.0)
-            .map_or(String::new(), |k| format!("; {} give 95 % of the best", super::threads(k.0)));
+            .map_or(String::new(), |k| format!("; {} give 95 % of the best", counted(k.0, "thread")));
         knees.push(format!("{}: {gain}{knee}.", subject_name(ranked.best())));
         series.push(Series {
             name: subject_name(ranked.best()),
@@ -419,7 +420,7 @@ fn roof(record: &Record, limits: &Limits, prefix: &str) -> Option<Plot> {
     let peak =
         limits.int8.iter().filter(|l| at(l.threads)).max_by(|a, b| a.gmac_per_s.total_cmp(&b.gmac_per_s))?;
     let mut series = vec![Series {
-        name: format!("int8 peak, {}, {}", peak.tier, super::threads(peak.threads)),
+        name: format!("int8 peak, {}, {}", peak.tier, counted(peak.threads, "thread")),
         line: true,
         guide: true,
         points: vec![(low, peak.gmac_per_s), (high, peak.gmac_per_s)],

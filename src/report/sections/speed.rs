@@ -5,10 +5,10 @@ use super::super::number::{percent, significant};
 use super::super::plot::{Bar, Bars, Plot};
 use super::super::row::{subject_name, test_name};
 use super::{
-    Ranked, dedup, median, model_name, plot_prefix, ranking, record_heading, several_timed, slug,
-    speed_tests, threads,
+    Ranked, dedup, median, model_name, plot_prefix, ranking, record_heading, several_timed, slug, speed_tests,
 };
 use crate::record::{Arm, Record, Speed, Test};
+use crate::words::counted;
 
 /// Bars, tables and latencies of every test of speed.
 pub fn section(records: &[Record]) -> Section {
@@ -61,7 +61,7 @@ fn figure(file: String, ranking: &[Ranked]) -> Plot {
         let detail = if best.subject.threads == most {
             tier
         } else {
-            format!("{tier}, {}", threads(best.subject.threads))
+            format!("{tier}, {}", counted(best.subject.threads, "thread"))
         };
         Bar {
             label: r.family.name(),
@@ -76,7 +76,7 @@ fn figure(file: String, ranking: &[Ranked]) -> Plot {
             series: usize::from(r.family.engine != "tritmark") * 7,
         }
     });
-    let chart = Bars { unit: format!("{unit}, {}", threads(most)), bars: bars.collect() };
+    let chart = Bars { unit: format!("{unit}, {}", counted(most, "thread")), bars: bars.collect() };
     let best = ranking[0].best();
     let alt = format!(
         "Bar chart of {} subjects; the fastest is {} at {} {unit}. The table below has every figure.",
@@ -145,7 +145,8 @@ fn matrix(record: &Record, model: &str, test: &Test) -> Option<Table> {
     let unit = arms[0].speed.as_ref().map_or("", |s| s.unit.as_str());
     let titles: Vec<String> = tiers.iter().map(|t| format!("{}#", t.unwrap_or_default())).collect();
     let headings: Vec<&str> = std::iter::once("Layout").chain(titles.iter().map(String::as_str)).collect();
-    let mut table = Table::new(format!("Every kernel: {test}, {}, {unit}", threads(most)), &headings);
+    let mut table =
+        Table::new(format!("Every kernel: {test}, {}, {unit}", counted(most, "thread")), &headings);
     let best = arms.iter().map(|a| median(a)).fold(0.0, f64::max);
     for layout in layouts {
         let mut cells = vec![Cell::text(layout.unwrap_or_default())];
@@ -233,7 +234,7 @@ fn warnings(record: &Record) -> Vec<Block> {
                 "{} of {} on {}: {warning}",
                 arm.test,
                 subject_name(arm),
-                threads(arm.subject.threads)
+                counted(arm.subject.threads, "thread")
             );
             match kinds.iter_mut().find(|k| k.0 == kind) {
                 Some(known) => {

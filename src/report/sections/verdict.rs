@@ -6,11 +6,12 @@ use super::super::number::{joules, percent, signed, significant};
 use super::super::row::subject_name;
 use super::costs::{FLOAT_ORDER, INT8, approximation, change, divergences, of_another_model};
 use super::{
-    Ranked, dedup, headline, main_model, median, model, model_name, ranking, speed_tests, speed_text, threads,
+    Ranked, dedup, headline, main_model, median, model, model_name, ranking, speed_tests, speed_text,
 };
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Accuracy, Arm, Divergence, Model, Outcome, Record, Test};
 use crate::speed::stats;
+use crate::words::counted;
 
 /// Two-sided 95 % of a normal distribution.
 const Z: f64 = 1.96;
@@ -136,7 +137,7 @@ fn speed(record: &Record) -> String {
         speed_text(best),
         significant(speed.interval[0], 3),
         significant(speed.interval[1], 3),
-        threads(best.subject.threads)
+        counted(best.subject.threads, "thread")
     );
     let tied: Vec<String> =
         ranking[1..].iter().filter(|r| !slower(record, r.best(), best)).map(|r| r.family.name()).collect();
@@ -146,7 +147,7 @@ fn speed(record: &Record) -> String {
         ranking.iter().find(|r: &&Ranked| r.family.engine == "candle" && r.best().subject != best.subject);
     let against = candle.map_or_else(String::new, |c| {
         let other = c.best();
-        let name = format!("the candle reference on {}", threads(other.subject.threads));
+        let name = format!("the candle reference on {}", counted(other.subject.threads, "thread"));
         times(record, best, other, &name)
     });
     let others: Vec<String> = tests
@@ -372,7 +373,7 @@ pub fn facts(records: &[Record]) -> Vec<Fact> {
                 fact(
                     label,
                     speed_text(best),
-                    format!("{of}{}, {}", subject_name(best), threads(best.subject.threads)),
+                    format!("{of}{}, {}", subject_name(best), counted(best.subject.threads, "thread")),
                 );
             }
             None => fact(label, "not measured".into(), "no such test in this record".into()),
