@@ -779,6 +779,14 @@ mod tests {
         assert_eq!(verdict(&a, &b), Verdict::Same);
         let row = held(&a, &b).unwrap().rows.remove(1);
         assert!(row.reason.unwrap().contains("the machine itself"), "{:?}", row.verdict);
+        // A faster machine may hide a slower program.
+        for (control, expected) in [(45.0, Verdict::Same), (60.0, Verdict::CannotTell)] {
+            let b = with(samples(&mut rng, 100.0, 0.01), samples(&mut rng, control, 0.01));
+            let row = held(&a, &b).unwrap().rows.remove(1);
+            assert_eq!(row.verdict, expected);
+            assert!(row.reason.unwrap().contains("may hide as much"));
+            assert_eq!(row.seen_above.is_some_and(|s| s > 0.12), expected == Verdict::Same);
+        }
         // The same change on a machine that did not change is one of the program.
         let b = with(samples(&mut rng, 90.0, 0.01), samples(&mut rng, 40.0, 0.01));
         assert_eq!(verdict(&a, &b), Verdict::Slower);

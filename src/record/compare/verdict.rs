@@ -189,36 +189,39 @@ impl<'a> Sides<'a> {
         }
     }
 
-    /// How much faster or slower the machine itself may have become, by the controls of that many
-    /// threads and, in different states, the hand-overs between them: the range from the lowest to the highest
-    /// end of their ratios' intervals and 1.
-    fn shift(&self, threads: u32, fastest: bool, seed: u64) -> [f64; 2] {
+    /// How much faster or slower the machine itself became, by the controls of that many threads that the arm follows
+    /// and, in different states, the hand-overs between them: the interval of each ratio.
+    fn changes(&self, threads: u32, fastest: bool, seed: u64) -> Vec<[f64; 2]> {
         let [a, b] = self.records;
-        let mut range = [1.0f64, 1.0];
-        let mut widen = |values: [&[f64]; 2], q: f64, power: f64| {
+        let mut changes = Vec::new();
+        let mut add = |values: [&[f64]; 2], q: f64, power: f64| {
             let [before, after] = self.of(values);
-            if !before.is_empty() && !after.is_empty() {
+            if power > 0.0 && !before.is_empty() && !after.is_empty() {
                 let interval = stats::quantile_ratio_interval(&before, &after, q, seed);
-                let [low, high] = interval.map(|end| end.powf(power));
-                range = [range[0].min(low), range[1].max(high)];
+                changes.push(interval.map(|end| end.powf(power)));
             }
         };
         // Within a state arms do not follow it: over the rounds of 188 arms of two threads (an Emerald Rapids) the
         // power of its change with which they changed was 0.02, the mean weighted by certainty.
         if !self.one_state {
-            widen(self.handoff().each_ref().map(Vec::as_slice), if fastest { FASTEST } else { 0.5 }, 1.0);
+            add(self.handoff().each_ref().map(Vec::as_slice), if fastest { FASTEST } else { 0.5 }, 1.0);
         }
         for after in b.controls.iter().filter(|c| c.threads == threads) {
             let alike = |c: &&Control| c.threads == threads && c.name == after.name;
             let Some(before) = a.controls.iter().find(alike) else { continue };
             let fastest = fastest && !before.best.is_empty() && !after.best.is_empty();
             if fastest {
-                widen([&before.best, &after.best], FASTEST, self.follows(after));
+                add([&before.best, &after.best], FASTEST, self.follows(after));
             } else {
-                widen([&before.samples, &after.samples], 0.5, self.follows(after));
+                add([&before.samples, &after.samples], 0.5, self.follows(after));
             }
         }
-        range
+        changes
+    }
+
+    /// How far the machine's change may reach.
+    fn shift(&self, threads: u32, fastest: bool, seed: u64) -> [f64; 2] {
+        reach(&self.changes(threads, fastest, seed))
     }
 
     /// What others took of the CPUs, if the arm's threads did not have a CPU each because of it.
@@ -313,10 +316,35 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     } else {
         (Verdict::Same, None)
     };
+    // A change of the program may hide behind one of the machine, where all that tells of it is certain of one.
+    let changes = if row.verdict == Verdict::Same && row.doubt.is_none() {
+        sides.changes(threads, have_fastest, options.seed)
+    } else {
+        Vec::new()
+    };
+    let faster = changes.iter().all(|change| change[0] > 1.0 + options.tolerance);
+    let slower = changes.iter().all(|change| change[1] < 1.0 - options.tolerance);
+    let mut hidden = 0.0;
+    if !changes.is_empty() && (faster || slower) {
+        let shift = reach(&changes);
+        hidden = shift[1] - shift[0];
+        let end = if faster { shift[1] } else { shift[0] };
+        row.doubt = Some(format!(
+            "the machine itself was up to {} {}, which may hide as much",
+            percent(end),
+            word(end)
+        ));
+        (row.verdict, row.reason) = (of_machine(shift), row.doubt.clone());
+    }
     if row.verdict == Verdict::Same && !certain {
         let [low, high] = main.interval;
-        row.seen_above = Some(options.tolerance.max(row.ratio - low).max(high - row.ratio));
+        row.seen_above = Some(options.tolerance.max(row.ratio - low).max(high - row.ratio) + hidden);
     }
+}
+
+/// The range from the lowest to the highest end of intervals of ratios and 1.
+fn reach(intervals: &[[f64; 2]]) -> [f64; 2] {
+    intervals.iter().fold([1.0; 2], |range, [low, high]| [range[0].min(*low), range[1].max(*high)])
 }
 
 /// A difference that is no larger than the machine's own: none found, unless the machine changed so
