@@ -89,7 +89,8 @@ impl Record {
             }
             model.name = model.id.clone();
         }
-        self.command = without_paths(&self.command);
+        let is_model = |name: &str| self.models.iter().any(|model| model.id == name);
+        self.command = without_paths(&self.command, energy_root, is_model);
         let shorten_paths = |sentence: &mut String| shorten_paths(sentence, energy_root);
         self.arms.iter_mut().for_each(|arm| arm.anonymise(energy_root));
         self.notes.iter_mut().for_each(shorten_paths);
@@ -177,8 +178,9 @@ fn without_folders(text: &str) -> String {
     text.split_inclusive(ends).map(word).collect()
 }
 
-/// A command line with the last part of each path in place of it.
-fn without_paths(command: &str) -> String {
+/// A command line with the last part of each path in place of it; of a folder, which may be called as its owner,
+/// that part too is kept for a model alone.
+fn without_paths(command: &str, energy_root: &Path, is_model: impl Fn(&str) -> bool) -> String {
     let mut quoted = false;
     let words = command.split(|c: char| {
         quoted ^= c == '\'';
@@ -194,8 +196,10 @@ fn without_paths(command: &str) -> String {
         let exists = |path: &Path| !path.as_os_str().is_empty() && path.exists();
         // A kernel, `i2_s/avx2`, looks like a path but leads nowhere.
         let is_path = path.is_absolute() || exists(path) || path.parent().is_some_and(exists);
-        match path.file_name().filter(|_| is_path) {
-            Some(name) => format!("{option}{}", name.to_string_lossy()),
+        let is_folder = path.is_dir() || path == energy_root;
+        match path.file_name().filter(|_| is_path).map(|name| name.to_string_lossy()) {
+            Some(name) if is_folder && !is_model(&name) => format!("{option}DIR"),
+            Some(name) => format!("{option}{name}"),
             None => word.to_owned(),
         }
     });
@@ -313,9 +317,10 @@ mod tests {
     #[test]
     fn commands_keep_kernels_and_lose_paths() {
         let command = "tritmark bench -k i2_s/avx2 --record /home/me/r.json --meter='/home/me/my logs/m.csv' -o md \
-                       -m src/lib.rs '/home/me/a b.gguf'";
-        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter=m.csv -o md -m lib.rs a b.gguf";
-        assert_eq!(without_paths(command), expected);
+                       -m src/lib.rs '/home/me/a b.gguf' -m src/model --energy-root /home/me -o=src/record";
+        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter=m.csv -o md -m lib.rs a b.gguf -m model \
+                        --energy-root DIR -o=DIR";
+        assert_eq!(without_paths(command, Path::new("/home/me"), |name| name == "model"), expected);
     }
 
     #[test]
