@@ -15,13 +15,16 @@ use tritmark_kernels::Trits;
 
 /// SHA-256 of the weights `[out, in]`, row-major, one byte each: `0xff`, `0x00` or `0x01`.
 pub fn trits_sha256(trits: &Trits) -> [u8; 32] {
+    sha256(trits.as_slice(), i8::to_le_bytes)
+}
+
+/// SHA-256 of the bytes of all values, a block at a time, which is several times as fast as value by value.
+pub fn sha256<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> [u8; 32] {
     let mut hasher = Sha256::new();
-    let mut bytes = [0u8; 8192];
-    for chunk in trits.as_slice().chunks(bytes.len()) {
-        for (byte, trit) in bytes.iter_mut().zip(chunk) {
-            *byte = trit.cast_unsigned();
-        }
-        hasher.update(&bytes[..chunk.len()]);
+    let mut block = [[0; N]; 2048];
+    for chunk in values.chunks(block.len()) {
+        block.iter_mut().zip(chunk).for_each(|(to, &value)| *to = bytes(value));
+        hasher.update(block[..chunk.len()].as_flattened());
     }
     hasher.finalize().into()
 }
@@ -74,13 +77,11 @@ fn weight_identity(checkpoint: &Checkpoint, role: Role) -> Result<[u8; 52]> {
 
 /// SHA-256 of the values as little-endian f32.
 fn floats_sha256(data: &FloatData) -> [u8; 32] {
-    let mut hasher = Sha256::new();
     match data {
-        FloatData::F32(v) => v.iter().for_each(|x| hasher.update(x.to_le_bytes())),
-        FloatData::F16(v) => v.iter().for_each(|x| hasher.update(x.to_f32().to_le_bytes())),
-        FloatData::Bf16(v) => v.iter().for_each(|x| hasher.update(x.to_f32().to_le_bytes())),
+        FloatData::F32(v) => sha256(v, f32::to_le_bytes),
+        FloatData::F16(v) => sha256(v, |x| x.to_f32().to_le_bytes()),
+        FloatData::Bf16(v) => sha256(v, |x| x.to_f32().to_le_bytes()),
     }
-    hasher.finalize().into()
 }
 
 /// How two models differ.
@@ -543,5 +544,23 @@ fn grid(form: Form, x: f32, largest: f32) -> f32 {
         Form::Quant(Quant::Q6K) => largest / 32.0 * 1.1,
         Form::Quant(Quant::Q4_0) => largest / 8.0 * 1.1,
         _ => half_step(x, form),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_many_values_is_that_of_all_their_bytes() {
+        let values: Vec<u32> = (0..5000).map(|i| i * i).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        for n in [0, 1, 2048, 5000] {
+            assert_eq!(
+                sha256(&values[..n], u32::to_le_bytes)[..],
+                Sha256::digest(&bytes[..4 * n])[..],
+                "{n}"
+            );
+        }
     }
 }

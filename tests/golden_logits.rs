@@ -168,6 +168,12 @@ fn what_cannot_run_says_why() {
     let mut model = Model::load(&checkpoint, &BEST).unwrap();
     let vocab = model.config().vocab as u32;
     let mut cache = model.new_cache(4);
+    for (asked, rows) in [(Logits::From(0), 2), (Logits::Last, 1), (Logits::None, 0), (Logits::From(1), 1)] {
+        cache.truncate(0);
+        let logits = model.forward(&mut cache, &[1, 2], asked).unwrap();
+        assert_eq!(logits.len(), rows * vocab as usize, "{asked:?}");
+    }
+    cache.truncate(0);
     let mut fails =
         |cache: &mut _, ids: &[u32]| model.forward(cache, ids, Logits::Last).unwrap_err().to_string();
     assert!(fails(&mut cache, &[1, vocab]).contains("vocabulary"));

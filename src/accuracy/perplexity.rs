@@ -9,9 +9,8 @@ use super::text::Text;
 use super::window::{Convention, Window};
 use crate::error::{Error, Result};
 use crate::record::Accuracy;
-use crate::verify::hex;
+use crate::verify::{hex, sha256};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -138,9 +137,7 @@ pub fn measure(
 
 /// SHA-256 of tokens, each as four bytes in little-endian order.
 fn digest(ids: &[u32]) -> String {
-    let mut hash = Sha256::new();
-    ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
-    hex(&hash.finalize())
+    hex(&sha256(ids, u32::to_le_bytes))
 }
 
 /// What a state file belongs to.

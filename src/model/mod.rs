@@ -197,13 +197,14 @@ impl Model {
     /// model was made for; the cache is then as before.
     pub fn forward(&mut self, cache: &mut KvCache, ids: &[u32], logits: Logits) -> Result<&[f32]> {
         let mut out = std::mem::take(&mut self.logits);
-        out.clear();
-        let vocab = self.config.vocab;
+        let (vocab, mut done) = (self.config.vocab, 0);
         let result = self.run(cache, ids, logits, |pool, weights, hidden, count| {
-            let done = out.len();
+            // Not cleared before: the head writes over what the last pass left.
             out.resize(done + count * vocab, 0.0);
             weights.head().matmul(pool, hidden, count, &mut out[done..]);
+            done = out.len();
         });
+        out.truncate(done);
         self.logits = out;
         result.map(|()| &self.logits[..])
     }
