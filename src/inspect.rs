@@ -239,10 +239,8 @@ fn float_flag(checkpoint: &Checkpoint, role: Role, shape: &[usize]) -> Result<Op
 
 /// Whether head and embedding are both there and equal.
 fn stored_twice(checkpoint: &Checkpoint) -> Result<bool> {
-    let find = |role| checkpoint.tensors().iter().find(|t| t.role == Some(role));
-    let (Some(head), Some(embedding)) = (find(Role::Head), find(Role::TokenEmbedding)) else {
-        return Ok(false);
-    };
+    let infos = checkpoint.info(Role::Head).zip(checkpoint.info(Role::TokenEmbedding));
+    let Some((head, embedding)) = infos else { return Ok(false) };
     if head.shape != embedding.shape {
         return Ok(false);
     }

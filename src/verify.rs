@@ -7,7 +7,6 @@ use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::{Checkpoint, FloatData, OpenOptions, number};
 use crate::error::{Error, Result};
 use crate::model::{Head, LoadOptions, Logits, Model};
-use half::{bf16, f16};
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -364,8 +363,7 @@ enum Kind {
 
 /// The tensor's name in a checkpoint.
 fn name(checkpoint: &Checkpoint, role: Role) -> String {
-    let info = checkpoint.tensors().iter().find(|t| t.role == Some(role));
-    info.map_or_else(|| format!("{role}"), |info| info.name.clone())
+    checkpoint.info(role).map_or_else(|| format!("{role}"), |info| info.name.clone())
 }
 
 fn compare_ternary(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Difference> {
@@ -427,14 +425,13 @@ fn scale_rounding(c: &Checkpoint, other: &Checkpoint, role: Role) -> Option<Form
         return None;
     }
     let scale = Role::Layer(layer, LayerRole::Scale(linear));
-    let info = c.tensors().iter().find(|t| t.role == Some(scale))?;
-    Form::float(&info.form).filter(|form| *form != Form::F32)
+    Form::float(&c.info(scale)?.form).filter(|form| *form != Form::F32)
 }
 
 /// The form whose rounding makes `x` of `y` or `y` of `x`, where one does. `None` for a form stands for
 /// one that holds every value.
 fn explained(x: f32, round_x: Option<Form>, y: f32, round_y: Option<Form>) -> Option<Form> {
-    let gives = |from: f32, form: Option<Form>, to: f32| form.filter(|&form| round(from, form) == to);
+    let gives = |from: f32, form: Option<Form>, to: f32| form.filter(|form| form.round(from) == Some(to));
     gives(x, round_y, y).or_else(|| gives(y, round_x, x)).or_else(|| {
         // Both are rounded: of something between.
         let (form_x, form_y) = (round_x?, round_y?);
@@ -442,15 +439,6 @@ fn explained(x: f32, round_x: Option<Form>, y: f32, round_y: Option<Form>) -> Op
         let coarser = if half_step(x, form_x) > half_step(y, form_y) { form_x } else { form_y };
         (form_x != form_y && (x - y).abs() <= both).then_some(coarser)
     })
-}
-
-/// A value as a form of single floats holds it.
-fn round(x: f32, form: Form) -> f32 {
-    match form {
-        Form::F16 => f16::from_f32(x).to_f32(),
-        Form::Bf16 => bf16::from_f32(x).to_f32(),
-        _ => x,
-    }
 }
 
 /// Half a unit in the last place; below the normal range of f16, half its smallest step.
@@ -466,10 +454,7 @@ fn half_step(x: f32, form: Form) -> f32 {
 const ROWS: usize = 256;
 
 fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Difference> {
-    let form = |c: &Checkpoint| {
-        let info = c.tensors().iter().find(|t| t.role == Some(role));
-        info.and_then(|info| Form::float(&info.form)).unwrap_or(Form::F32)
-    };
+    let form = |c: &Checkpoint| c.info(role).and_then(|info| Form::float(&info.form)).unwrap_or(Form::F32);
     let (form_a, form_b) = (form(a), form(b));
     let exact = |form: Form| if form == Form::F32 { None } else { Some(form) };
     let (round_a, round_b) = (exact(form_a), exact(form_b));

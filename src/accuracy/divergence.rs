@@ -5,6 +5,7 @@ use super::state::WindowScore;
 use super::text::Text;
 use super::window::Window;
 use crate::record::{Divergence, WorstToken};
+use crate::speed::stats::of_sorted;
 use serde::{Deserialize, Serialize};
 
 /// How many of the worst tokens are kept.
@@ -100,7 +101,7 @@ pub fn summarise(
     Some(Divergence {
         reference: reference.into(),
         kl_mean: mean(&mut all(|p| &p.kl)),
-        kl_percentiles: PERCENTS.iter().map(|&p| (p, percentile(&sorted, p))).collect(),
+        kl_percentiles: PERCENTS.iter().map(|&p| (p, of_sorted(&sorted, p / 100.0))).collect(),
         kl_max: *sorted.last()?,
         kl_histogram: histogram(&sorted),
         logit_max: all(|p| &p.logit_max).fold(0.0, f64::max),
@@ -112,13 +113,6 @@ pub fn summarise(
         positions: n as u64,
         worst: worst(scores, &pairs, windows, text),
     })
-}
-
-/// Percentile of sorted values with linear interpolation between neighbours.
-fn percentile(sorted: &[f64], percent: f64) -> f64 {
-    let at = percent / 100.0 * (sorted.len() - 1) as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    low + (high - low) * at.fract()
 }
 
 /// Two bins a decade from 1e-10 to 10 nats; empty ones at both ends are left out.
@@ -155,14 +149,6 @@ fn worst(scores: &[WindowScore], pairs: &[&Pair], windows: &[Window], text: &Tex
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_interpolate_as_numpy_does() {
-        // numpy.percentile([1, 2, 4, 8], [0, 50, 90, 100]) = [1, 3, 6.8, 8]
-        let v = [1.0, 2.0, 4.0, 8.0];
-        let got: Vec<f64> = [0.0, 50.0, 90.0, 100.0].iter().map(|&p| percentile(&v, p)).collect();
-        assert!(got.iter().zip([1.0, 3.0, 6.8, 8.0]).all(|(a, b)| (a - b).abs() < 1e-12), "{got:?}");
-    }
 
     #[test]
     fn histogram_counts_everything_once() {

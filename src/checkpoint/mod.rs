@@ -319,7 +319,7 @@ impl Checkpoint {
         let kept = self.kept.forms.get(&role.to_string()).map(String::as_str);
         let own = || {
             let known = ["hf", "tritmark"].iter().any(|start| self.provenance.dialect.starts_with(start));
-            let info = self.tensors().iter().find(|t| t.role == Some(role)).filter(|_| known)?;
+            let info = self.info(role).filter(|_| known)?;
             Some(info.form.as_str())
         };
         kept.or_else(own).and_then(Form::float).filter(|form| !matches!(form, Form::Quant(_)))
@@ -343,6 +343,11 @@ impl Checkpoint {
     /// Every tensor in the files, in file order.
     pub fn tensors(&self) -> &[TensorInfo] {
         self.container.tensors()
+    }
+
+    /// The tensor of that role, where there is one.
+    pub fn info(&self, role: Role) -> Option<&TensorInfo> {
+        self.tensors().iter().find(|t| t.role == Some(role))
     }
 
     /// See [`Container::ternary`].

@@ -97,23 +97,10 @@ impl Packed {
                 format!("{} blocks in {} tensors", config.layers, archive.entries().len()),
             ));
         }
-        let mut infos: Vec<_> = archive
-            .entries()
-            .iter()
-            .map(|e| TensorInfo {
-                name: e.name.clone(),
-                role: None,
-                shape: e.shape.clone(),
-                form: format!("{:?}", e.dtype).to_lowercase(),
-                bytes: e.bytes(),
-                file: 0,
-            })
-            .collect();
-        let at: HashMap<&str, usize> =
-            archive.entries().iter().enumerate().map(|(i, e)| (e.name.as_str(), i)).collect();
+        let mut infos = archive.infos();
         let mut take = |role: Role, shape: Vec<usize>, packed: bool| -> Result<()> {
             let name = role.to_string();
-            let Some(&i) = at.get(name.as_str()) else {
+            let Some(i) = archive.position(&name) else {
                 return Err(Error::tensor(path, name, format!("is missing; expected shape {shape:?}")));
             };
             let entry = &archive.entries()[i];

@@ -5,7 +5,7 @@
 //! checked here: a name that stands twice, in one header or in two files.
 
 use super::file::Bytes;
-use super::{FloatData, FloatTensor};
+use super::{FloatData, FloatTensor, TensorInfo};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 pub use safetensors::Dtype;
@@ -36,6 +36,11 @@ pub struct Entry {
     /// Index of its file, in the order of [`Archive::add`].
     pub file: usize,
     range: Range<usize>,
+}
+
+/// The form of elements of a type.
+pub fn form(dtype: Dtype) -> String {
+    format!("{dtype:?}").to_lowercase()
 }
 
 impl Entry {
@@ -84,9 +89,27 @@ impl Archive {
         &self.entries
     }
 
+    /// The same as they are listed, of which nothing is known so far.
+    pub fn infos(&self) -> Vec<TensorInfo> {
+        let info = |e: &Entry| TensorInfo {
+            name: e.name.clone(),
+            role: None,
+            shape: e.shape.clone(),
+            form: form(e.dtype),
+            bytes: e.bytes(),
+            file: e.file,
+        };
+        self.entries.iter().map(info).collect()
+    }
+
+    /// Where among [`entries`](Self::entries) the tensor of that name is.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Entry> {
-        self.by_name.get(name).map(|&i| &self.entries[i])
+        self.position(name).map(|i| &self.entries[i])
     }
 
     /// The path of the file that holds a tensor.

@@ -142,8 +142,6 @@ impl Work {
         let how = Attend { heads: config.heads, scale: (1.0 / scalar.sqrt()) as f32, window };
         attention(pool, cache, how, start, &self.q, &mut self.attended, &mut self.scratch);
         let attended = &self.attended;
-        let mut inputs =
-            Inputs { pool, rows: &mut self.rows, float: &mut self.input, int8: &mut self.quantised };
         inputs.project([(&block.o, &mut self.out)], (n, q_width), |t, row| {
             widen(&attended[t * q_width..][..q_width], row);
             if let Some(norm) = &block.attn_sub_norm {

@@ -75,7 +75,6 @@ impl Weights {
             arena: Arena::new(),
             read: AtomicU64::new(0),
         };
-        let hidden = loader.config.hidden;
         let head = (!loader.config.tied).then(|| loader.table(Role::Head, precision)).transpose()?;
         let precision = if loader.config.tied { precision } else { Head::AsIs };
         let embedding = loader.table(Role::TokenEmbedding, precision)?;
@@ -86,12 +85,7 @@ impl Weights {
         .into_iter();
         let blocks =
             (0..loader.config.layers).map(|l| loader.block(l, &mut projections)).collect::<Result<_>>()?;
-        Ok(Self {
-            embedding,
-            blocks,
-            norm: loader.norm(Role::OutputNorm, hidden, loader.config.norm_eps)?,
-            head,
-        })
+        Ok(Self { embedding, blocks, norm: loader.norm(Role::OutputNorm, loader.config.norm_eps)?, head })
     }
 
     /// The output head.
@@ -260,7 +254,7 @@ impl Loader<'_> {
     fn table(&self, role: Role, precision: Head) -> Result<FloatRows> {
         let (rows, cols) = (self.config.vocab, self.config.hidden);
         // One that is missing is an error of reading.
-        if let Some(tensor) = self.checkpoint.tensors().iter().find(|t| t.role == Some(role)) {
+        if let Some(tensor) = self.checkpoint.info(role) {
             self.check(role, &tensor.shape, (rows, cols))?;
         }
         precision.read(self.pool, rows, cols, |band| {
@@ -271,7 +265,8 @@ impl Loader<'_> {
         })
     }
 
-    fn norm(&self, role: Role, len: usize, eps: f32) -> Result<Norm> {
+    fn norm(&self, role: Role, eps: f32) -> Result<Norm> {
+        let len = self.config.shape(role)[0];
         let found = self.checkpoint.float(role)?;
         let weight = found.to_f32();
         if weight.len() != len {
@@ -282,12 +277,11 @@ impl Loader<'_> {
 
     fn block(&self, layer: usize, weights: &mut impl Iterator<Item = Weight>) -> Result<Block> {
         let c = self.config;
-        let norm = |role, len| self.norm(Role::Layer(layer, role), len, c.norm_eps);
-        let norm_if = |has: bool, role, len| has.then(|| norm(role, len)).transpose();
+        let norm = |role| self.norm(Role::Layer(layer, role), c.norm_eps);
+        let norm_if = |has: bool, role| has.then(|| norm(role)).transpose();
         let mut projection = |linear| {
             let role = Role::Layer(layer, LayerRole::InnerNorm(linear));
-            let norm =
-                c.inner_norm_eps.map(|eps| self.norm(role, c.linear_shape(linear).1, eps)).transpose()?;
+            let norm = c.inner_norm_eps.map(|eps| self.norm(role, eps)).transpose()?;
             let weight = weights.next().expect("seven weights for each block");
             Ok(Projection { weight, norm })
         };
@@ -298,21 +292,21 @@ impl Loader<'_> {
             (projection(Linear::Gate)?, projection(Linear::Up)?, projection(Linear::Down)?);
         let gemma = c.gemma.is_some();
         Ok(Block {
-            attn_norm: norm(LayerRole::AttnNorm, c.hidden)?,
+            attn_norm: norm(LayerRole::AttnNorm)?,
             q,
             k,
             v,
-            q_norm: norm_if(c.qk_norm, LayerRole::QNorm, c.head_dim)?,
-            k_norm: norm_if(c.qk_norm, LayerRole::KNorm, c.head_dim)?,
-            attn_sub_norm: norm_if(c.sub_norms, LayerRole::AttnSubNorm, c.heads * c.head_dim)?,
+            q_norm: norm_if(c.qk_norm, LayerRole::QNorm)?,
+            k_norm: norm_if(c.qk_norm, LayerRole::KNorm)?,
+            attn_sub_norm: norm_if(c.sub_norms, LayerRole::AttnSubNorm)?,
             o,
-            post_attn_norm: norm_if(gemma, LayerRole::PostAttnNorm, c.hidden)?,
-            ffn_norm: norm(LayerRole::FfnNorm, c.hidden)?,
+            post_attn_norm: norm_if(gemma, LayerRole::PostAttnNorm)?,
+            ffn_norm: norm(LayerRole::FfnNorm)?,
             gate,
             up,
-            ffn_sub_norm: norm_if(c.sub_norms, LayerRole::FfnSubNorm, c.ffn)?,
+            ffn_sub_norm: norm_if(c.sub_norms, LayerRole::FfnSubNorm)?,
             down,
-            post_ffn_norm: norm_if(gemma, LayerRole::PostFfnNorm, c.hidden)?,
+            post_ffn_norm: norm_if(gemma, LayerRole::PostFfnNorm)?,
         })
     }
 
@@ -329,8 +323,7 @@ impl Loader<'_> {
 
     /// The tensor's name in the file.
     fn name(&self, role: Role) -> String {
-        let mut tensors = self.checkpoint.tensors().iter();
-        tensors.find(|t| t.role == Some(role)).map_or_else(|| format!("{role:?}"), |t| t.name.clone())
+        self.checkpoint.info(role).map_or_else(|| format!("{role:?}"), |t| t.name.clone())
     }
 }
 

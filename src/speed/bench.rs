@@ -263,29 +263,19 @@ impl<'a> Bench<'a> {
             for test in tests {
                 let &Test::Model { prompt, generate, depth } = test else { continue };
                 for (_, session) in sessions {
-                    let (kernel, variant, threads, bytes) = {
+                    let (subject, bytes) = {
                         let model = &session.borrow().model;
-                        (model.kernel(), model.variant(), model.threads() as u32, model.bytes().1)
+                        (Subject::of(id, model), model.bytes().1)
                     };
-                    let (layout, tier) = kernel
-                        .split_once('/')
-                        .map_or((None, None), |(l, t)| (Some(l.into()), Some(t.into())));
-                    let float = layout.is_none();
-                    let cost = Cost::new(config, bytes, float);
+                    let threads = subject.threads;
+                    let cost = Cost::new(config, bytes, subject.layout.is_none());
                     let load = Load {
                         seconds: session.borrow().model.load_seconds(),
                         bytes: candidate.model.file_bytes,
                         threads,
                     };
                     specs.push(ArmSpec {
-                        subject: Subject {
-                            model: id.clone(),
-                            engine: "tritmark".into(),
-                            layout,
-                            tier,
-                            variant,
-                            threads,
-                        },
+                        subject,
                         test: test.clone(),
                         unit: "tokens/s",
                         work: f64::from(prompt + generate),
@@ -328,14 +318,7 @@ impl<'a> Bench<'a> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build();
             let pool = pool.map_err(|e| Error::Bug(format!("cannot start {threads} threads: {e}")))?;
             Ok(ArmSpec {
-                subject: Subject {
-                    model: id.into(),
-                    engine: "candle".into(),
-                    layout: None,
-                    tier: None,
-                    variant: Some("full activations".into()),
-                    threads,
-                },
+                subject: Subject { threads, ..Subject::candle(id, crate::reference::ActivationMode::Full) },
                 test: test.clone(),
                 unit: "tokens/s",
                 work: ids.len() as f64,

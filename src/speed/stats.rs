@@ -17,7 +17,11 @@ pub fn quantile(samples: &[f64], q: f64) -> f64 {
     of_sorted(&sorted, q)
 }
 
-fn of_sorted(sorted: &[f64], q: f64) -> f64 {
+/// As [`quantile`], of samples that are in order.
+///
+/// # Panics
+/// If there are none.
+pub fn of_sorted(sorted: &[f64], q: f64) -> f64 {
     let at = q.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     low + (high - low) * at.fract()

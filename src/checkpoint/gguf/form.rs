@@ -6,6 +6,7 @@
 
 use super::quant::Quant;
 use super::reader::Tensor;
+use half::{bf16, f16};
 use std::collections::{BTreeMap, HashMap};
 use tritmark_kernels::layout::tile::{self, Tile};
 use tritmark_kernels::layout::{self, Layout};
@@ -99,6 +100,16 @@ impl Form {
     /// The float form of that name.
     pub fn float(name: &str) -> Option<Form> {
         FLOATS.iter().map(|(_, form)| *form).find(|form| form.name() == name)
+    }
+
+    /// A value as the form holds it; `None` where it holds no single floats.
+    pub fn round(self, x: f32) -> Option<f32> {
+        match self {
+            Form::F32 => Some(x),
+            Form::F16 => Some(f16::from_f32(x).to_f32()),
+            Form::Bf16 => Some(bf16::from_f32(x).to_f32()),
+            _ => None,
+        }
     }
 
     /// Bytes of a `rows` × `cols` tensor.

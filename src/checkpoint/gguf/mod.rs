@@ -416,11 +416,7 @@ impl Gguf {
     /// was not changed since.
     fn unrounded(&self, role: Role, stored: f32) -> f32 {
         let exact = self.exact.get(&role).zip(self.scale_rounding(role));
-        let exact = exact.filter(|(exact, form)| match form {
-            Form::F16 => f16::from_f32(**exact).to_f32() == stored,
-            Form::Bf16 => bf16::from_f32(**exact).to_f32() == stored,
-            _ => false,
-        });
+        let exact = exact.filter(|(exact, form)| form.round(**exact) == Some(stored));
         exact.map_or(stored, |(exact, _)| *exact)
     }
 

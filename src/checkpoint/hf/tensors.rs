@@ -5,7 +5,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::families::Family;
 use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::role::{LayerRole, Linear, Role};
-use crate::checkpoint::safetensors::{Archive, Dtype, Entry};
+use crate::checkpoint::safetensors::{Archive, Dtype, Entry, form};
 use crate::checkpoint::ternarise::{self, Floats, NotTernary, Recipe};
 use crate::checkpoint::{Container, FloatData, FloatTensor, TensorInfo, Ternary, number};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use tritmark_kernels::Trits;
-use tritmark_kernels::layout::{self, UnpackError};
+use tritmark_kernels::layout::{self, Layout, UnpackError};
 
 /// Ends of tensor names that carry nothing which the configuration does not say.
 const REDUNDANT: &[&str] = &["rotary_emb.inv_freq"];
@@ -43,25 +43,13 @@ impl Catalog<'_> {
     /// If one is missing, unknown, or of the wrong shape or type.
     pub fn index(&self, source: Source) -> Result<Index> {
         let entries = self.archive.entries();
-        let mut infos: Vec<_> = entries
-            .iter()
-            .map(|e| TensorInfo {
-                name: e.name.clone(),
-                role: None,
-                shape: e.shape.clone(),
-                form: form(e.dtype),
-                bytes: e.bytes(),
-                file: e.file,
-            })
-            .collect();
-        let at: HashMap<&str, usize> =
-            entries.iter().enumerate().map(|(i, e)| (e.name.as_str(), i)).collect();
+        let mut infos = self.archive.infos();
         let mut by_role = HashMap::new();
         let prefix = self.prefix();
         let mut take = |role: Role, optional: bool| -> Result<()> {
             let Some(name) = self.name(prefix, role) else { return Ok(()) };
-            let shape = self.shape(role);
-            let Some(&i) = at.get(name.as_str()) else {
+            let shape = self.model.shape(role);
+            let Some(i) = self.archive.position(&name) else {
                 return match optional {
                     true => Ok(()),
                     false => {
@@ -101,9 +89,9 @@ impl Catalog<'_> {
         take(Role::OutputNorm, false)?;
         take(Role::Head, self.model.tied)?;
         let unknown =
-            |info: &&TensorInfo| info.role.is_none() && !REDUNDANT.iter().any(|end| info.name.ends_with(end));
-        if let Some(info) = infos.iter().find(unknown) {
-            return Err(self.unknown(&entries[at[info.name.as_str()]]));
+            |info: &TensorInfo| info.role.is_none() && !REDUNDANT.iter().any(|end| info.name.ends_with(end));
+        if let Some(i) = infos.iter().position(unknown) {
+            return Err(self.unknown(&entries[i]));
         }
         Ok(Index { infos, by_role })
     }
@@ -131,27 +119,6 @@ impl Catalog<'_> {
     fn name(&self, prefix: &str, role: Role) -> Option<String> {
         let name = self.family.tensor_name(role, self.inner_norm)?;
         Some(if role == Role::Head { name } else { format!("{prefix}{name}") })
-    }
-
-    fn shape(&self, role: Role) -> Vec<usize> {
-        let m = self.model;
-        match role {
-            Role::TokenEmbedding | Role::Head => vec![m.vocab, m.hidden],
-            Role::OutputNorm => vec![m.hidden],
-            Role::Layer(_, role) => match role {
-                LayerRole::Linear(linear) => {
-                    let (rows, cols) = m.linear_shape(linear);
-                    vec![rows, cols]
-                }
-                LayerRole::Scale(_) => vec![1],
-                LayerRole::InnerNorm(linear) => vec![m.linear_shape(linear).1],
-                LayerRole::AttnSubNorm => vec![m.heads * m.head_dim],
-                LayerRole::FfnSubNorm => vec![m.ffn],
-                LayerRole::QNorm | LayerRole::KNorm => vec![m.head_dim],
-                LayerRole::AttnNorm | LayerRole::FfnNorm => vec![m.hidden],
-                LayerRole::PostAttnNorm | LayerRole::PostFfnNorm => vec![m.hidden],
-            },
-        }
     }
 
     /// Checks a tensor's type and stored shape; returns its form.
@@ -252,10 +219,6 @@ impl Index {
     }
 }
 
-fn form(dtype: Dtype) -> String {
-    format!("{dtype:?}").to_lowercase()
-}
-
 /// How floats become trits.
 #[derive(Clone, Copy)]
 enum Rule {
@@ -304,8 +267,7 @@ impl Tensors {
     }
 
     fn unpack(&self, entry: &Entry, rows: usize, cols: usize, spare: Vec<i8>) -> Result<Trits> {
-        let hf = layout::by_name("hf").ok_or_else(|| Error::Bug("no layout is called hf".into()))?;
-        match hf.unpack_into(rows, cols, self.archive.data(entry), spare) {
+        match layout::HF.unpack_into(rows, cols, self.archive.data(entry), spare) {
             Ok(unpacked) => Ok(unpacked.trits),
             Err(UnpackError::Code { offset, byte }) => {
                 // The first of the byte's four codes that is 3.

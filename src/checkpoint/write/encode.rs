@@ -197,8 +197,8 @@ impl Encoder<'_> {
             Role::Layer(layer, LayerRole::Scale(linear)) => Role::Layer(layer, LayerRole::Linear(linear)),
             other => other,
         };
-        let find = |role| self.checkpoint.tensors().iter().find(|t| t.role == Some(role));
-        let (files, info) = (&self.checkpoint.provenance.files, find(role).or_else(|| find(of_scale(role))));
+        let info = self.checkpoint.info(role).or_else(|| self.checkpoint.info(of_scale(role)));
+        let files = &self.checkpoint.provenance.files;
         let path = info.and_then(|info| files.get(info.file));
         let path = path.map_or_else(|| self.checkpoint.provenance.path(), |path| path.as_path());
         Error::tensor(path, info.map_or_else(|| role.to_string(), |info| info.name.clone()), message)
@@ -262,12 +262,7 @@ fn interleave_floats(float: &FloatTensor, heads: usize) -> FloatTensor {
 
 /// A value as a form of single floats holds it.
 pub fn rounded(x: f32, form: Form) -> Result<f32> {
-    match form {
-        Form::F32 => Ok(x),
-        Form::F16 => Ok(f16::from_f32(x).to_f32()),
-        Form::Bf16 => Ok(bf16::from_f32(x).to_f32()),
-        _ => Err(Error::Bug(format!("{} holds no single values", form.name()))),
-    }
+    form.round(x).ok_or_else(|| Error::Bug(format!("{} holds no single values", form.name())))
 }
 
 /// The largest magnitude that a form takes; what is larger becomes infinite, or its block's scale does.

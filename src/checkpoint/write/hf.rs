@@ -49,7 +49,7 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     };
     let exact_scales = scale.is_none_or(|s| {
         let turn = |x: f32| if s.inverse { 1.0 / x } else { x };
-        let exact = |x: f32| rounded(turn(x), s.form).is_ok_and(|stored| turn(stored) == x);
+        let exact = |x: f32| s.form.round(turn(x)).is_some_and(|stored| turn(stored) == x);
         config.linear_roles().all(|role| checkpoint.scale(role).is_ok_and(exact))
     });
     let floats = match scale {
@@ -145,7 +145,7 @@ fn scale_form(checkpoint: &Checkpoint, options: &Options) -> Result<ScaleForm> {
     let first = checkpoint.kept.inverse;
     for inverse in [first, !first].into_iter().filter(|inverse| options.packed || !inverse) {
         let turn = |x: f32| if inverse { 1.0 / x } else { x };
-        let exact = |&s: &f32| rounded(turn(s), Form::Bf16).is_ok_and(|stored| turn(stored) == s);
+        let exact = |&s: &f32| Form::Bf16.round(turn(s)).is_some_and(|stored| turn(stored) == s);
         if scales.iter().all(exact) {
             return Ok(ScaleForm { form: Form::Bf16, inverse });
         }
@@ -214,7 +214,7 @@ fn tensor(
     let linear = matches!(role, Role::Layer(_, LayerRole::Linear(_)));
     let (form, action, in_file) = if linear && checkpoint.config.linear == LinearKind::Ternary {
         if options.packed {
-            let layout = layout::by_name("hf").ok_or_else(|| Error::Bug("no layout hf".into()))?;
+            let layout = &layout::HF;
             let packed = vec![shape[0] / 4, shape[1]];
             (Form::Packed(layout), Action::Pack { layout, interleave: None, unit: false }, packed)
         } else {

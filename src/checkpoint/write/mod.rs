@@ -386,8 +386,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 
 /// The form of a tensor in the source.
 fn source_form(checkpoint: &Checkpoint, role: Role) -> String {
-    let info = checkpoint.tensors().iter().find(|t| t.role == Some(role));
-    info.map_or_else(|| "made".into(), |info| info.form.clone())
+    checkpoint.info(role).map_or_else(|| "made".into(), |info| info.form.clone())
 }
 
 /// Rows and columns; a vector is one row.
