@@ -2,7 +2,8 @@
 
 use super::chunk;
 use super::digits;
-use super::lookup::Lookup;
+use super::lookup256::{self, Quads};
+use super::lookup512::{self, Words};
 use super::nibbles;
 use super::row;
 use super::strip::SPREAD_BYTES;
@@ -170,27 +171,31 @@ impl<'a> Call<'a> {
 
     /// Strip by strip, in tiles of tokens.
     pub(super) fn by_strips(&self, space: &mut Space, sink: Sink) {
-        // Other strips were just made, in cache.
-        let ask = tuning::sequences() && matches!(self.source, Source::Strips);
         let mut sums = AtLine([[0; ROWS]; MAX_TILE]);
         for start in self.rows.clone().step_by(ROWS) {
             let strip = self.strip(start..self.rows.end.min(start + ROWS), space);
-            assert_eq!(strip.len(), self.groups * GROUP_BYTES);
-            for tile in self.tiles() {
-                if tile.len() == 1 {
-                    let (x, planes) = (self.x.row(tile.start).as_ptr(), self.source.planes());
-                    let sums = &mut sums.0[0];
-                    // SAFETY: the tier is there (`new`); the strip holds all groups, as asserted, and
-                    // the token as many columns (`new`).
-                    unsafe { (self.ops.gemv)(strip.as_ptr(), self.groups, x, planes, sums, ask) };
-                } else {
-                    let first = tile.start == self.tokens.start;
-                    let read = if ask && first { Read::Asking } else { Read::Cached };
-                    // SAFETY: the strip holds all groups, as asserted.
-                    unsafe { self.tile(strip, tile.clone(), &mut sums.0, read) };
-                }
-                self.hand_over(start, &mut sums.0, tile, sink);
+            self.by_tiles(start, strip, &mut sums.0, sink);
+        }
+    }
+
+    /// The strip that begins at row `start`, in tiles of tokens.
+    fn by_tiles(&self, start: usize, strip: &[u8], sums: &mut Tile, sink: Sink) {
+        assert_eq!(strip.len(), self.groups * GROUP_BYTES);
+        // Other strips were just made, in cache.
+        let ask = tuning::sequences() && matches!(self.source, Source::Strips);
+        for tile in self.tiles() {
+            if tile.len() == 1 {
+                let (x, planes) = (self.x.row(tile.start).as_ptr(), self.source.planes());
+                // SAFETY: the tier is there (`new`); the strip holds all groups, as asserted, and
+                // the token as many columns (`new`).
+                unsafe { (self.ops.gemv)(strip.as_ptr(), self.groups, x, planes, &mut sums[0], ask) };
+            } else {
+                let first = tile.start == self.tokens.start;
+                let read = if ask && first { Read::Asking } else { Read::Cached };
+                // SAFETY: the strip holds all groups, as asserted.
+                unsafe { self.tile(strip, tile.clone(), sums, read) };
             }
+            self.hand_over(start, sums, tile, sink);
         }
     }
 
@@ -264,37 +269,80 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// By table lookup, and the tokens that are left over by multiplying.
+    /// By looking sums of quads of weights up; `made` holds strips that had to be made. The tokens that are left over
+    /// are multiplied.
     ///
     /// # Safety
-    /// The CPU must have the tier of `L`.
-    pub(super) unsafe fn by_lookup<L: Lookup>(mut self, lookup: &mut L, space: &mut Space, sink: Sink) {
-        lookup.resize(self.rows.len(), self.weights.cols());
+    /// The CPU must have AVX2.
+    pub(super) unsafe fn by_quads(
+        mut self,
+        quads: &mut Quads,
+        space: &mut Space,
+        made: &mut Array<u8>,
+        sink: Sink,
+    ) {
+        let bytes = self.groups * GROUP_BYTES;
+        let (first, last) = (self.rows.start / ROWS, self.rows.end.div_ceil(ROWS));
+        let strips = match self.source {
+            Source::Strips => &self.weights.bytes()[first * bytes..last * bytes],
+            _ => {
+                let made = made.first((last - first) * bytes);
+                for (start, out) in self.rows.clone().step_by(ROWS).zip(made.chunks_exact_mut(bytes)) {
+                    out.copy_from_slice(self.strip(start..self.rows.end.min(start + ROWS), space));
+                }
+                made
+            }
+        };
+        let left = self.tokens.len() % lookup256::TOKENS;
+        let end = self.tokens.end - if left < lookup256::LEAST { left } else { 0 };
+        let (tokens, planes) = (self.tokens.start..end, self.source.planes());
+        // SAFETY: the tier is the caller's promise.
+        unsafe {
+            quads.multiply(strips, self.groups, planes, self.x, tokens, |t, row, sums| {
+                self.hand_run(t, row, sums, sink);
+            });
+        }
+        self.tokens.start = end;
+        if !self.tokens.is_empty() {
+            let mut sums = AtLine([[0; ROWS]; MAX_TILE]);
+            for (start, strip) in self.rows.clone().step_by(ROWS).zip(strips.chunks_exact(bytes)) {
+                self.by_tiles(start, strip, &mut sums.0, sink);
+            }
+        }
+    }
+
+    /// By looking sums of words of weights up.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512 with BW, and VNNI to multiply too.
+    pub(super) unsafe fn by_words<const DOTS: bool>(
+        &self,
+        words: &mut Words<DOTS>,
+        space: &mut Space,
+        sink: Sink,
+    ) {
+        words.resize(self.rows.len(), self.weights.cols());
         for (at, start) in self.rows.clone().step_by(ROWS).enumerate() {
             let strip = self.strip(start..self.rows.end.min(start + ROWS), space);
             // SAFETY: the tier is the caller's promise.
-            unsafe { lookup.decode(at, strip, self.source.planes()) };
+            unsafe { words.decode(at, strip) };
         }
         let planes = self.source.planes();
-        let whole = self.tokens.start..self.tokens.end - self.tokens.len() % L::STEP;
-        for first in whole.clone().step_by(L::TOKENS) {
-            let tokens = L::TOKENS.min(whole.end - first);
+        for first in self.tokens.clone().step_by(lookup512::TOKENS) {
+            let tokens = lookup512::TOKENS.min(self.tokens.end - first);
             for t in 0..tokens {
                 // SAFETY: the tier is the caller's promise.
-                unsafe { lookup.set_token(t, self.x.row(first + t), planes) };
+                unsafe { words.set_token(t, self.x.row(first + t), planes) };
             }
             // SAFETY: the tier is the caller's promise.
-            unsafe { lookup.multiply(tokens, planes) };
-            let mut sink = |t, row, sums: &[i32]| {
-                let len = sums.len().min(self.rows.len().saturating_sub(row));
-                sink(first + t, self.rows.start + row, &sums[..len]);
-            };
-            // SAFETY: the tier is the caller's promise.
-            unsafe { lookup.each_sum(tokens, &mut sink) };
+            unsafe { words.multiply(tokens) };
+            words.each_sum(tokens, |t, row, sums| self.hand_run(first + t, row, sums, sink));
         }
-        self.tokens.start = whole.end;
-        if !self.tokens.is_empty() {
-            self.by_strips(space, sink);
-        }
+    }
+
+    /// Hands sums of consecutive rows on that may reach behind the last one.
+    fn hand_run(&self, t: usize, row: usize, sums: &[i32], sink: Sink) {
+        let len = sums.len().min(self.rows.len().saturating_sub(row));
+        sink(t, self.rows.start + row, &sums[..len]);
     }
 }

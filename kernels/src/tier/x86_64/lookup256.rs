@@ -12,21 +12,31 @@
 //! ```
 //!
 //! A sum of four products is at most 4 · 128 = 512, so 56 quads (7 chunks), at most 28672, fit 16
-//! bits; then they are added to 32-bit sums. Weights are turned into offsets once a call
-//! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them.
+//! bits; then they are added to 32-bit sums. Weights are turned into offsets once a call, in the order in
+//! which they are looked up: as many at once as fit 16 bits, so that offsets stay in the second-level cache while all
+//! tiles of tokens pass, or all of them, where the 32-bit sums of so many tiles would be more to move.
 
-use super::lookup::Lookup;
+use crate::acts::Activations;
 use crate::buffer::{Array, AtLine};
-use crate::layout::tm2::{GROUP, ROWS};
-use crate::tier::prefetch;
+use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
+use crate::tier::{prefetch, prefetch_l2};
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Lanes.
-const TOKENS: usize = 16;
+pub(super) const TOKENS: usize = 16;
 /// Quads of a chunk.
 const CHUNK: usize = 8;
 /// Chunks of a group.
 const CHUNKS: usize = 4;
+/// Bytes of a chunk of a strip.
+const BLOCKS: usize = GROUP_BYTES / CHUNKS;
+/// Bytes of a row's offsets.
+const OFFSETS: usize = 2 * CHUNK;
+/// Tiles for which a part of the columns at a time is faster.
+const FEW: usize = 8;
+/// From so many tokens on a tile that is not full is faster than multiplying.
+pub(super) const LEAST: usize = 9;
 /// Chunks until 16-bit sums are widened.
 const FOLD: usize = 7;
 /// Rows of offsets that are asked for ahead: they come from the last cache, in order.
@@ -47,36 +57,79 @@ const WIDE: usize = 4 * TOKENS;
 /// What a call needs; kept so that calls do not allocate.
 #[derive(Default)]
 pub(super) struct Quads {
-    /// `[chunk][row][quad]` offsets of 16 bits.
+    /// `[chunk of the section][row][quad]` offsets of 16 bits.
     offsets: Array<u8>,
     rows: usize,
-    chunks: usize,
-    /// Activations `[token][column]`.
-    x: Array<i8>,
-    width: usize,
-    /// Tables `[quad of the chunk][entry][token]`, sums of 16 bits `[row][token]` and sums of 32 bits. One after
-    /// the other, because they are used together and fill most of a first cache: some CPUs guess where a line
-    /// lies in it by a hash of its address, and tables apart from sums may get the same hashes, at two thirds
+    /// Tables `[quad of the chunk][entry][token]`, sums of 16 bits `[row][token]` and, for each tile, sums of 32 bits.
+    /// One after the other, because they are used together and fill most of a first cache: some CPUs guess where a
+    /// line lies in it by a hash of its address, and tables apart from sums may get the same hashes, at two thirds
     /// of the speed.
     work: Array<u8>,
 }
 
-impl Lookup for Quads {
-    const TOKENS: usize = TOKENS;
-    const STEP: usize = TOKENS;
+/// A chunk and a tile.
+#[derive(Clone, Copy)]
+struct Part {
+    /// Number of the chunk in its section.
+    at: usize,
+    /// Place of the tile's 32-bit sums.
+    sums: usize,
+    /// Whether these begin here.
+    begins: bool,
+}
 
-    fn resize(&mut self, rows: usize, cols: usize) {
-        self.rows = rows.next_multiple_of(ROWS);
-        self.chunks = cols.div_ceil(GROUP) * CHUNKS;
-        self.offsets.first(self.chunks * self.rows * CHUNK * 2);
-        self.width = self.chunks / CHUNKS * GROUP;
-        self.x.first(TOKENS * self.width);
-        self.work.first(TABLES + self.rows * (NARROW + WIDE));
+impl Quads {
+    /// Multiplies tokens by the rows of some strips of so many groups, whose planes start at these columns of a group,
+    /// and hands the sums out in runs of consecutive rows: token, first row, sums. Runs may reach behind the last row.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn multiply(
+        &mut self,
+        strips: &[u8],
+        groups: usize,
+        planes: [usize; 4],
+        x: &Activations,
+        tokens: Range<usize>,
+        mut sink: impl FnMut(usize, usize, &[i32]),
+    ) {
+        let (strip_bytes, chunks) = (groups * GROUP_BYTES, groups * CHUNKS);
+        let rows = strips.len() / strip_bytes * ROWS;
+        let tiles = tokens.len().div_ceil(TOKENS);
+        let (section, sums) = if tiles > FEW { (chunks, 1) } else { (FOLD, tiles) };
+        self.rows = rows;
+        self.offsets.first(section * rows * OFFSETS);
+        self.work.first(TABLES + rows * (NARROW + sums * WIDE));
+        for start in (0..chunks).step_by(section) {
+            let end = chunks.min(start + section);
+            for (at, strip) in strips.chunks_exact(strip_bytes).enumerate() {
+                self.decode(at, &strip[start * BLOCKS..end * BLOCKS], strip_bytes);
+            }
+            for tile in 0..tiles {
+                let first = tokens.start + tile * TOKENS;
+                let tokens = first..tokens.end.min(first + TOKENS);
+                // A tile that is not full takes a token several times.
+                let x = std::array::from_fn(|t| x.row((first + t).min(tokens.end - 1)));
+                let sums = tile % sums;
+                for chunk in start..end {
+                    self.tabulate(&x, chunk, planes);
+                    let part = Part { at: chunk - start, sums, begins: chunk < FOLD };
+                    // Sums begin and end in the loop that adds to them.
+                    match (chunk % FOLD == 0, chunk % FOLD == FOLD - 1 || chunk + 1 == chunks) {
+                        (false, false) => self.look_up::<false, false>(part),
+                        (false, true) => self.look_up::<false, true>(part),
+                        (true, false) => self.look_up::<true, false>(part),
+                        (true, true) => self.look_up::<true, true>(part),
+                    }
+                }
+                if end == chunks {
+                    self.each_sum(sums, tokens.len(), |t, row, sums| sink(first + t, row, sums));
+                }
+            }
+        }
     }
 
-    // Planes in another order are met by tables of other columns.
+    /// Turns a section of strip number `at` into offsets; that of the next strip is so many bytes behind.
     #[target_feature(enable = "avx2")]
-    unsafe fn decode(&mut self, at: usize, strip: &[u8], _planes: [usize; 4]) {
+    fn decode(&mut self, at: usize, strip: &[u8], next: usize) {
         let rows = self.rows;
         let offsets = &mut self.offsets[..];
         // What two 2-bit codes add to an entry number, for each nibble.
@@ -102,10 +155,14 @@ impl Lookup for Quads {
             );
             _mm256_slli_epi16::<{ ENTRY.ilog2() as i32 }>(_mm256_cvtepu8_epi16(entries))
         };
-        for (chunk, blocks) in strip.chunks_exact(2 * 4 * ROWS).enumerate() {
+        for (chunk, blocks) in strip.as_chunks::<BLOCKS>().0.iter().enumerate() {
+            for line in blocks.as_chunks::<64>().0 {
+                prefetch_l2(std::ptr::from_ref(line).wrapping_byte_add(3 * next));
+                prefetch(std::ptr::from_ref(line).wrapping_byte_add(next));
+            }
             let (first, second) = blocks.split_at(4 * ROWS);
-            let start = (chunk * rows + at * ROWS) * CHUNK * 2;
-            let out = offsets[start..][..ROWS * CHUNK * 2].as_chunks_mut::<64>().0;
+            let start = (chunk * rows + at * ROWS) * OFFSETS;
+            let out = offsets[start..][..ROWS * OFFSETS].as_chunks_mut::<64>().0;
             for ((a, b), out) in first.as_chunks().0.iter().zip(second.as_chunks().0).zip(out) {
                 let (a, b) = (entries(a), entries(b));
                 // Rows 0 and 2, and rows 1 and 3.
@@ -120,60 +177,39 @@ impl Lookup for Quads {
         }
     }
 
+    /// Hands out sums of the first `tokens` tokens of a tile.
     #[target_feature(enable = "avx2")]
-    unsafe fn set_token(&mut self, t: usize, x: &[i8], _planes: [usize; 4]) {
-        self.x[t * self.width..][..self.width].copy_from_slice(&x[..self.width]);
-    }
-
-    #[target_feature(enable = "avx2")]
-    unsafe fn each_sum(&self, _tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
-        let wide = &self.work[TABLES + self.rows * NARROW..][..self.rows * WIDE];
+    fn each_sum(&self, place: usize, tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
+        let wide = &self.work[TABLES + self.rows * (NARROW + place * WIDE)..][..self.rows * WIDE];
         for (i, rows) in wide.as_chunks::<{ ROWS * WIDE }>().0.iter().enumerate() {
-            let mut tokens = AtLine([[0; ROWS]; TOKENS]);
+            let mut lanes = AtLine([[0; ROWS]; TOKENS]);
             for (r, rows) in rows.as_chunks::<{ 8 * WIDE }>().0.iter().enumerate() {
                 for half in 0..2 {
-                    let lanes = transpose(std::array::from_fn(|r| {
+                    let sums = transpose(std::array::from_fn(|r| {
                         let row = rows[r * WIDE + half * WIDE / 2..]
                             .first_chunk::<{ WIDE / 2 }>()
                             .expect("half a row");
                         // SAFETY: the array is the 32 bytes of a register.
                         unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
                     }));
-                    for (token, lane) in tokens.0[8 * half..].iter_mut().zip(lanes) {
-                        let out = token[8 * r..].first_chunk_mut::<8>().expect("a run has 32 rows");
+                    for (lane, sums) in lanes.0[8 * half..].iter_mut().zip(sums) {
+                        let out = lane[8 * r..].first_chunk_mut::<8>().expect("a run has 32 rows");
                         // SAFETY: as above.
-                        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), lane) };
+                        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) };
                     }
                 }
             }
-            for (t, sums) in tokens.0.iter().enumerate() {
+            for (t, sums) in lanes.0[..tokens].iter().enumerate() {
                 f(t, i * ROWS, sums);
             }
         }
     }
 
-    #[target_feature(enable = "avx2")]
-    unsafe fn multiply(&mut self, _tokens: usize, planes: [usize; 4]) {
-        for chunk in 0..self.chunks {
-            self.tabulate(chunk, planes);
-            // Sums begin and end in the loop that adds to them.
-            let (first, last) = (chunk % FOLD == 0, chunk % FOLD == FOLD - 1 || chunk + 1 == self.chunks);
-            match (first, last) {
-                (false, false) => self.look_up::<false, false>(chunk),
-                (false, true) => self.look_up::<false, true>(chunk),
-                (true, false) => self.look_up::<true, false>(chunk),
-                (true, true) => self.look_up::<true, true>(chunk),
-            }
-        }
-    }
-}
-
-impl Quads {
     /// Fills the tables of a chunk.
     #[target_feature(enable = "avx2")]
-    fn tabulate(&mut self, chunk: usize, planes: [usize; 4]) {
+    fn tabulate(&mut self, x: &[&[i8]; TOKENS], chunk: usize, planes: [usize; 4]) {
         let k = chunk / CHUNKS * GROUP + chunk % CHUNKS * CHUNK;
-        let columns = planes.map(|p| self.columns(k + p));
+        let columns = planes.map(|p| columns(x, k + p));
         let tables = self.work[..TABLES].as_chunks_mut::<{ ENTRIES * ENTRY }>().0;
         let zero = _mm256_setzero_si256();
         // Sums for the nine combinations of two weights.
@@ -195,44 +231,22 @@ impl Quads {
         }
     }
 
-    /// Eight columns from `k` on, a lane for each token.
-    #[target_feature(enable = "avx2")]
-    fn columns(&self, k: usize) -> [__m256i; CHUNK] {
-        let (all, width) = (&self.x[..], self.width);
-        let mut v: [__m128i; CHUNK] = std::array::from_fn(|i| {
-            let token = |t: usize| {
-                let x: &[i8; 8] = all[t * width + k..].first_chunk().expect("whole groups");
-                // SAFETY: the array is the eight bytes that are read.
-                unsafe { _mm_loadl_epi64(x.as_ptr().cast()) }
-            };
-            _mm_unpacklo_epi8(token(i), token(i + 8))
-        });
-        // Each round interleaves the first half of the sequence with the second: four of them, the one
-        // above included, transpose 16 rows.
-        for _ in 0..3 {
-            v = std::array::from_fn(|i| {
-                let (a, b) = (v[i / 2], v[i / 2 + 4]);
-                if i % 2 == 0 { _mm_unpacklo_epi8(a, b) } else { _mm_unpackhi_epi8(a, b) }
-            });
-        }
-        v.map(|c| _mm256_cvtepi8_epi16(c))
-    }
-
     /// Adds the looked-up sums of a chunk: to nothing in the `FIRST` of several chunks, to narrow sums
     /// otherwise, and these to the wide ones in the `LAST`, which begin in the first of these.
     #[target_feature(enable = "avx2")]
-    fn look_up<const FIRST: bool, const LAST: bool>(&mut self, chunk: usize) {
-        let begins = chunk < FOLD;
-        let start = chunk * self.rows * CHUNK * 2;
-        let offsets = self.offsets[start..][..self.rows * CHUNK * 2].as_chunks::<{ CHUNK * 2 }>().0;
-        let (tables, sums) = self.work.split_at_mut(TABLES);
-        let (narrow, wide) = sums.split_at_mut(self.rows * NARROW);
+    fn look_up<const FIRST: bool, const LAST: bool>(&mut self, Part { at, sums, begins }: Part) {
+        let start = at * self.rows * OFFSETS;
+        let offsets = self.offsets[start..][..self.rows * OFFSETS].as_chunks::<OFFSETS>().0;
+        let (tables, all) = self.work.split_at_mut(TABLES);
+        let (narrow, wide) = all.split_at_mut(self.rows * NARROW);
+        let wide = &mut wide[sums * self.rows * WIDE..][..self.rows * WIDE];
         let sums = narrow.as_chunks_mut::<NARROW>().0.iter_mut().zip(wide.as_chunks_mut::<WIDE>().0);
         let tables = tables.as_ptr();
         for ((narrow, wide), offsets) in sums.zip(offsets) {
             prefetch(std::ptr::from_ref(offsets).wrapping_add(AHEAD));
-            let (words, _) = offsets.as_chunks::<8>();
-            let words = [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])];
+            // Half of the offsets by shifting and half by loading: as many as keep both kinds of units busy.
+            let (low, high) = offsets.split_first_chunk().expect("eight quads");
+            let (low, high) = (u64::from_le_bytes(*low), high.as_chunks().0);
             // SAFETY: a row is the 32 bytes of a register, or of two. Offsets are zero or written by `decode`, so
             // they are those of entries below `CODES`, and the buffer holds as many behind the start
             // of the last table.
@@ -240,8 +254,11 @@ impl Quads {
                 let narrow = narrow.as_mut_ptr().cast();
                 let mut sums = if FIRST { _mm256_setzero_si256() } else { _mm256_loadu_si256(narrow) };
                 for quad in 0..CHUNK {
-                    let offset = (words[quad / 4] >> (quad % 4 * 16)) as u16 as usize;
-                    let entry = tables.add(quad * ENTRIES * ENTRY + offset);
+                    let offset = match quad {
+                        0..4 => (low >> (quad * 16)) as u16,
+                        _ => u16::from_le_bytes(high[quad - 4]),
+                    };
+                    let entry = tables.add(quad * ENTRIES * ENTRY + usize::from(offset));
                     sums = _mm256_add_epi16(sums, _mm256_loadu_si256(entry.cast()));
                 }
                 if !LAST {
@@ -257,6 +274,28 @@ impl Quads {
             }
         }
     }
+}
+
+/// Eight columns from `k` on, a lane for each token.
+#[target_feature(enable = "avx2")]
+fn columns(x: &[&[i8]; TOKENS], k: usize) -> [__m256i; CHUNK] {
+    let mut v: [__m128i; CHUNK] = std::array::from_fn(|i| {
+        let token = |t: usize| {
+            let x: &[i8; 8] = x[t][k..].first_chunk().expect("whole groups");
+            // SAFETY: the array is the eight bytes that are read.
+            unsafe { _mm_loadl_epi64(x.as_ptr().cast()) }
+        };
+        _mm_unpacklo_epi8(token(i), token(i + 8))
+    });
+    // Each round interleaves the first half of the sequence with the second: four of them, the one
+    // above included, transpose 16 rows.
+    for _ in 0..3 {
+        v = std::array::from_fn(|i| {
+            let (a, b) = (v[i / 2], v[i / 2 + 4]);
+            if i % 2 == 0 { _mm_unpacklo_epi8(a, b) } else { _mm_unpackhi_epi8(a, b) }
+        });
+    }
+    v.map(|c| _mm256_cvtepi8_epi16(c))
 }
 
 /// Lane `i` of register `j` becomes lane `j` of register `i`.

@@ -20,13 +20,12 @@
 //! as there are quads, or a few less, which blocks of codes 0 make up for. Without `vpdpbusd` all are
 //! looked up. A sum of three products is at most 3 · 128 = 384, so the 56 of a section, at most 21504,
 //! fit 16 bits; then they are added to 32-bit sums. Weights are decoded once a call
-//! ([`Lookup::decode`]), in the order in which [`Lookup::multiply`] reads them; rows are taken in
+//! ([`Words::decode`]), in the order in which [`Words::multiply`] reads them; rows are taken in
 //! chunks whose weights of a section stay in the second-level cache while all tokens pass.
 
 // Indices name registers and places in tables.
 #![allow(clippy::needless_range_loop)]
 
-use super::lookup::Lookup;
 use super::triples;
 use crate::buffer::Array;
 use crate::layout::tm2::{GROUP, ROWS};
@@ -94,7 +93,7 @@ pub(super) struct Words<const DOTS: bool> {
 }
 
 /// Tokens that share a pass over the weights.
-const TOKENS: usize = 32;
+pub(super) const TOKENS: usize = 32;
 /// Tiles of these.
 const TILES: usize = TOKENS / TILE;
 /// Bytes of the tables of a unit.
@@ -108,14 +107,9 @@ impl<const DOTS: bool> Words<DOTS> {
     fn quads(&self) -> usize {
         self.looked_up / 3 * 4
     }
-}
 
-impl<const DOTS: bool> Lookup for Words<DOTS> {
-    const TOKENS: usize = TOKENS;
-    // A tile in part costs as much as a whole one, and less than making strips for a few tokens.
-    const STEP: usize = 1;
-
-    fn resize(&mut self, rows: usize, cols: usize) {
+    /// Makes room for so many rows and columns.
+    pub(super) fn resize(&mut self, rows: usize, cols: usize) {
         let blocks = cols.div_ceil(GROUP) * BLOCKS;
         self.looked_up = 3 * blocks.div_ceil(if DOTS { 7 } else { 3 });
         self.runs = rows.div_ceil(RUN);
@@ -136,8 +130,9 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
         self.sums.first(self.runs * TOKENS * RUN);
     }
 
+    /// Takes strip number `at` of the rows.
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn decode(&mut self, at: usize, strip: &[u8], _planes: [usize; 4]) {
+    pub(super) fn decode(&mut self, at: usize, strip: &[u8]) {
         let (run, s) = (at / STRIPS, at % STRIPS);
         let halves = strip.as_chunks::<REG>().0;
         let looked_up = self.looked_up;
@@ -163,8 +158,10 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
         }
     }
 
+    /// Takes the activations of token `t`: whole groups, zeros behind the last column. Planes of the strips start at
+    /// these columns of a group, lowest bits first: ascending or descending.
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn set_token(&mut self, t: usize, x: &[i8], planes: [usize; 4]) {
+    pub(super) fn set_token(&mut self, t: usize, x: &[i8], planes: [usize; 4]) {
         // The four columns of a plane of a block; none behind the last column.
         let x = x.as_chunks::<QUAD>().0;
         let four = |block: usize, p: usize| -> [i8; QUAD] {
@@ -193,7 +190,9 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
         self.start[t] = (blocks * 4 * QUAD * 128) as i32 - sum as i32;
     }
 
-    unsafe fn each_sum(&self, tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
+    /// Hands out the sums of the first `tokens` tokens in runs of consecutive rows: token, first row, sums. Runs may
+    /// reach behind the last row.
+    pub(super) fn each_sum(&self, tokens: usize, mut f: impl FnMut(usize, usize, &[i32])) {
         for (i, sums) in
             self.sums.chunks_exact(RUN).take(tokens.div_ceil(TILE) * TILE * self.runs).enumerate()
         {
@@ -204,8 +203,13 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
         }
     }
 
+    /// Multiplies the first `tokens` tokens by the rows. A tile in part costs as much as a whole one, and less than
+    /// making strips for a few tokens.
+    ///
+    /// # Safety
+    /// The CPU must have VNNI too if `DOTS`.
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn multiply(&mut self, tokens: usize, _planes: [usize; 4]) {
+    pub(super) unsafe fn multiply(&mut self, tokens: usize) {
         let tiles = tokens.div_ceil(TILE);
         for s in 0..self.sections.len() {
             let section = self.sections[s].clone();
@@ -225,9 +229,7 @@ impl<const DOTS: bool> Lookup for Words<DOTS> {
             }
         }
     }
-}
 
-impl<const DOTS: bool> Words<DOTS> {
     /// Fills the tables of a section for some tiles.
     #[target_feature(enable = "avx512f,avx512bw")]
     fn tabulate(&mut self, section: &Section, tiles: usize) {

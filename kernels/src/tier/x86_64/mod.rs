@@ -12,7 +12,6 @@
 mod call;
 mod chunk;
 mod digits;
-mod lookup;
 mod lookup256;
 mod lookup512;
 mod nibbles;
@@ -270,7 +269,7 @@ ops!(
     tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
     best: [
         Best::new(Algorithm::Lookup512, 16, 256, 127),
-        Best { rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 15) }
+        Best { rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
     ],
     to_tm2: triples::to_tm2
 );
@@ -417,7 +416,7 @@ unsafe fn compute(
 ) {
     // SAFETY: the tier is the caller's promise.
     let call = unsafe { Call::new(ops, weights, x, tokens, rows) };
-    SCRATCH.with_borrow_mut(|Scratch { space, spread, padded, nibbles, triples, quads, words, mixed }| {
+    SCRATCH.with_borrow_mut(|Scratch { space, strips, padded, nibbles, triples, quads, words, mixed }| {
         match algorithm {
             Algorithm::Chunks(chunks) => call.by_chunks(chunks, sink),
             Algorithm::Digits => call.by_digits(padded, sink),
@@ -427,13 +426,13 @@ unsafe fn compute(
             Algorithm::Nibbles => unsafe { call.by_nibbles(nibbles, sink) },
             Algorithm::Rows => call.by_rows(padded, sink),
             Algorithm::Strips => call.by_strips(space, sink),
-            Algorithm::Spread => call.by_spread(space, spread, sink),
+            Algorithm::Spread => call.by_spread(space, strips, sink),
             // SAFETY: the caller promises the algorithm's tier.
-            Algorithm::Lookup256 => unsafe { call.by_lookup(quads, space, sink) },
+            Algorithm::Lookup256 => unsafe { call.by_quads(quads, space, strips, sink) },
             // SAFETY: the caller promises the algorithm's tier.
-            Algorithm::Lookup512 => unsafe { call.by_lookup(words, space, sink) },
+            Algorithm::Lookup512 => unsafe { call.by_words(words, space, sink) },
             // SAFETY: the caller promises the algorithm's tier.
-            Algorithm::Mixed => unsafe { call.by_lookup(mixed, space, sink) },
+            Algorithm::Mixed => unsafe { call.by_words(mixed, space, sink) },
         }
     })
 }
@@ -505,7 +504,7 @@ impl X86 {
 struct Scratch {
     space: Space,
     /// Strips.
-    spread: Array<u8>,
+    strips: Array<u8>,
     /// Tokens in another order, or tokens or rows of weights with more columns behind the last.
     padded: Array<i8>,
     nibbles: nibbles::Scratch,
@@ -529,7 +528,9 @@ mod tests {
     fn all_ways_to_multiply_many_tokens_agree() {
         use Algorithm::*;
         let mut count = 0;
-        for (rows, cols, tokens) in [(32, 128, 64), (33, 130, 67), (100, 1280, 33), (40, 6912, 30)] {
+        for (rows, cols, tokens) in
+            [(32, 128, 64), (33, 130, 67), (100, 1280, 33), (40, 6912, 30), (33, 1030, 137)]
+        {
             let mut x = Activations::new();
             let trit = |i: usize| ((i.wrapping_mul(0x9e37_79b9) >> 16) % 3) as i8 - 1;
             let random = |i: usize| (i.wrapping_mul(0x85eb_ca6b) >> 13) as i8;
