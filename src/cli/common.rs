@@ -138,7 +138,9 @@ impl KernelArgs {
     /// If the kernel or the head's precision cannot be used, or a tensor is damaged.
     pub fn load(&self, checkpoint: &Checkpoint) -> Result<Model> {
         let (layout, tier) = self.layout_and_tier()?;
-        Model::load(checkpoint, &LoadOptions { layout, tier, threads: self.threads()?, head: self.head })
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or_else(all);
+        Model::load(checkpoint, &LoadOptions { layout, tier, threads, head: self.head })
     }
 
     /// Layout and tier asked for.
@@ -164,18 +166,6 @@ impl KernelArgs {
         }
         let tier = tier.map(str::parse).transpose().map_err(Error::Usage)?;
         Ok((layout.map(str::to_owned), tier))
-    }
-
-    /// Threads asked for, or all that this process may use.
-    ///
-    /// # Errors
-    /// If zero was asked for.
-    fn threads(&self) -> Result<usize> {
-        match self.threads {
-            Some(0) => Err(Error::Usage("--threads must be at least 1".into())),
-            Some(n) => Ok(n),
-            None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
-        }
     }
 }
 

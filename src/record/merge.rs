@@ -1,6 +1,6 @@
 //! Records of many machines and of shards of one run, put together.
 
-use super::{Arm, Control, Outcome, Record, arm_name};
+use super::{Arm, Control, Outcome, Protocol, Record, arm_name};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits};
 
@@ -40,6 +40,8 @@ fn is_shard(a: &Record, b: &Record) -> bool {
         }
     };
     let protocol = |r: &Record| (r.protocol.seed, r.protocol.rounds, r.protocol.min_time_s, r.protocol.quick);
+    // A record without tests of speed contradicts no protocol of them.
+    let untimed = [a, b].iter().any(|r| r.protocol == Protocol::untimed());
     let limits = match (&a.limits, &b.limits) {
         (Outcome::Measured(a), Outcome::Measured(b)) => alike(a, b),
         _ => true,
@@ -47,7 +49,7 @@ fn is_shard(a: &Record, b: &Record) -> bool {
     (limits || named(&a.environment))
         && machine(a) == machine(b)
         && a.tool == b.tool
-        && protocol(a) == protocol(b)
+        && (untimed || protocol(a) == protocol(b))
         && (&a.suite, &a.suite_text) == (&b.suite, &b.suite_text)
 }
 
@@ -74,6 +76,9 @@ fn alike(a: &Limits, b: &Limits) -> bool {
 }
 
 fn join(whole: &mut Record, part: Record) -> Result<()> {
+    if whole.protocol == Protocol::untimed() {
+        whole.protocol = part.protocol;
+    }
     for model in part.models {
         match whole.models.iter().find(|m| m.id == model.id) {
             Some(known) if known.hash != model.hash => {
@@ -200,6 +205,21 @@ mod tests {
         assert_eq!(merged[1], other);
         // What is there already is not there twice.
         assert_eq!(merge(vec![example(), example()]).unwrap(), [example()]);
+    }
+
+    #[test]
+    fn accuracy_joins_speed_whatever_its_protocol() {
+        let (mut speed, mut accuracy) = (example(), example());
+        speed.protocol.quick = true;
+        accuracy.arms.retain(|arm| arm.speed.is_none());
+        accuracy.protocol = Protocol::untimed();
+        speed.arms.retain(|arm| arm.speed.is_some());
+        assert!(!speed.arms.is_empty() && !accuracy.arms.is_empty());
+        for records in [[&speed, &accuracy], [&accuracy, &speed]] {
+            let merged = merge(records.map(Record::clone).into()).unwrap();
+            assert_eq!(merged.len(), 1);
+            assert_eq!((merged[0].arms.len(), &merged[0].protocol), (example().arms.len(), &speed.protocol));
+        }
     }
 
     #[test]
