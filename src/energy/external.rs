@@ -262,7 +262,7 @@ fn integrate(samples: &[(f64, f64)], from: f64, to: f64) -> Option<(f64, f64, Op
     if samples.first()?.0 > from || samples.last()?.0 < to {
         return None;
     }
-    let (mut joules, mut inside, mut widest) = (0.0, 0, 0.0f64);
+    let (mut joules, mut inside, mut widest) = (0.0, Vec::new(), 0.0f64);
     let gaps: Vec<f64> = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     // A sample that comes late or is lost does no harm.
     let hole = 5.0 * if gaps.is_empty() { f64::MAX } else { stats::median(&gaps) };
@@ -272,14 +272,16 @@ fn integrate(samples: &[(f64, f64)], from: f64, to: f64) -> Option<(f64, f64, Op
         if start < end {
             let power = |t: f64| p0 + (p1 - p0) * (t - t0) / (t1 - t0);
             joules += (power(start) + power(end)) / 2.0 * (end - start);
-            inside += 1;
+            inside.push(t1 - t0);
             if t1 - t0 > hole {
                 widest = widest.max(end - start);
             }
         }
     }
     let missing = (widest > 0.1 * (to - from)).then_some(widest);
-    (inside > 0).then(|| (joules, (to - from) / f64::from(inside), missing))
+    // Also what reaches over an end of the window is whole here.
+    let period = inside.iter().sum::<f64>() / inside.len() as f64;
+    (!inside.is_empty()).then_some((joules, period, missing))
 }
 
 #[cfg(test)]
@@ -292,7 +294,7 @@ mod tests {
         let (joules, period, hole) = integrate(&ramp, 5.0, 15.0).unwrap();
         // 5 s from 50 to 100 W, then 5 s at 100 W.
         assert!((joules - 875.0).abs() < 1e-9, "{joules}");
-        assert_eq!((period, hole), (5.0, None));
+        assert_eq!((period, hole), (10.0, None));
         let mut lost: Vec<_> = (0..=40).map(|i| (f64::from(i) / 2.0, 100.0)).collect();
         lost.drain(10..14);
         assert_eq!(integrate(&lost, 0.0, 20.0).unwrap().2, None);

@@ -134,12 +134,8 @@ pub fn check(record: &Record) -> Result<(), String> {
             ("hash", hex, "a hash in hexadecimal digits"),
             ("params", model.params > 0, "at least 1"),
             ("linear_params", model.linear_params <= model.params, "at most `params`"),
-            ("config.layers", model.config.layers > 0, "at least 1"),
-            ("config.hidden", model.config.hidden > 0, "at least 1"),
-            ("config.vocab", model.config.vocab > 0, "at least 1"),
         ])
-        .and_then(|()| positive("config.rope_theta", &[model.config.rope_theta]))
-        .and_then(|()| positive("config.norm_eps", &[model.config.norm_eps.into()]))
+        .and_then(|()| model.config.check(|field| format!("config.{field}`")))
         .map_err(|e| format!("field `models[{i}].{e}"))?;
     }
     for (i, proof) in record.proofs.iter().enumerate() {
@@ -448,7 +444,6 @@ fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
     let [low, high] = speed.interval;
     let least = speed.samples.iter().copied().fold(f64::INFINITY, f64::min);
     let most = speed.samples.iter().copied().fold(0.0, f64::max);
-    let rising = speed.outliers.is_sorted_by(|a, b| a < b);
     all(&[
         ("speed.mad", (speed.mad - spread).abs() <= SLACK * speed.median, "that of the samples"),
         ("speed.samples", n as u64 <= 2 * u64::from(rounds), "at most two for each of `protocol.rounds`"),
@@ -458,12 +453,9 @@ fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
             low >= least * (1.0 - SLACK) && high <= most * (1.0 + SLACK),
             "within the samples",
         ),
-        ("speed.outliers", rising, "each index once, in rising order"),
+        ("speed.outliers", speed.outliers == stats::outliers(&speed.samples), "those of the samples"),
     ])?;
     at_most("speed.disturbance", 1.0, speed.disturbance)?;
-    if let Some(&outlier) = speed.outliers.iter().find(|&&o| o >= n) {
-        return Err(format!("speed.outliers`: there is no sample {outlier}"));
-    }
     positive("speed.bound.value", &speed.bound.iter().map(|b| b.value).collect::<Vec<_>>())?;
     positive("speed.first_token_ms", speed.first_token_ms.as_slice())?;
     at_least("speed.disturbance", 0.0, speed.disturbance)?;

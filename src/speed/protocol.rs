@@ -236,7 +236,7 @@ pub trait Observer {
     /// `done` of `total` steps, about to do `what`.
     fn step(&mut self, _done: u64, _total: u64, _what: &str) {}
 
-    /// All rounds are over; these are the fixed loads timed in them. The arms follow.
+    /// The fixed loads timed in the rounds of the first arm that was just finished, and of those that follow.
     ///
     /// # Errors
     /// If the observer cannot keep them; the measurement ends.
@@ -373,7 +373,6 @@ pub fn measure(
         best,
     });
     let controls: Vec<Control> = controls.collect();
-    observer.controls(&controls)?;
     let mut arms = Vec::new();
     for (mut spec, samples) in specs.into_iter().zip(samples) {
         observer.step(total, total, &format!("energy {}", name(&spec)));
@@ -391,6 +390,10 @@ pub fn measure(
             ..Arm::new(spec.subject, spec.test)
         };
         observer.arm(&arm)?;
+        // Rounds of which no arm was finished are not counted.
+        if arms.is_empty() {
+            observer.controls(&controls)?;
+        }
         arms.push(arm);
     }
     Ok((arms, controls))
