@@ -317,6 +317,7 @@ fn a_page_of_many_arms_stays_small() {
                 speed.seconds = (0..10).map(|_| 0.5 * noise()).collect();
                 speed.median = stats::median(&speed.samples);
                 speed.mad = stats::mad(&speed.samples);
+                speed.outliers = stats::outliers(&speed.samples);
                 let samples = &mut speed.samples.clone()[..];
                 samples.sort_by(f64::total_cmp);
                 speed.interval = [samples[1], samples[8]];
