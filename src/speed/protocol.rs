@@ -730,10 +730,14 @@ mod tests {
 
     #[test]
     fn controls_run_once_a_round_and_arms_are_handed_out() {
-        struct Count(usize);
-        impl Observer for Count {
+        struct Order(Vec<&'static str>);
+        impl Observer for Order {
             fn arm(&mut self, _: &Arm) -> Result<()> {
-                self.0 += 1;
+                self.0.push("arm");
+                Ok(())
+            }
+            fn controls(&mut self, _: &[Control]) -> Result<()> {
+                self.0.push("controls");
                 Ok(())
             }
         }
@@ -751,12 +755,13 @@ mod tests {
         let control = ControlSpec { name: "read", threads: 2, run };
         // So few that no further ones follow.
         let options = Options { rounds: 4, ..options() };
-        let mut count = Count(0);
+        let mut order = Order(Vec::new());
         let (_, controls) =
-            measure(arms.collect(), &mut [control], None, &options, &mut no_meter(), &mut count).unwrap();
+            measure(arms.collect(), &mut [control], None, &options, &mut no_meter(), &mut order).unwrap();
         assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(controls[0].best, [2.0, 4.0, 6.0, 8.0]);
-        assert_eq!(count.0, 2);
+        // A run that ends before its first arm keeps no fixed loads.
+        assert_eq!(order.0, ["arm", "controls", "arm"]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ const FEW: usize = 8;
 pub(super) const LEAST: usize = 9;
 /// Chunks until 16-bit sums are widened.
 const FOLD: usize = 7;
-/// Rows of offsets that are asked for ahead: they come from the last cache, in order.
+/// Rows of offsets that are asked for ahead: they come from a cache further away, in order.
 const AHEAD: usize = 128;
 /// Entries of a table.
 const ENTRIES: usize = 81;
@@ -156,6 +156,7 @@ impl Quads {
             _mm256_slli_epi16::<{ ENTRY.ilog2() as i32 }>(_mm256_cvtepu8_epi16(entries))
         };
         for (chunk, blocks) in strip.as_chunks::<BLOCKS>().0.iter().enumerate() {
+            // Sections of a strip are too short for CPUs to see where the next one begins.
             for line in blocks.as_chunks::<64>().0 {
                 prefetch_l2(std::ptr::from_ref(line).wrapping_byte_add(3 * next));
                 prefetch(std::ptr::from_ref(line).wrapping_byte_add(next));
