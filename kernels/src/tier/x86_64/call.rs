@@ -50,12 +50,34 @@ impl<'a> Call<'a> {
         Self { ops, weights, source: Source::of(weights.layout(), weights.cols()), x, tokens, rows, groups }
     }
 
-    /// Token after token, straight from the chunks of a layout that has them.
-    pub(super) fn by_chunks(&self, chunks: Chunks, sink: Sink) {
-        self.by_runs(chunks.row_bytes(self.groups), sink, |rows, stride, t| {
+    /// A few tokens at a time, straight from the chunks of a layout that has them.
+    pub(super) fn by_chunks(&self, chunks: Chunks, arranged: &mut Array<i8>, sink: Sink) {
+        let row_bytes = chunks.row_bytes(self.groups);
+        if self.tokens.len() == 1 {
+            let x = self.x.row(self.tokens.start).as_ptr();
+            return self.by_runs(row_bytes, 1, sink, |rows, stride, _| {
+                // SAFETY: the tier is there (`new`); each row of the run holds the chunks of all groups, and the
+                // token as many columns (`new`).
+                [unsafe { (self.ops.chunks)(rows, stride, chunks, self.groups, x) }]
+            });
+        }
+        let width = chunk::arranged(self.groups, self.ops.chunk_width);
+        let arranged = arranged.first(self.tokens.len() * width);
+        for (t, out) in self.tokens.clone().zip(arranged.chunks_exact_mut(width)) {
+            let x = &self.x.row(t)[..self.groups * GROUP];
+            chunk::arrange(x, chunks.planes(), self.ops.chunk_width, out);
+        }
+        self.by_runs(row_bytes, self.ops.chunk_tokens, sink, |rows, stride, tokens| {
+            let mut x = [std::ptr::null(); chunk::TOKENS];
+            for (x, t) in x.iter_mut().zip(tokens.clone()) {
+                *x = arranged[t * width..][..width].as_ptr();
+            }
             // SAFETY: the tier is there (`new`); each row of the run holds the chunks of all groups, and the
-            // token as many columns (`new`).
-            unsafe { (self.ops.chunks)(rows, stride, chunks, self.groups, self.x.row(t).as_ptr()) }
+            // tokens are arranged for all of them.
+            unsafe {
+                let x = &x[..tokens.len()];
+                (self.ops.chunk_tile)(rows, stride, chunks, self.groups, x, tokens.start == 0)
+            }
         });
     }
 
@@ -67,39 +89,46 @@ impl<'a> Call<'a> {
         for (t, out) in self.tokens.clone().zip(arranged.chunks_exact_mut(width)) {
             digits::arrange(&self.x.row(t)[..cols], self.ops.digit_width, out);
         }
-        self.by_runs(bytes, sink, |rows, stride, t| {
-            let x = &arranged[(t - self.tokens.start) * width..][..width];
+        self.by_runs(bytes, 1, sink, |rows, stride, tokens| {
+            let x = &arranged[tokens.start * width..][..width];
             // SAFETY: the tier is there (`new`); each row of the run holds all blocks, and so does the token,
             // as it is arranged.
-            unsafe { (self.ops.digits)(rows, stride, digits::blocks(cols), x.as_ptr()) }
+            [unsafe { (self.ops.digits)(rows, stride, digits::blocks(cols), x.as_ptr()) }]
         });
     }
 
-    /// Token after token, a few neighbouring rows of so many bytes at a time: `run` gives the sums of a token over
-    /// the [`chunk::RUN`] rows that begin at a pointer, so many bytes apart: all in a slice of the weights.
-    fn by_runs(
+    /// A few neighbouring rows of so many bytes at a time, for up to `most` tokens at a time, as evenly as possible:
+    /// `run` gives the sums of tokens, counted from the first, over the [`chunk::RUN`] rows that begin at a pointer,
+    /// so many bytes apart: all in a slice of the weights.
+    fn by_runs<const N: usize>(
         &self,
         row_bytes: usize,
+        most: usize,
         sink: Sink,
-        run: impl Fn(*const u8, usize, usize) -> [i32; chunk::RUN],
+        run: impl Fn(*const u8, usize, Range<usize>) -> [[i32; chunk::RUN]; N],
     ) {
         let mut sums = AtLine([[0; ROWS]; most::CHUNKS]);
         let sums = &mut sums.0[..self.tokens.len()];
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
             for first in rows.clone().step_by(chunk::RUN) {
-                let whole = first + chunk::RUN <= rows.end;
+                let run_rows = first - start..rows.len().min(first - start + chunk::RUN);
                 let bytes =
                     |i: usize, n: usize| &self.weights.bytes()[(first + i) * row_bytes..][..n * row_bytes];
-                for (sums, t) in sums.iter_mut().zip(self.tokens.clone()) {
-                    let sums = &mut sums[first - start..rows.len().min(first - start + chunk::RUN)];
-                    if whole {
-                        sums.copy_from_slice(&run(bytes(0, chunk::RUN).as_ptr(), row_bytes, t));
+                for tile in even(0..sums.len(), most) {
+                    if run_rows.len() == chunk::RUN {
+                        let of_run = run(bytes(0, chunk::RUN).as_ptr(), row_bytes, tile.clone());
+                        for (sums, of_run) in sums[tile].iter_mut().zip(of_run) {
+                            sums[run_rows.clone()].copy_from_slice(&of_run);
+                        }
                         continue;
                     }
                     // The last rows: each by itself, as often as there are rows in a run.
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        *sum = run(bytes(i, 1).as_ptr(), 0, t)[0];
+                    for (i, row) in run_rows.clone().enumerate() {
+                        let of_row = run(bytes(i, 1).as_ptr(), 0, tile.clone());
+                        for (sums, [sum, ..]) in sums[tile.clone()].iter_mut().zip(of_row) {
+                            sums[row] = sum;
+                        }
                     }
                 }
             }
@@ -230,11 +259,9 @@ impl<'a> Call<'a> {
         unsafe { (self.ops.strip)(self.source, self.weights, rows, space) }
     }
 
-    /// The tokens in tiles, as even as possible.
+    /// The tokens in tiles.
     fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (start, len) = (self.tokens.start, self.tokens.len());
-        let tiles = len.div_ceil(self.ops.tile_tokens);
-        (0..tiles).map(move |i| start + i * len / tiles..start + (i + 1) * len / tiles)
+        even(self.tokens.clone(), self.ops.tile_tokens)
     }
 
     /// Sums over the codes of a strip for a tile.
@@ -345,4 +372,11 @@ impl<'a> Call<'a> {
         let len = sums.len().min(self.rows.len().saturating_sub(row));
         sink(t, self.rows.start + row, &sums[..len]);
     }
+}
+
+/// Tokens in as few parts of at most so many as possible, as even as possible.
+fn even(tokens: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let (start, len) = (tokens.start, tokens.len());
+    let parts = len.div_ceil(most);
+    (0..parts).map(move |i| start + i * len / parts..start + (i + 1) * len / parts)
 }

@@ -1,8 +1,12 @@
-//! One token times the rows of a layout with 128 columns of one row in each 32 bytes, planes 32
+//! A few tokens times the rows of a layout with 128 columns of one row in each 32 bytes, planes 32
 //! columns apart (`i2_s`, `tq2_0`): a lane is a few columns, and its sums are added up at the end. A few
-//! neighbouring rows at a time, which share the activations and together are read in order.
+//! neighbouring rows at a time, which share the activations and together are read in order. One token ([`gemv`])
+//! shifts as little as it can; of several ([`tile`]) each unpacked plane serves all.
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
+
+// Indices name registers.
+#![allow(clippy::needless_range_loop)]
 
 use super::vector::Vector;
 use crate::layout::tm2::{GROUP, ROW_BYTES};
@@ -64,7 +68,7 @@ pub(super) unsafe fn gemv<V: Vector>(
                 totals[r] = totals[r].add(low[r].widen()).add(high[r].widen().quarter());
             }
         }
-        totals.map(|total| total.sum())
+        V::sums(totals)
     }
 }
 
@@ -91,6 +95,133 @@ unsafe fn add<V: Vector>(
             high[r] = V::dot(high[r], codes.mask(0x0c), x[1]);
             low[r] = V::dot(low[r], upper.mask(0x03), x[2]);
             high[r] = V::dot(high[r], upper.mask(0x0c), x[3]);
+        }
+    }
+}
+
+/// The most tokens that a [`tile`] takes on any tier.
+pub(super) const TOKENS: usize = 12;
+
+/// Rows at a time in a tile of so many tokens: as many as leave registers for their codes beside the sums (there are
+/// 32 registers of 16 lanes and 16 of 8; where sums are narrow, dots need one before they are added).
+const fn rows<V: Vector>(tokens: usize) -> usize {
+    match (V::LANES, tokens) {
+        (16, ..=4) | (_, ..=2) => RUN,
+        (16, _) | (_, ..=4) => RUN / 2,
+        (_, 5) if !V::NARROW => RUN / 2,
+        _ => 1,
+    }
+}
+
+/// Length of what [`arrange`] writes for registers of `width` bytes.
+pub(super) fn arranged(groups: usize, width: usize) -> usize {
+    (groups * GROUP).next_multiple_of(4 * width)
+}
+
+/// Writes a token in the order in which [`tile`] meets it with registers of `width` bytes: plane by plane of each
+/// register, zeros for the chunk that the last one may lack.
+pub(super) fn arrange(x: &[i8], planes: [usize; 4], width: usize, out: &mut [i8]) {
+    out.fill(0);
+    for (g, x) in x.as_chunks::<GROUP>().0.iter().enumerate() {
+        let at = g * ROW_BYTES / width * 4 * width + g * ROW_BYTES % width;
+        for (p, plane) in planes.into_iter().enumerate() {
+            out[at + p * width..][..ROW_BYTES].copy_from_slice(&x[plane..][..ROW_BYTES]);
+        }
+    }
+}
+
+/// Sums of the rows of a run, token by token; 0 for tokens that are not there.
+pub(super) type Tile = [[i32; RUN]; TOKENS];
+
+/// As [`gemv`] for `NT` tokens, [`arrange`]d; `R` rows at a time. `ask` says whether to ask for weights ahead.
+///
+/// # Safety
+/// As for [`gemv`], but that registers may have 16 lanes, and each token must be valid for [`arranged`] columns.
+#[inline(always)]
+pub(super) unsafe fn tile<V: Vector, const NT: usize>(
+    row: *const u8,
+    stride: usize,
+    chunks: Chunks,
+    groups: usize,
+    x: &[*const i8; NT],
+    ask: bool,
+) -> Tile {
+    let rows = const { rows::<V>(NT) };
+    let each = 4 * V::LANES / ROW_BYTES;
+    let registers = groups.div_ceil(each);
+    // A register has four dots in each sum.
+    let fold = if V::NARROW { 16 } else { registers };
+    let mut ahead = row.wrapping_add(tuning::prefetch().max(RUN * stride));
+    // SAFETY: tier and pointers are the caller's promise; a prefetch may point anywhere.
+    unsafe {
+        let mut totals = [[V::zero(); RUN]; NT];
+        for part in (0..RUN).step_by(rows) {
+            let row = row.add(part * stride);
+            for first in (0..registers).step_by(fold) {
+                let last = registers.min(first + fold);
+                let mut sums = [[V::zero(); RUN]; NT];
+                for i in first..last.min(groups / each) {
+                    if ask {
+                        for _ in 0..rows * each {
+                            prefetch(ahead);
+                            ahead = ahead.wrapping_add(ROW_BYTES);
+                        }
+                    }
+                    let at = row.add(chunks.offset(i * each));
+                    let mut codes = [V::zero(); RUN];
+                    for r in 0..rows {
+                        codes[r] = V::load(at.add(r * stride));
+                    }
+                    dots(&mut sums, codes, x, i);
+                }
+                if last > groups / each {
+                    let at = row.add(chunks.offset(groups - 1));
+                    let mut codes = [V::zero(); RUN];
+                    for r in 0..rows {
+                        codes[r] = V::load_half(at.add(r * stride));
+                    }
+                    dots(&mut sums, codes, x, last - 1);
+                }
+                for t in 0..NT {
+                    for r in 0..rows {
+                        totals[t][part + r] = totals[t][part + r].add(sums[t][r].widen());
+                    }
+                }
+            }
+        }
+        let mut out = [[0; RUN]; TOKENS];
+        for t in 0..NT {
+            out[t] = V::sums(totals[t]);
+        }
+        out
+    }
+}
+
+/// Adds the dots of register `i` of each row.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn dots<V: Vector, const NT: usize>(
+    sums: &mut [[V; RUN]; NT],
+    mut codes: [V; RUN],
+    x: &[*const i8; NT],
+    i: usize,
+) {
+    // SAFETY: tier and pointers are the caller's promise.
+    unsafe {
+        for p in 0..4 {
+            let mut plane = [V::zero(); RUN];
+            for r in 0..const { rows::<V>(NT) } {
+                plane[r] = codes[r].mask(0x03);
+                codes[r] = codes[r].shr2();
+            }
+            for t in 0..NT {
+                let x = V::load(x[t].add((i * 4 + p) * 4 * V::LANES).cast());
+                for r in 0..const { rows::<V>(NT) } {
+                    sums[t][r] = V::dot(sums[t][r], plane[r], x);
+                }
+            }
         }
     }
 }

@@ -108,6 +108,6 @@ pub(super) unsafe fn gemv<V: Digits>(
                 *total = total.add(V::total(sums));
             }
         }
-        totals.map(|total| total.sum())
+        V::sums(totals)
     }
 }

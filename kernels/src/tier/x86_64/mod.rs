@@ -56,6 +56,10 @@ struct Ops {
     spread: unsafe fn(&[u8], &mut [u8]),
     /// [`chunk::gemv`].
     chunks: unsafe fn(*const u8, usize, Chunks, usize, *const i8) -> [i32; chunk::RUN],
+    /// [`chunk::tile`] for two tokens or more, up to so many, and bytes of its registers.
+    chunk_tile: unsafe fn(*const u8, usize, Chunks, usize, &[*const i8], bool) -> chunk::Tile,
+    chunk_tokens: usize,
+    chunk_width: usize,
     /// [`digits::gemv`].
     digits: unsafe fn(*const u8, usize, usize, *const i8) -> [i32; chunk::RUN],
     /// Bytes of its registers.
@@ -130,7 +134,7 @@ enum Read {
 
 /// Compiles the algorithms for a tier.
 macro_rules! ops {
-    ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident,
+    ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident, chunk_tiles: $chunk_tile:ident [$($chunk_nt:literal)+] to $chunk_largest:literal,
      digits: $digits:ident, gemv_registers: $registers:literal, tile_registers: $tile_registers:literal,
      tiles: [$($nt:literal)+], tile_tokens: $largest:literal, peak: $codes:literal x $activations:literal,
      best: $best:expr, to_tm2: $to_tm2:path) => {
@@ -200,6 +204,26 @@ macro_rules! ops {
                 unsafe { chunk::gemv::<vector::$chunk>(row, stride, chunks, groups, x) }
             }
             #[target_feature(enable = $features)]
+            unsafe fn chunk_tile(
+                row: *const u8,
+                stride: usize,
+                chunks: Chunks,
+                groups: usize,
+                x: &[*const i8],
+                ask: bool,
+            ) -> chunk::Tile {
+                match x.len() {
+                    $($chunk_nt => {
+                        let x: &[_; $chunk_nt] = x.try_into().expect("matched");
+                        // SAFETY: passed on; the function is compiled for the tier.
+                        unsafe {
+                            chunk::tile::<vector::$chunk_tile, $chunk_nt>(row, stride, chunks, groups, x, ask)
+                        }
+                    })+
+                    n => unreachable!("a tile of {n} tokens"),
+                }
+            }
+            #[target_feature(enable = $features)]
             unsafe fn digits(row: *const u8, stride: usize, blocks: usize, x: *const i8) -> [i32; chunk::RUN] {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe { digits::gemv::<vector::$digits>(row, stride, blocks, x) }
@@ -233,6 +257,9 @@ macro_rules! ops {
                 tile,
                 spread,
                 chunks,
+                chunk_tile,
+                chunk_tokens: $chunk_largest,
+                chunk_width: 4 * <vector::$chunk_tile as vector::Vector>::LANES,
                 digits,
                 digit_width: 4 * <vector::$digits as vector::Vector>::LANES,
                 row,
@@ -248,7 +275,8 @@ macro_rules! ops {
 }
 
 ops!(
-    AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, digits: Avx2, gemv_registers: 4, tile_registers: 2,
+    AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, chunk_tiles: Avx2 [2 3 4 5 6 7 8] to 8, digits: Avx2,
+    gemv_registers: 4, tile_registers: 2,
     tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [
         Best::new(Algorithm::Lookup256, 16, 256, 0),
         Best { rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
@@ -256,7 +284,7 @@ ops!(
     to_tm2: tm1_67::to_tm2
 );
 ops!(
-    AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, digits: AvxVnni, gemv_registers: 4,
+    AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, chunk_tiles: AvxVnni [2 3 4 5] to 5, digits: AvxVnni, gemv_registers: 4,
     tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 6 x 2,
     best: [
         Best { digits: 3, ..Best::new(Algorithm::Lookup256, 32, 512, 0) },
@@ -265,7 +293,7 @@ ops!(
     to_tm2: tm1_67::to_tm2
 );
 ops!(
-    AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, digits: Avx2, gemv_registers: 2,
+    AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, chunk_tiles: Avx512 [2 3 4 5 6] to 6, digits: Avx2, gemv_registers: 2,
     tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
     best: [
         Best::new(Algorithm::Lookup512, 16, 256, 127),
@@ -275,7 +303,7 @@ ops!(
 );
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2",
-    strips: Vnni512, chunks: Vnni256, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
+    strips: Vnni512, chunks: Vnni256, chunk_tiles: Vnni512 [2 3 4 5 6 7 8 9 10 11 12] to 12, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
     best: [
         Best { digits: 3, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
@@ -418,7 +446,7 @@ unsafe fn compute(
     let call = unsafe { Call::new(ops, weights, x, tokens, rows) };
     SCRATCH.with_borrow_mut(|Scratch { space, strips, padded, nibbles, triples, quads, words, mixed }| {
         match algorithm {
-            Algorithm::Chunks(chunks) => call.by_chunks(chunks, sink),
+            Algorithm::Chunks(chunks) => call.by_chunks(chunks, padded, sink),
             Algorithm::Digits => call.by_digits(padded, sink),
             // SAFETY: the caller promises the algorithm's tier.
             Algorithm::Triples => unsafe { call.by_triples(triples, sink) },
@@ -437,18 +465,11 @@ unsafe fn compute(
     })
 }
 
-/// The most tokens that are faster otherwise than with strips, which have to be made first: one after the
-/// other, and by rows a few at a time. For what differs by maker see [`Best`].
+/// The most tokens that are faster otherwise than with strips, which have to be made first: straight from chunks, and
+/// by rows a few at a time. For what differs by maker see [`Best`].
 mod most {
-    use crate::tier::Tier;
-
-    pub(super) const CHUNKS: usize = 8;
+    pub(super) const CHUNKS: usize = 32;
     pub(super) const ROWS: usize = 31;
-
-    /// Chunks on a tier, at most [`CHUNKS`]: without `vpdpbusd` each token costs more.
-    pub(super) fn chunks(tier: Tier) -> usize {
-        if matches!(tier, Tier::AvxVnni | Tier::Avx512Vnni) { CHUNKS } else { 5 }
-    }
 }
 
 /// How a call is computed.
@@ -492,7 +513,7 @@ impl X86 {
             return best.lookup;
         }
         match source {
-            Source::Chunks(chunks) if tokens <= most::chunks(self.ops.tier) => Algorithm::Chunks(chunks),
+            Source::Chunks(chunks) if tokens <= most::CHUNKS => Algorithm::Chunks(chunks),
             _ if tokens >= best.spread_from => Algorithm::Spread,
             _ => Algorithm::Strips,
         }

@@ -30,7 +30,7 @@ pub(super) unsafe fn few<V: Vector>(
                 $($nt => {
                     let x: &[_; $nt] = x.try_into().expect("matched");
                     // SAFETY: passed on.
-                    out[..$nt].copy_from_slice(&unsafe { dots::<V, $nt>(trits, groups, x) });
+                    *out = unsafe { dots::<V, $nt>(trits, groups, x) };
                 })+
                 n => unreachable!("{n} tokens at once"),
             }
@@ -49,7 +49,7 @@ unsafe fn dots<V: Vector, const NT: usize>(
     trits: *const i8,
     groups: usize,
     x: &[*const i8; NT],
-) -> [i32; NT] {
+) -> [i32; TOKENS] {
     const { assert!(GROUP.is_multiple_of(APART * 4 * V::LANES)) };
     // Of a group, a sum takes one dot of each of these steps.
     let steps = GROUP / (APART * 4 * V::LANES);
@@ -57,7 +57,7 @@ unsafe fn dots<V: Vector, const NT: usize>(
     // SAFETY: tier and pointers are the caller's promise; every access lies within the group that is
     // counted.
     unsafe {
-        let mut totals = [V::zero(); NT];
+        let mut totals = [V::zero(); TOKENS];
         let mut first = 0;
         while first < groups {
             let last = groups.min(first + fold);
@@ -78,6 +78,6 @@ unsafe fn dots<V: Vector, const NT: usize>(
             }
             first = last;
         }
-        totals.map(|total| total.sum())
+        V::sums(totals)
     }
 }

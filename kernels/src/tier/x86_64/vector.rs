@@ -25,6 +25,9 @@ pub(super) trait Vector: Copy {
     /// `4 * LANES` bytes.
     unsafe fn load(at: *const u8) -> Self;
 
+    /// `2 * LANES` bytes in the lower half, zeros in the upper.
+    unsafe fn load_half(at: *const u8) -> Self;
+
     /// The same four bytes in every lane.
     unsafe fn splat(at: *const i8) -> Self;
 
@@ -58,8 +61,8 @@ pub(super) trait Vector: Copy {
     /// Writes `4 * LANES` bytes.
     unsafe fn store_bytes(self, at: *mut u8);
 
-    /// Sum of all `i32` lanes, wrapping.
-    unsafe fn sum(self) -> i32;
+    /// Sums of all `i32` lanes of each, wrapping.
+    unsafe fn sums(of: [Self; 4]) -> [i32; 4];
 }
 
 /// Operations on the base-3 digits in a block of `tq1_0`, each byte a fraction of 256 whose triple has the next
@@ -105,9 +108,9 @@ pub(super) struct Vnni512(__m512i);
 /// Stamps the operations onto a type, given those that differ.
 macro_rules! vector {
     ($name:ident, $lanes:expr, $narrow:expr,
-     zero: $zero:expr, load: $load:expr, splat: $splat:ident, splat8: $splat8:ident, add8: $add8:ident,
+     zero: $zero:expr, load: $load:expr, load_half: $widened:ident of $load_low:ident, splat: $splat:ident, splat8: $splat8:ident, add8: $add8:ident,
      and: $and:ident,
-     shr: $shr:ident, add: $add:ident, sra: $sra:ident, store: $store:expr, sum: $sum:expr,
+     shr: $shr:ident, add: $add:ident, sra: $sra:ident, store: $store:expr, sums: $sums:expr,
      dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
         // Every intrinsic here belongs to the type's tier, which the caller vouches for.
         impl Vector for $name {
@@ -123,6 +126,11 @@ macro_rules! vector {
             unsafe fn load(at: *const u8) -> Self {
                 // SAFETY: tier and pointer are the caller's promise; the load is an unaligned one.
                 Self(unsafe { $load(at.cast()) })
+            }
+            #[inline(always)]
+            unsafe fn load_half(at: *const u8) -> Self {
+                // SAFETY: tier and pointer are the caller's promise; the load is an unaligned one.
+                Self(unsafe { $widened($load_low(at.cast())) })
             }
             #[inline(always)]
             unsafe fn splat(at: *const i8) -> Self {
@@ -184,9 +192,12 @@ macro_rules! vector {
                 unsafe { $store(at.cast(), self.0) }
             }
             #[inline(always)]
-            unsafe fn sum(self) -> i32 {
+            unsafe fn sums(of: [Self; 4]) -> [i32; 4] {
                 // SAFETY: the tier is the caller's promise.
-                unsafe { $sum(self.0) }
+                unsafe {
+                    let [a, b, c, d] = of;
+                    $sums([a.0, b.0, c.0, d.0])
+                }
             }
         }
     };
@@ -196,9 +207,9 @@ macro_rules! vector256 {
     ($name:ident, $narrow:expr, dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
         vector!(
             $name, 8, $narrow, zero: _mm256_setzero_si256, load: _mm256_loadu_si256,
-            splat: _mm256_set1_epi32, splat8: _mm256_set1_epi8, add8: _mm256_add_epi8,
+            load_half: _mm256_zextsi128_si256 of _mm_loadu_si128, splat: _mm256_set1_epi32, splat8: _mm256_set1_epi8, add8: _mm256_add_epi8,
             and: _mm256_and_si256, shr: _mm256_srli_epi16, add: _mm256_add_epi32, sra: _mm256_srai_epi32,
-            store: _mm256_storeu_si256, sum: sum256, dot: |$s, $c, $x| $dot, widen: |$w| $widen
+            store: _mm256_storeu_si256, sums: sums256, dot: |$s, $c, $x| $dot, widen: |$w| $widen
         );
     };
 }
@@ -207,9 +218,9 @@ macro_rules! vector512 {
     ($name:ident, $narrow:expr, dot: |$s:ident, $c:ident, $x:ident| $dot:expr, widen: |$w:ident| $widen:expr) => {
         vector!(
             $name, 16, $narrow, zero: _mm512_setzero_si512, load: _mm512_loadu_si512,
-            splat: _mm512_set1_epi32, splat8: _mm512_set1_epi8, add8: _mm512_add_epi8,
+            load_half: _mm512_zextsi256_si512 of _mm256_loadu_si256, splat: _mm512_set1_epi32, splat8: _mm512_set1_epi8, add8: _mm512_add_epi8,
             and: _mm512_and_si512, shr: _mm512_srli_epi16, add: _mm512_add_epi32, sra: _mm512_srai_epi32,
-            store: _mm512_storeu_si512, sum: _mm512_reduce_add_epi32, dot: |$s, $c, $x| $dot, widen: |$w| $widen
+            store: _mm512_storeu_si512, sums: sums512, dot: |$s, $c, $x| $dot, widen: |$w| $widen
         );
     };
 }
@@ -327,16 +338,34 @@ macro_rules! triple {
 triple!(triple256, "avx2", __m256i, ymm_reg, _mm256_add_epi8);
 triple!(triple512, "avx512bw", __m512i, zmm_reg, _mm512_add_epi8);
 
-/// Sum of eight `i32` lanes, wrapping.
+/// Sums of the eight `i32` lanes of each, wrapping.
 ///
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-unsafe fn sum256(v: __m256i) -> i32 {
-    // SAFETY: the caller vouches for AVX2.
+unsafe fn sums256([a, b, c, d]: [__m256i; 4]) -> [i32; 4] {
+    // SAFETY: the caller vouches for AVX2; the store is an unaligned one, into as many bytes.
     unsafe {
-        let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
-        let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b01_00_11_10>(v));
-        _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b10_11_00_01>(v)))
+        let halves = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+        let sums = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+        let mut out = [0; 4];
+        _mm_storeu_si128(out.as_mut_ptr().cast(), sums);
+        out
+    }
+}
+
+/// Sums of the sixteen `i32` lanes of each, wrapping.
+///
+/// # Safety
+/// The CPU must have AVX-512 F.
+#[inline(always)]
+unsafe fn sums512(of: [__m512i; 4]) -> [i32; 4] {
+    // SAFETY: the caller vouches for AVX-512, which comes with AVX2.
+    unsafe {
+        let mut halves = [_mm256_setzero_si256(); 4];
+        for (half, v) in halves.iter_mut().zip(of) {
+            *half = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64::<1>(v));
+        }
+        sums256(halves)
     }
 }
