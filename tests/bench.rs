@@ -343,15 +343,16 @@ impl Suite {
 #[test]
 fn a_run_that_is_killed_twice_among_its_arms_continues_with_the_arms_that_are_left() {
     let suite = Suite::new();
-    suite.killed_at(2, "arm");
-    // One arm is left, as if the kill had come between two.
+    suite.killed_at(1, "arm");
+    // None is finished, as if the kill had come while energy was measured.
     let text = fs::read_to_string(suite.journal()).unwrap();
-    let arms: Vec<&str> = text.lines().filter(|l| l.starts_with("{\"arm\"")).collect();
-    assert!(arms.len() >= 2, "{text}");
     assert!(!text.contains("tiny"), "the suite, whose models may be paths, is there as a hash: {text}");
-    let kept = text.lines().take_while(|l| *l != arms[1]).map(|l| format!("{l}\n")).collect::<String>();
+    let arm = |line: &&str| line.starts_with("{\"arm\"");
+    let kept = text.lines().take_while(|l| !arm(l)).map(|l| format!("{l}\n")).collect::<String>();
+    let sampled: Value = serde_json::from_str(kept.lines().last().unwrap()).unwrap();
     fs::write(suite.journal(), kept + "{\"arm\": cut").unwrap();
-    suite.killed_at(2, "controls");
+    suite.killed_at(2, "arm");
+    let text = fs::read_to_string(suite.journal()).unwrap();
     let output = suite.command(&["--json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -359,8 +360,14 @@ fn a_run_that_is_killed_twice_among_its_arms_continues_with_the_arms_that_are_le
     let found = record["arms"].as_array().unwrap();
     // Two kernels, and the reference where it is built in, under two prompts.
     assert_eq!(found.len(), if cfg!(feature = "reference") { 6 } else { 4 });
-    let first: Value = serde_json::from_str(arms[0]).unwrap();
+    let first: Value = serde_json::from_str(text.lines().find(arm).unwrap()).unwrap();
     assert!(found.contains(&first["arm"]), "the arm that was finished is taken over");
+    let sampled = sampled["sampled"][0].as_array().unwrap();
+    assert_eq!(sampled.len(), found.len());
+    for (sampled, found) in sampled.iter().zip(found) {
+        assert_eq!(sampled["speed"], found["speed"], "the rounds that were over are taken over");
+        assert!(sampled["energy_measured"].is_null() && !found["energy_measured"].is_null());
+    }
     // The suite is a file of the user's, so that its text goes with the record and stands in the page.
     let own = fs::read_to_string(suite.0.path().join("tiny.toml")).unwrap();
     assert_eq!(record["suite_text"], own.as_str());
@@ -384,6 +391,24 @@ fn a_run_that_is_killed_twice_among_its_arms_continues_with_the_arms_that_are_le
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted run"));
     assert_eq!(fs::read_to_string(suite.journal()).unwrap(), text);
+}
+
+#[test]
+fn tiers_that_this_cpu_lacks_are_named() {
+    let suite = Suite::new();
+    let lacking = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    let file = suite.0.path().join("tiny.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("[\"best\"]", &format!("[\"{lacking}\"]"))).unwrap();
+    let output = suite.command(&[]).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && err.contains(lacking) && err.contains("`tiers`"), "{err}");
+    fs::write(&file, text.replace("[\"best\"]", &format!("[\"best\", \"{lacking}\"]"))).unwrap();
+    let output = suite.command(&["-r", "1", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let notes = record["notes"].to_string();
+    assert!(notes.contains(&format!("Not measured: {lacking}, which this CPU lacks.")), "{notes}");
 }
 
 #[test]

@@ -54,6 +54,23 @@ fn run(args: &[&str], paths: &[&Path]) -> (i32, String, String) {
 }
 
 #[test]
+fn a_verdict_reaches_those_who_read_no_further() {
+    let folder = Folder::new();
+    let (a, b) = (folder.record("a.json", |_| ()), folder.record("b.json", |r| scale_tg(r, 0.5)));
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("tritmark"))
+        .args(["compare", "--fail-on", "tg>3%", "-o", "junit"])
+        .args([a, b])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && err.contains("worse than allowed"), "{err}");
+}
+
+#[test]
 fn a_record_compared_with_itself_is_the_same() {
     let folder = Folder::new();
     let a = folder.record("a.json", |_| ());

@@ -8,12 +8,13 @@ use crate::machine::{Limits, Watch};
 use crate::model::{Head, check_threads};
 use crate::record::rows::{self, Format};
 use crate::record::{self, Arm, Model, Outcome, Record, SCHEMA, Test, Tool};
-use crate::speed::bench::{Bench, Candidate, Choice};
+use crate::speed::bench::{Bench, Candidate, Choice, for_reference};
 use crate::speed::lists::{List, distinct, numbers};
 use crate::speed::protocol::LONGEST;
 use crate::speed::{Observer, Options};
 use crate::verify;
 use crate::words::counted;
+use clap::builder::NonEmptyStringValueParser;
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::path::PathBuf;
@@ -34,27 +35,27 @@ numbers of threads or more it says how many are worth their while. Options of ll
 mean nothing here (-b, -ub, -fa, -mmp, ...) are accepted and named.")]
 pub struct Args {
     /// Models [default: demo]
-    #[arg(short, long, value_delimiter = ',', value_name = "MODEL")]
+    #[arg(short, long, value_delimiter = ',', value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     model: Vec<String>,
     #[command(flatten)]
     open: OpenArgs,
     /// Tokens of a prompt, read in batches; 0 for none [default: 512]
-    #[arg(short = 'p', long, alias = "n-prompt", value_name = "LIST")]
+    #[arg(short = 'p', long, alias = "n-prompt", value_name = "LIST", allow_negative_numbers = true)]
     prompt: Vec<List>,
     /// Tokens generated one by one; 0 for none [default: 128]
-    #[arg(short = 'n', long, alias = "n-gen", value_name = "LIST")]
+    #[arg(short = 'n', long, alias = "n-gen", value_name = "LIST", allow_negative_numbers = true)]
     generate: Vec<List>,
     /// A prompt and then generated tokens, timed together; -pg works too
     #[arg(long, value_name = "PROMPT,GENERATE")]
     pg: Vec<String>,
     /// Tokens of context before the test, not timed [default: 0]
-    #[arg(short, long, alias = "n-depth", value_name = "LIST")]
+    #[arg(short, long, alias = "n-depth", value_name = "LIST", allow_negative_numbers = true)]
     depth: Vec<List>,
     /// Threads [default: all that this process may use]
-    #[arg(short, long, value_name = "LIST")]
+    #[arg(short, long, value_name = "LIST", allow_negative_numbers = true)]
     threads: Vec<List>,
     /// Kernels: all, layouts (i2_s), tiers (avx2) or both (i2_s/avx2) [default: the fastest]
-    #[arg(short, long, value_delimiter = ',', value_name = "KERNEL")]
+    #[arg(short, long, value_delimiter = ',', value_name = "KERNEL", value_parser = NonEmptyStringValueParser::new())]
     kernel: Vec<String>,
     /// Precision of the output head and a tied embedding (--level model); q6_k and q4_0 run as f32
     #[arg(long, value_enum, value_name = "PRECISION", default_value_t)]
@@ -66,9 +67,9 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "ROWSxCOLS", value_parser = shape)]
     shape: Vec<(u32, u32)>,
     /// Tokens at a time (--level kernel) [default: 1,32,512]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_negative_numbers = true)]
     batch: Vec<List>,
-    /// Measure the full-precision reference (candle) too, in tests of prompts alone
+    /// Measure the full-precision reference (candle) too, in tests of prompts alone, at depth 0
     #[arg(long)]
     reference: bool,
     /// A short look: fewer and shorter samples
@@ -76,7 +77,7 @@ pub struct Args {
     quick: bool,
     /// Rounds, in each of which every arm is sampled [default: 15, with --quick 8]; up to as many again where a
     /// virtual machine moves between cores
-    #[arg(short, long, visible_alias = "repetitions", value_name = "N")]
+    #[arg(short, long, visible_alias = "repetitions", value_name = "N", allow_negative_numbers = true)]
     rounds: Option<u32>,
     /// Shortest time of a sample in seconds [default: 0.2, with --quick 0.03]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
@@ -85,14 +86,14 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     budget: Option<f64>,
     /// Seed of the order of arms, of tokens and of the bootstrap
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     #[command(flatten)]
     meter: MeterArgs,
     #[command(flatten)]
     llama_bench: LlamaBenchArgs,
     /// Rated power of the processor: adds energy modelled as rated power times time (--level model)
-    #[arg(long, value_name = "WATTS", value_parser = watts)]
+    #[arg(long, value_name = "WATTS", value_parser = watts, allow_negative_numbers = true)]
     tdp: Option<f64>,
     /// Form of the output
     #[arg(short, long, default_value = "md", value_name = "FORMAT")]
@@ -116,6 +117,9 @@ enum Level {
     /// Kernels alone, cut into tasks for the threads as in models: small products stay on one thread.
     Kernel,
 }
+
+/// Most tests times numbers of threads.
+const MAX_ARMS: usize = 10_000;
 
 /// Most weights of a matrix of `--shape`.
 const MAX_WEIGHTS: u64 = 1 << 30;
@@ -166,16 +170,23 @@ impl Args {
             say(&note);
         }
         let tests = self.tests()?;
-        let prompts = |test: &Test| matches!(test, Test::Model { generate: 0, .. });
-        if self.reference && (self.level == Level::Kernel || !tests.iter().any(prompts)) {
+        if self.reference && (self.level == Level::Kernel || !tests.iter().any(for_reference)) {
             return Err(Error::Usage(
-                "--reference is measured in tests of prompts alone: give -p a number above 0, or leave it out".into(),
+                "--reference is measured in tests of prompts alone, at depth 0: give -p a number above 0 and -d a 0, \
+                 or leave it out"
+                    .into(),
             ));
         }
         let choices = self.choices()?;
         let all = std::thread::available_parallelism().map_or(1, usize::from) as u32;
         let threads = numbers(&self.threads, &[all]);
         threads.iter().try_for_each(|n| check_threads(*n as usize))?;
+        let arms = threads.len() * tests.len().max(1);
+        if arms > MAX_ARMS {
+            return Err(Error::Usage(format!(
+                "--threads and the tests make {arms} arms of each kernel, which would take days: ask for {MAX_ARMS} at most"
+            )));
+        }
         let names = if self.model.is_empty() { vec!["demo".to_owned()] } else { self.model.clone() };
         let mut meter = self.meter.open()?;
         let started = record::now();
@@ -286,8 +297,8 @@ impl Args {
             let pair = text
                 .split_once(',')
                 .and_then(|(p, n)| Some((p.trim().parse().ok()?, n.trim().parse().ok()?)));
-            pairs.push(pair.ok_or_else(|| {
-                Error::Usage(format!("--pg '{text}': expected PROMPT,GENERATE, e.g. 512,128"))
+            pairs.push(pair.filter(|pair| *pair != (0, 0)).ok_or_else(|| {
+                Error::Usage(format!("--pg '{text}': expected PROMPT,GENERATE, not both 0, e.g. 512,128"))
             })?);
         }
         pairs.retain(|&pair| pair != (0, 0));

@@ -18,7 +18,9 @@ Examples:
   tritmark run quick -m path/to/model
 
 Suites: quick, full, ci, native-vs-ptq, or a .toml file. An interrupted run continues
-where it stopped: start it again with the same --output, or without one in the same folder.")]
+where it stopped: start it again with the same --output, or without one in the same folder.
+What was finished is kept: each proof and perplexity, the rounds of arms that are timed together
+(whole tests, some two dozen arms) when the last is over, and then the energy of each.")]
 pub struct Args {
     /// Suite
     #[arg(default_value = "quick")]
@@ -92,18 +94,17 @@ impl Args {
         })?;
         let files = report::write_all(std::slice::from_ref(&finished.record), &finished.dir)?;
         let record = finished.done()?;
-        if self.json {
-            print_json(&record)?;
+        let shown = if self.json {
+            print_json(&record)
         } else {
-            print_line(&rows::write(std::slice::from_ref(&record), rows::Format::Md))?;
-            for sentence in report::verdict(std::slice::from_ref(&record)) {
-                print_line(&sentence)?;
-            }
-            for file in files {
-                print_line(&file.display().to_string())?;
-            }
-        }
+            let table = rows::write(std::slice::from_ref(&record), rows::Format::Md);
+            let files = files.iter().map(|file| file.display().to_string());
+            let lines =
+                std::iter::once(table).chain(report::verdict(std::slice::from_ref(&record))).chain(files);
+            lines.map(|line| print_line(&line)).collect()
+        };
+        // Whoever reads no further, as `| head`, still gets the verdict.
         let failures = suite::failures(&record);
-        if failures.is_empty() { Ok(()) } else { Err(Error::Proof(failures.join("\n"))) }
+        if failures.is_empty() { shown } else { Err(Error::Proof(failures.join("\n"))) }
     }
 }

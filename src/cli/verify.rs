@@ -126,16 +126,17 @@ fn one(a: &Checkpoint, json: bool) -> Result<()> {
     let mut faults: Vec<String> =
         flagged.map(|t| format!("{}: {}", t.info.name, t.flags.join("; "))).collect();
     faults.extend(inspection.tokenizer_fault.clone());
-    if json {
-        print_json(
+    let shown = match &inspection.hash {
+        _ if json => print_json(
             &json!({ "hash": inspection.hash, "tensors": inspection.tensors.len(), "faults": faults }),
-        )?;
-    }
-    match (faults.is_empty(), inspection.hash) {
-        (true, Some(hash)) if !json => {
+        ),
+        Some(hash) if faults.is_empty() => {
             print_line(&format!("sound: {} tensors, hash {hash}", inspection.tensors.len()))
         }
-        (true, Some(_)) => Ok(()),
+        _ => Ok(()),
+    };
+    match (faults.is_empty(), inspection.hash) {
+        (true, Some(_)) => shown,
         _ => Err(Error::Proof(format!("{} is damaged:\n  {}", a.provenance.name, faults.join("\n  ")))),
     }
 }
@@ -156,8 +157,10 @@ fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
         }
         comparison.probe = Some(probe);
     }
-    if json {
-        print_json(&json!({
+    // Whoever reads no further, as `| head`, still gets the verdict.
+    let shown = match json {
+        false => Ok(()),
+        true => print_json(&json!({
             "equal": comparison.exact(),
             "verdict": match (comparison.exact(), comparison.differences.is_empty()) {
                 (true, _) => "equal",
@@ -166,8 +169,8 @@ fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
             },
             "hashes": [model_hash(a)?, model_hash(b)?],
             "comparison": comparison,
-        }))?;
-    }
+        })),
+    };
     if !comparison.differences.is_empty() {
         return Err(Error::Proof(format!(
             "{} and {} are not the same model:\n  {}",
@@ -176,7 +179,7 @@ fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
             comparison.differences.join("\n  ")
         )));
     }
-    if json { Ok(()) } else { print(&comparison, b) }
+    if json { shown } else { print(&comparison, b) }
 }
 
 fn print(c: &Comparison, b: &Checkpoint) -> Result<()> {

@@ -426,7 +426,8 @@ impl Meter {
         }
         let beside = (0..self.sensors.len()).filter(|i| !main.contains(i));
         let domains = beside.filter_map(|i| {
-            let counted = loaded.sources[i].as_ref().ok()?;
+            // A counter that shows nothing under load measures something else, or nothing.
+            let counted = loaded.sources[i].as_ref().ok().filter(|counted| counted.joules > 0.0)?;
             let Sensor { source, domain, .. } = &self.sensors[i];
             Some(DomainEnergy {
                 source: source.clone(),

@@ -380,6 +380,7 @@ fn sub_zones_and_twins_are_never_added() {
     assert_eq!(energy.gross_joules, 3.0 * joules.get() as f64 * 1e-6);
     let dram = energy.domains.iter().find(|d| d.domain == "dram").unwrap();
     assert_eq!(dram.gross_joules, 5.0 * joules.get() as f64 * 1e-6);
+    assert!(energy.domains.iter().all(|d| d.domain != "psys"), "what stood still has no figure");
 }
 
 #[test]
@@ -591,11 +592,8 @@ fn a_meter_at_the_plug_goes_before_all_else() {
     let lines: String = (now - 5..now + 60).map(|t| format!("{t},30\n")).collect();
     fs::write(&log, lines).unwrap();
     let mut meter = Meter::open(tree.0.path(), Some(&log)).unwrap();
-    let load = &mut || {
-        std::thread::sleep(POLL);
-        Ok(())
-    };
     let windows = Windows { load: POLL * 2, idle: POLL, as_needed: false };
+    let load = &mut showing(&tree, ENERGY, &[1_000_000, 2_000_000, 3_000_000, 4_000_000]);
     let energy = measured(meter.measure(windows, 1, load).unwrap());
     assert_eq!(energy.domain, "plug");
     assert!((energy.gross_joules / energy.seconds - 30.0).abs() < 0.5, "{energy:?}");

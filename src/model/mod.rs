@@ -43,7 +43,7 @@ pub fn check_threads(threads: usize) -> Result<()> {
     if (1..=MAX_THREADS).contains(&threads) {
         return Ok(());
     }
-    Err(Error::Usage(format!("expected 1 to {MAX_THREADS} threads, found {threads}")))
+    Err(Error::Usage(format!("threads: expected 1 to {MAX_THREADS}, found {threads}")))
 }
 
 /// How to run a model.

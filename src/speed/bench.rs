@@ -2,7 +2,7 @@
 
 use super::bound::{self, Cost};
 use super::control::controls;
-use super::protocol::{ArmSpec, BoundBy, Observer, Options, QUICK_LOAD, Renew, Run, measure};
+use super::protocol::{ArmSpec, BoundBy, Observer, Options, QUICK_LOAD, Renew, Run, measure, measure_energy};
 use super::stats;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
@@ -93,7 +93,7 @@ pub struct Bench<'a> {
     pub meter: &'a mut Meter,
     /// Hears of progress and finished arms.
     pub observer: &'a mut dyn Observer,
-    /// Arms that were measured before, which are left out.
+    /// Arms that were measured before, which are left out; of those that were sampled only, energy is measured.
     pub known: Vec<Arm>,
     /// Arms so far.
     pub arms: Vec<Arm>,
@@ -424,8 +424,21 @@ impl<'a> Bench<'a> {
         self.measure(specs, threads)
     }
 
-    fn measure(&mut self, mut specs: Vec<ArmSpec<'_>>, threads: &[u32]) -> Result<()> {
-        specs.retain(|s| !self.known.iter().any(|a| a.subject == s.subject && a.test == s.test));
+    fn measure(&mut self, all: Vec<ArmSpec<'_>>, threads: &[u32]) -> Result<()> {
+        let (mut specs, mut sampled) = (Vec::new(), Vec::new());
+        for spec in all {
+            match self.known.iter().find(|arm| arm.subject == spec.subject && arm.test == spec.test) {
+                None => specs.push(spec),
+                Some(arm) if arm.energy_measured.is_none() => sampled.push((spec, arm.clone())),
+                Some(_) => {}
+            }
+        }
+        let total = sampled.len() as u64;
+        for (i, (mut spec, mut arm)) in sampled.into_iter().enumerate() {
+            let at = (i as u64, total);
+            measure_energy(&mut spec, &mut arm, at, self.options, self.meter, self.observer)?;
+            self.arms.push(arm);
+        }
         if specs.is_empty() {
             return Ok(());
         }
@@ -525,7 +538,7 @@ fn load_oracle(_: &Checkpoint) -> Result<Oracle> {
 }
 
 /// Whether the reference takes part in a test: it has no cache to generate with.
-fn for_reference(test: &Test) -> bool {
+pub fn for_reference(test: &Test) -> bool {
     matches!(test, Test::Model { generate: 0, depth: 0, .. })
 }
 

@@ -236,11 +236,11 @@ pub trait Observer {
     /// `done` of `total` steps, about to do `what`.
     fn step(&mut self, _done: u64, _total: u64, _what: &str) {}
 
-    /// The fixed loads timed in the rounds of the first arm that was just finished, and of those that follow.
+    /// The rounds of these arms are over, and with them those of the fixed loads; their energy is not measured yet.
     ///
     /// # Errors
     /// If the observer cannot keep them; the measurement ends.
-    fn controls(&mut self, _controls: &[Control]) -> Result<()> {
+    fn sampled(&mut self, _arms: &[Arm], _controls: &[Control]) -> Result<()> {
         Ok(())
     }
 
@@ -374,29 +374,42 @@ pub fn measure(
     });
     let controls: Vec<Control> = controls.collect();
     let mut arms = Vec::new();
-    for (mut spec, samples) in specs.into_iter().zip(samples) {
-        observer.step(total, total, &format!("energy {}", name(&spec)));
-        let energy = energy(&mut spec, options, meter)?;
+    for (spec, samples) in specs.iter_mut().zip(samples) {
         let bound = limits.as_ref().and_then(|limits| (spec.bound)(limits));
-        let speed = evaluate(&spec, samples, bound, &common, options.seed)?;
+        let speed = evaluate(spec, samples, bound, &common, options.seed)?;
         // Work of kernels alone is not in tokens.
         let rated = options.rated_watts.filter(|_| matches!(spec.test, Test::Model { .. }));
         let energy_rated = rated.map(|watts| RatedEnergy { watts, joules_per_token: watts / speed.median });
-        let arm = Arm {
+        arms.push(Arm {
             speed: Some(speed),
-            energy_measured: Some(energy),
-            energy_modelled: spec.energy_modelled,
+            energy_modelled: spec.energy_modelled.take(),
             energy_rated,
-            ..Arm::new(spec.subject, spec.test)
-        };
-        observer.arm(&arm)?;
-        // Rounds of which no arm was finished are not counted.
-        if arms.is_empty() {
-            observer.controls(&controls)?;
-        }
-        arms.push(arm);
+            ..Arm::new(spec.subject.clone(), spec.test.clone())
+        });
+    }
+    observer.sampled(&arms, &controls)?;
+    let count = arms.len() as u64;
+    for (i, (spec, arm)) in specs.iter_mut().zip(&mut arms).enumerate() {
+        measure_energy(spec, arm, (i as u64, count), options, meter, observer)?;
     }
     Ok((arms, controls))
+}
+
+/// Measures the energy of an arm whose rounds are over, which finishes it; it is the one after so many of all.
+///
+/// # Errors
+/// If a run or the observer fails.
+pub fn measure_energy(
+    spec: &mut ArmSpec<'_>,
+    arm: &mut Arm,
+    (done, total): (u64, u64),
+    options: &Options,
+    meter: &mut Meter,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    observer.step(done, total, &format!("energy {}", name(spec)));
+    arm.energy_measured = Some(energy(spec, options, meter)?);
+    observer.arm(arm)
 }
 
 fn name(spec: &ArmSpec<'_>) -> String {
@@ -736,8 +749,10 @@ mod tests {
                 self.0.push("arm");
                 Ok(())
             }
-            fn controls(&mut self, _: &[Control]) -> Result<()> {
-                self.0.push("controls");
+            fn sampled(&mut self, arms: &[Arm], controls: &[Control]) -> Result<()> {
+                assert!(arms.iter().all(|arm| arm.speed.is_some() && arm.energy_measured.is_none()));
+                assert_eq!((arms.len(), controls.len()), (2, 1));
+                self.0.push("sampled");
                 Ok(())
             }
         }
@@ -761,7 +776,7 @@ mod tests {
         assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(controls[0].best, [2.0, 4.0, 6.0, 8.0]);
         // A run that ends before its first arm keeps no fixed loads.
-        assert_eq!(order.0, ["arm", "controls", "arm"]);
+        assert_eq!(order.0, ["sampled", "arm", "arm"]);
     }
 
     #[test]

@@ -55,8 +55,8 @@ pub enum Entry {
     Proof(Proof),
     /// A measured arm.
     Arm(Box<Arm>),
-    /// The fixed loads timed with arms that follow.
-    Controls(Vec<Control>),
+    /// Arms whose rounds are over, and the fixed loads timed in these; each arm follows when its energy is known.
+    Sampled(Vec<Arm>, Vec<Control>),
     /// All arms of speed stand above; what was remarked on the way, full sentences.
     Speed(Vec<String>),
 }
@@ -70,17 +70,37 @@ impl Entry {
             Entry::Start(..) | Entry::Speed(_) => Ok(()),
             Entry::Proof(proof) => of("proof", record::check_proof(proof)),
             Entry::Arm(arm) => {
-                let same = |a: &Arm| a.subject == arm.subject && a.test == arm.test;
-                if before.iter().any(|entry| matches!(entry, Entry::Arm(other) if same(other))) {
-                    return Err(format!("{} under {} stands above already", arm.subject, arm.test));
-                }
+                let sampled = |a: &Arm| arm.energy_measured.is_some() && a.speed == arm.speed;
+                unknown(arm, before, sampled)?;
                 of("arm", record::check_arm(arm, u32::MAX))
             }
-            Entry::Controls(controls) => {
-                controls.iter().try_for_each(|control| of("controls", record::check_control(control)))
+            Entry::Sampled(arms, controls) => {
+                for (i, arm) in arms.iter().enumerate() {
+                    if arm.energy_measured.is_some() || arms[..i].iter().any(|a| same(a, arm)) {
+                        return Err(format!("{} under {} cannot stand here", arm.subject, arm.test));
+                    }
+                    unknown(arm, before, |_| false)?;
+                    of("sampled", record::check_arm(arm, u32::MAX))?;
+                }
+                controls.iter().try_for_each(|control| of("sampled", record::check_control(control)))
             }
         }
     }
+}
+
+/// Whether two arms are of one subject and test.
+fn same(a: &Arm, b: &Arm) -> bool {
+    a.subject == b.subject && a.test == b.test
+}
+
+/// That an arm does not stand there yet, but for one that was `sampled` and is finished by it.
+fn unknown(arm: &Arm, before: &[Entry], sampled: impl Fn(&Arm) -> bool) -> Result<(), String> {
+    let stands = before.iter().any(|entry| match entry {
+        Entry::Arm(other) => same(other, arm),
+        Entry::Sampled(others, _) => others.iter().any(|other| same(other, arm) && !sampled(other)),
+        _ => false,
+    });
+    if stands { Err(format!("{} under {} stands above already", arm.subject, arm.test)) } else { Ok(()) }
 }
 
 /// The journal of a run.
@@ -91,7 +111,7 @@ pub struct Journal {
     pub started: String,
     /// What was finished before this process.
     pub proofs: Vec<Proof>,
-    /// What was measured before this process.
+    /// What was measured before this process; of speed arms that were sampled only, no energy is known.
     pub arms: Vec<Arm>,
     /// The fixed loads that were timed before this process.
     pub controls: Vec<Control>,
@@ -167,8 +187,14 @@ impl Journal {
             match entry {
                 Entry::Start(_, started) => journal.started = started,
                 Entry::Proof(proof) => journal.proofs.push(proof),
-                Entry::Arm(arm) => journal.arms.push(*arm),
-                Entry::Controls(controls) => Control::gather(&mut journal.controls, controls),
+                Entry::Arm(arm) => match journal.arms.iter_mut().find(|sampled| same(sampled, &arm)) {
+                    Some(sampled) => *sampled = *arm,
+                    None => journal.arms.push(*arm),
+                },
+                Entry::Sampled(arms, controls) => {
+                    journal.arms.extend(arms);
+                    Control::gather(&mut journal.controls, controls);
+                }
                 Entry::Speed(notes) => journal.speed_notes = Some(notes),
             }
         }
@@ -199,6 +225,7 @@ impl Journal {
         let mut entry = entry.clone();
         match (&mut entry, &self.anonymise) {
             (Entry::Arm(arm), Some(root)) => arm.anonymise(root),
+            (Entry::Sampled(arms, _), Some(root)) => arms.iter_mut().for_each(|arm| arm.anonymise(root)),
             (Entry::Speed(notes), Some(root)) => {
                 notes.iter_mut().for_each(|note| record::shorten_paths(note, root));
             }

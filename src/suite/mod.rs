@@ -157,7 +157,7 @@ impl Suite {
         }
         let threads = [&self.threads].into_iter().chain(self.speed.iter().map(|s| &s.threads));
         for list in threads {
-            run::threads(list)?;
+            run::threads(list).map(drop).or_else(|error| wrong(error.message()))?;
         }
         if let Some(accuracy) = &self.accuracy {
             accuracy.convention()?;

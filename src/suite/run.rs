@@ -85,6 +85,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let checkpoints: Vec<Checkpoint> =
         suite.models.iter().map(|m| Checkpoint::open(m)).collect::<Result<_>>()?;
     can_run(suite, &checkpoints)?;
+    let lacking = lacking(suite)?;
     let hashes: Vec<String> = checkpoints.iter().map(verify::model_hash).collect::<Result<_>>()?;
     let tool = Tool::current();
     let fingerprint = Fingerprint {
@@ -122,7 +123,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         proofs: Vec::new(),
         arms: Vec::new(),
         controls: Vec::new(),
-        notes: Vec::new(),
+        notes: lacking,
     };
     job.journal.anonymise = options.anonymise.then(|| root.to_owned());
     job.controls = std::mem::take(&mut job.journal.controls);
@@ -191,6 +192,26 @@ fn can_run(suite: &Suite, checkpoints: &[Checkpoint]) -> Result<()> {
             .try_for_each(|c| speed::bench::fit(&tests, &record::Model::id_of(c), &c.config))?;
     }
     Ok(())
+}
+
+/// A sentence for each tier of the suite that this CPU or build lacks.
+///
+/// # Errors
+/// If it has none of them.
+fn lacking(suite: &Suite) -> Result<Vec<String>> {
+    let here = |tier: &&String| {
+        ["all", "best"].contains(&tier.as_str()) || kernel::available().any(|k| k.tier().name() == **tier)
+    };
+    let (here, lacking): (Vec<&String>, Vec<&String>) = suite.tiers.iter().partition(here);
+    if here.is_empty() {
+        let names: Vec<&str> = suite.tiers.iter().map(String::as_str).collect();
+        return Err(Error::Usage(format!(
+            "suite {}: `tiers` holds {}, of which this CPU has none; `tritmark doctor` tells what it has",
+            suite.name,
+            names.join(", ")
+        )));
+    }
+    Ok(lacking.iter().map(|tier| format!("Not measured: {tier}, which this CPU lacks.")).collect())
 }
 
 /// A kernel and a thread count to run a model with.
@@ -452,8 +473,11 @@ impl Job<'_> {
         limits: &mut Limits,
     ) -> Result<()> {
         let known: Vec<Arm> = self.journal.arms.iter().filter(|a| a.speed.is_some()).cloned().collect();
-        let before = known.len();
-        self.arms.extend(known.iter().cloned());
+        // Those that were sampled only come back from the benchmark, with their energy.
+        let (finished, sampled): (Vec<Arm>, Vec<Arm>) =
+            known.iter().cloned().partition(|arm| arm.energy_measured.is_some());
+        let (before, sampled) = (known.len(), sampled.len());
+        self.arms.extend(finished);
         let mut notes = match &self.journal.speed_notes {
             Some(notes) => notes.clone(),
             None => {
@@ -479,12 +503,12 @@ impl Job<'_> {
                 bench.models(&candidates, &counts, &tests, plan.reference)?;
                 let Bench { arms, controls, mut notes, .. } = bench;
                 if before > 0 {
-                    let others =
-                        if arms.is_empty() { "perhaps not all at once" } else { "the others after it" };
+                    let after = arms.len() - sampled;
+                    let others = if after == 0 { "perhaps not all at once" } else { "the others after it" };
                     notes.push(format!(
                         "{before} of {} arms of speed were measured before the run was interrupted, {others}; \
                          drift between such parts does not cancel.",
-                        before + arms.len()
+                        before + after
                     ));
                 }
                 self.journal.append(&Entry::Speed(notes.clone()))?;
@@ -666,8 +690,8 @@ impl Observer for Watcher<'_> {
         (self.progress)(Step { stage: "speed", done, total, what });
     }
 
-    fn controls(&mut self, controls: &[Control]) -> Result<()> {
-        self.journal.append(&Entry::Controls(controls.to_vec()))
+    fn sampled(&mut self, arms: &[Arm], controls: &[Control]) -> Result<()> {
+        self.journal.append(&Entry::Sampled(arms.to_vec(), controls.to_vec()))
     }
 
     fn arm(&mut self, arm: &Arm) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Output of llama-bench, of llama.cpp and its relatives.
 
-use super::{NOT_STATED, Options, base_name, foreign};
+use super::{NOT_STATED, Options, foreign};
 use crate::record::{Arm, Record, Speed, Subject, Test};
 use crate::speed::stats;
 use serde_json::{Map, Value};
@@ -348,6 +348,20 @@ fn told(row: &Map<String, Value>, name: &str) -> Option<String> {
     (!usual.contains(&value.as_str()) || name == "n_gpu_layers").then_some(value)
 }
 
+/// The name of a model's file, with as many of its folders as tell it from the others: bitnet.cpp calls all files
+/// alike.
+fn name_among(path: &str, all: &BTreeSet<String>) -> String {
+    let parts = |path: &str| -> Vec<String> { path.rsplit(['/', '\\']).map(str::to_owned).collect() };
+    let own = parts(path);
+    let same = |other: &&String| other.as_str() != path;
+    let shared = all
+        .iter()
+        .filter(same)
+        .map(|other| own.iter().zip(parts(other)).take_while(|(a, b)| *a == b).count());
+    let name: Vec<String> = own.iter().take(1 + shared.max().unwrap_or(0)).rev().cloned().collect();
+    name.join("/")
+}
+
 /// The record of rows of llama-bench.
 pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) -> Result<Record, String> {
     let fields = |i: usize| Fields { number: i + 1, row: &rows[i] };
@@ -366,6 +380,8 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             ));
         }
     }
+    let files: BTreeSet<String> =
+        (0..rows.len()).filter_map(|i| fields(i).text("model_filename").ok()).collect();
     let mut arms: Vec<Arm> = Vec::new();
     for (i, row) in rows.iter().enumerate() {
         let fields = fields(i);
@@ -417,7 +433,7 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             row.keys().filter(|name| !NOT_SETTINGS.contains(&name.as_str())).collect();
         variant.extend(settings.into_iter().filter_map(|name| Some(format!("{name}={}", told(row, name)?))));
         let subject = Subject {
-            model: base_name(&fields.text("model_filename")?),
+            model: name_among(&fields.text("model_filename")?, &files),
             engine: options.program.clone(),
             layout: None,
             tier: None,
@@ -605,6 +621,19 @@ mod tests {
         // What samples say counts.
         let stalled = ROW.replace("4500000000", "9000000000");
         assert_eq!(bench_of(&stalled).unwrap().arms, bench_of(ROW).unwrap().arms);
+    }
+
+    #[test]
+    fn files_of_one_name_are_told_apart_by_their_folders() {
+        let named = |paths: &[&str]| {
+            let rows: Vec<_> = paths.iter().map(|path| ROW.replace("/m/a.gguf", path)).collect();
+            let record = bench_of(&format!("[{}]", rows.join(","))).unwrap();
+            record.arms.into_iter().map(|arm| arm.subject.model).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&["/m/x/a.gguf", "/m/x/b.gguf"]), ["a.gguf", "b.gguf"]);
+        assert_eq!(named(&["/m/x/a.gguf", "/m/y/a.gguf", "c.gguf"]), ["x/a.gguf", "y/a.gguf", "c.gguf"]);
+        assert_eq!(named(&["a/x/a.gguf", "b/x/a.gguf"]), ["a/x/a.gguf", "b/x/a.gguf"]);
+        assert_eq!(named(&["a.gguf", "b/a.gguf"]), ["a.gguf", "b/a.gguf"]);
     }
 
     #[test]

@@ -116,6 +116,11 @@ fn check_chunks(log: &str, chunks: u32, ppl: f64) -> Result<(), String> {
             printed.len()
         ));
     }
+    if let Some((i, (number, so_far))) =
+        (1..).zip(&printed).find(|(i, (number, so_far))| number != i || *so_far < 1.0)
+    {
+        return Err(format!("chunk {i} of the log is printed as '[{number}]{so_far}': the file is damaged"));
+    }
     // Both are rounded; and no number is near to none.
     let same = (so_far - ppl).abs() <= 2.1 * ROUNDING;
     if !same {
@@ -175,6 +180,14 @@ mod tests {
         let (arm, accuracy) = (&record.arms[0], record.arms[0].accuracy.as_ref().unwrap());
         assert!((accuracy.seconds - 86.137109).abs() < 1e-9, "{}", accuracy.seconds);
         assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("c.gguf", 2));
+    }
+
+    #[test]
+    fn chunks_stand_in_order() {
+        for (from, to) in [("[1]", "[3]"), ("[1]4", "[1]-4")] {
+            let error = perplexity(&LOG.replace(from, to), "f", &options()).unwrap_err();
+            assert!(error.contains("chunk 1 of the log"), "{error}");
+        }
     }
 
     #[test]
