@@ -10,11 +10,11 @@ arch=$1 objdump=$2 program=$3
 # Function (extended regular expression), instruction, register (or none).
 case $arch in
 x86_64) table='
-AVX2::(gemv|tile|chunks|chunk_tile|digits) vpmaddubsw ymm
-AVXVNNI::(gemv|tile|chunks|chunk_tile|digits) vpdpbusd ymm
+AVX2::(gemv|tile|chunks|chunk_tile|digits|digit_tile) vpmaddubsw ymm
+AVXVNNI::(gemv|tile|chunks|chunk_tile|digits|digit_tile) vpdpbusd ymm
 AVX512::(gemv|tile|chunk_tile)  vpmaddubsw  zmm
-AVX512::(chunks|digits)         vpmaddubsw  ymm
-AVX512VNNI::(gemv|tile|chunk_tile|digits) vpdpbusd zmm
+AVX512::(chunks|digits|digit_tile) vpmaddubsw ymm
+AVX512VNNI::(gemv|tile|chunk_tile|digits|digit_tile) vpdpbusd zmm
 AVX512VNNI::chunks              vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm

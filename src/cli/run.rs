@@ -99,9 +99,9 @@ impl Args {
         } else {
             let table = rows::write(std::slice::from_ref(&record), rows::Format::Md);
             let files = files.iter().map(|file| file.display().to_string());
-            let lines =
+            let mut lines =
                 std::iter::once(table).chain(report::verdict(std::slice::from_ref(&record))).chain(files);
-            lines.map(|line| print_line(&line)).collect()
+            lines.try_for_each(|line| print_line(&line))
         };
         // Whoever reads no further, as `| head`, still gets the verdict.
         let failures = suite::failures(&record);

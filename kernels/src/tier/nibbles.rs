@@ -24,11 +24,14 @@ use crate::tier::{prefetch, prefetch_l2};
 use crate::tuning;
 use std::ops::Range;
 
-/// Whether this is the way for so many tokens and a layout: more are worth unpacking the rows for.
-pub(super) fn suit(layout: &dyn Layout, tokens: usize) -> bool {
+/// The most tokens of `tl1`, and of `tl2`, for which this is faster than unpacking the rows.
+pub(super) const MOST: [usize; 2] = [16, 36];
+
+/// Whether this is the way for so many tokens and a layout.
+pub(super) fn suit(layout: &dyn Layout, tokens: usize, [tl1, tl2]: [usize; 2]) -> bool {
     let most = match layout.name() {
-        "tl1" => 16,
-        "tl2" => 36,
+        "tl1" => tl1,
+        "tl2" => tl2,
         _ => 0,
     };
     tokens <= most

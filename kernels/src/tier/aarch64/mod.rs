@@ -171,7 +171,7 @@ impl Kernel for Aarch64 {
         let dots = self.ops.tier.min(Tier::NeonDotprod);
         match Source::of(self.layout, GROUP) {
             Source::Strips | Source::Chunks(_) => (Way::Direct, dots),
-            Source::Columns if nibbles::suit(self.layout, 1) => (Way::Lookup, Tier::Neon),
+            Source::Columns if nibbles::suit(self.layout, 1, nibbles::MOST) => (Way::Lookup, Tier::Neon),
             Source::Triples | Source::Rows | Source::Columns => (Way::Strips, dots),
         }
     }
@@ -182,7 +182,7 @@ impl Kernel for Aarch64 {
             Source::Chunks(chunks) if tokens.len() == 1 => {
                 self.by_chunks(weights, chunks, x, tokens.start, rows, sink)
             }
-            Source::Columns if nibbles::suit(self.layout, tokens.len()) => {
+            Source::Columns if nibbles::suit(self.layout, tokens.len(), nibbles::MOST) => {
                 // SAFETY: `boxed` has seen the tier, which includes Advanced SIMD.
                 unsafe { nibbles::multiply(weights, x, tokens, rows, nibbles, sink) }
             }

@@ -6,7 +6,7 @@ use crate::tier::nibbles::{self, Halves};
 use std::arch::aarch64::*;
 use std::ops::Range;
 
-pub(super) use crate::tier::nibbles::{Scratch, suit};
+pub(super) use crate::tier::nibbles::{MOST, Scratch, suit};
 
 /// [`nibbles::multiply`].
 #[target_feature(enable = "neon")]

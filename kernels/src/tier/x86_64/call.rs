@@ -68,10 +68,7 @@ impl<'a> Call<'a> {
             chunk::arrange(x, chunks.planes(), self.ops.chunk_width, out);
         }
         self.by_runs(row_bytes, self.ops.chunk_tokens, sink, |rows, stride, tokens| {
-            let mut x = [std::ptr::null(); chunk::TOKENS];
-            for (x, t) in x.iter_mut().zip(tokens.clone()) {
-                *x = arranged[t * width..][..width].as_ptr();
-            }
+            let x = arranged_tokens(arranged, width, &tokens);
             // SAFETY: the tier is there (`new`); each row of the run holds the chunks of all groups, and the
             // tokens are arranged for all of them.
             unsafe {
@@ -81,7 +78,7 @@ impl<'a> Call<'a> {
         });
     }
 
-    /// Token after token, straight from the bytes of `tq1_0`.
+    /// A few tokens at a time, straight from the bytes of `tq1_0`.
     pub(super) fn by_digits(&self, arranged: &mut Array<i8>, sink: Sink) {
         let cols = self.weights.cols();
         let (bytes, width) = (digits::row_bytes(cols), digits::arranged(cols));
@@ -89,11 +86,21 @@ impl<'a> Call<'a> {
         for (t, out) in self.tokens.clone().zip(arranged.chunks_exact_mut(width)) {
             digits::arrange(&self.x.row(t)[..cols], self.ops.digit_width, out);
         }
-        self.by_runs(bytes, 1, sink, |rows, stride, tokens| {
-            let x = &arranged[tokens.start * width..][..width];
-            // SAFETY: the tier is there (`new`); each row of the run holds all blocks, and so does the token,
-            // as it is arranged.
-            [unsafe { (self.ops.digits)(rows, stride, digits::blocks(cols), x.as_ptr()) }]
+        let blocks = digits::blocks(cols);
+        self.by_runs(bytes, self.ops.chunk_tokens, sink, |rows, stride, tokens| {
+            let x = arranged_tokens(arranged, width, &tokens);
+            // SAFETY: the tier is there (`new`); each row of the run holds all blocks, and so do the tokens,
+            // as they are arranged.
+            unsafe {
+                match &x[..tokens.len()] {
+                    [x] => {
+                        let mut tile = [[0; chunk::RUN]; chunk::TOKENS];
+                        tile[0] = (self.ops.digits)(rows, stride, blocks, *x);
+                        tile
+                    }
+                    x => (self.ops.digit_tile)(rows, stride, blocks, x, tokens.start == 0),
+                }
+            }
         });
     }
 
@@ -107,7 +114,7 @@ impl<'a> Call<'a> {
         sink: Sink,
         run: impl Fn(*const u8, usize, Range<usize>) -> [[i32; chunk::RUN]; N],
     ) {
-        let mut sums = AtLine([[0; ROWS]; most::CHUNKS]);
+        let mut sums = AtLine([[0; ROWS]; most::RUNS]);
         let sums = &mut sums.0[..self.tokens.len()];
         for start in self.rows.clone().step_by(ROWS) {
             let rows = start..self.rows.end.min(start + ROWS);
@@ -372,6 +379,15 @@ impl<'a> Call<'a> {
         let len = sums.len().min(self.rows.len().saturating_sub(row));
         sink(t, self.rows.start + row, &sums[..len]);
     }
+}
+
+/// Where some tokens are, of which each takes `width`.
+fn arranged_tokens(arranged: &[i8], width: usize, tokens: &Range<usize>) -> [*const i8; chunk::TOKENS] {
+    let mut x = [std::ptr::null(); chunk::TOKENS];
+    for (x, t) in x.iter_mut().zip(tokens.clone()) {
+        *x = arranged[t * width..][..width].as_ptr();
+    }
+    x
 }
 
 /// Tokens in as few parts of at most so many as possible, as even as possible.

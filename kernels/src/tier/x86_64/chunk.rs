@@ -104,7 +104,7 @@ pub(super) const TOKENS: usize = 12;
 
 /// Rows at a time in a tile of so many tokens: as many as leave registers for their codes beside the sums (there are
 /// 32 registers of 16 lanes and 16 of 8; where sums are narrow, dots need one before they are added).
-const fn rows<V: Vector>(tokens: usize) -> usize {
+pub(super) const fn rows<V: Vector>(tokens: usize) -> usize {
     match (V::LANES, tokens) {
         (16, ..=4) | (_, ..=2) => RUN,
         (16, _) | (_, ..=4) => RUN / 2,

@@ -1,4 +1,5 @@
-//! A few tokens, one after the other, times the rows of `tq1_0`.
+//! A few tokens times the rows of `tq1_0`: one ([`gemv`]) without taking its digits out where that can be done,
+//! several ([`tile`]) with digits that serve all.
 //!
 //! A block is read as one register, or as two: the 32 bytes of its first group, and its last 32 bytes, which
 //! hold the other two groups. Bytes of no group, and those of the second register that the first one has too, meet
@@ -6,7 +7,10 @@
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
 
-use super::chunk::RUN;
+// Indices name registers.
+#![allow(clippy::needless_range_loop)]
+
+use super::chunk::{RUN, TOKENS, Tile, rows};
 use super::vector::Digits;
 use crate::layout::tq1_0::{BLOCK, BYTES, GROUPS};
 use crate::layout::{Layout, TQ1_0};
@@ -109,5 +113,71 @@ pub(super) unsafe fn gemv<V: Digits>(
             }
         }
         V::sums(totals)
+    }
+}
+
+/// As [`gemv`] for `NT` tokens; `ask` says whether to ask for weights ahead.
+///
+/// # Safety
+/// As for [`gemv`], for each token.
+#[inline(always)]
+pub(super) unsafe fn tile<V: Digits, const NT: usize>(
+    row: *const u8,
+    stride: usize,
+    blocks: usize,
+    x: &[*const i8; NT],
+    ask: bool,
+) -> Tile {
+    // Fractions and their digits take more registers than chunks: the few of 8 lanes bear two rows.
+    let rows = const { if V::LANES == 8 && NT == 2 { 2 } else { rows::<V>(NT) } };
+    let width = 4 * V::LANES;
+    let fold = if V::NARROW { V::FOLD } else { blocks };
+    let mut ahead = row.wrapping_add(tuning::prefetch().max(RUN * stride));
+    // SAFETY: tier and pointers are the caller's promise; a prefetch may point anywhere.
+    unsafe {
+        let mut totals = [[V::zero(); RUN]; NT];
+        for part in (0..RUN).step_by(rows) {
+            for first in (0..blocks).step_by(fold) {
+                let mut sums = [[V::zero(); RUN]; NT];
+                for block in first..blocks.min(first + fold) {
+                    if ask {
+                        for _ in 0..rows {
+                            prefetch(ahead);
+                            ahead = ahead.wrapping_add(BYTES);
+                        }
+                    }
+                    for register in 0..WIDTH / width {
+                        let at = row.add(part * stride + block * BYTES + start(register, width));
+                        let mut fractions = [V::zero(); RUN];
+                        for r in 0..rows {
+                            fractions[r] = V::exact(at.add(r * stride));
+                        }
+                        for n in 0..DIGITS {
+                            let mut digits = [V::zero(); RUN];
+                            for r in 0..rows {
+                                digits[r] = fractions[r].digit();
+                            }
+                            let k = block * ARRANGED + (register * DIGITS + n) * width;
+                            for t in 0..NT {
+                                let x = V::load(x[t].add(k).cast());
+                                for r in 0..rows {
+                                    sums[t][r] = V::dot(sums[t][r], digits[r], x);
+                                }
+                            }
+                        }
+                    }
+                }
+                for t in 0..NT {
+                    for r in 0..rows {
+                        totals[t][part + r] = totals[t][part + r].add(sums[t][r].widen());
+                    }
+                }
+            }
+        }
+        let mut out = [[0; RUN]; TOKENS];
+        for t in 0..NT {
+            out[t] = V::sums(totals[t]);
+        }
+        out
     }
 }

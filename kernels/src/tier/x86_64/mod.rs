@@ -62,7 +62,9 @@ struct Ops {
     chunk_width: usize,
     /// [`digits::gemv`].
     digits: unsafe fn(*const u8, usize, usize, *const i8) -> [i32; chunk::RUN],
-    /// Bytes of its registers.
+    /// [`digits::tile`] for two tokens or more, up to `chunk_tokens`.
+    digit_tile: unsafe fn(*const u8, usize, usize, &[*const i8], bool) -> chunk::Tile,
+    /// Bytes of the registers of both.
     digit_width: usize,
     /// [`row::few`].
     row: unsafe fn(*const i8, usize, &[*const i8], &mut [i32; row::TOKENS]),
@@ -76,8 +78,8 @@ struct Ops {
     peak_macs: f64,
     /// Tokens in a full tile.
     tile_tokens: usize,
-    /// What is fastest on CPUs of all makers but Intel (measured on Zen 4), and on those of Intel (measured on
-    /// Emerald Rapids).
+    /// What is fastest on CPUs of all makers but Intel (measured on Zen 4, but for digits of several tokens, which are
+    /// a guess there), and on those of Intel (measured on Emerald Rapids).
     best: [Best; 2],
 }
 
@@ -88,11 +90,13 @@ struct Best {
     lookup_from: LookupFrom,
     /// The way of looking up.
     lookup: Algorithm,
+    /// The most tokens for which the nibbles of `tl1`, and those of `tl2`, are faster than strips.
+    nibbles: [usize; 2],
     /// The most tokens for which tables of triples are faster than strips, which are decoded once a call.
     triples: usize,
     /// The fewest tokens for which strips are spread.
     spread_from: usize,
-    /// The most tokens for which the digits of `tq1_0` are faster than rows that are unpacked.
+    /// The most tokens, up to [`most::RUNS`], for which the digits of `tq1_0` are faster than rows that are unpacked.
     digits: usize,
     /// The most tokens, up to [`most::ROWS`], for which rows that are unpacked are faster than strips and tables.
     rows: usize,
@@ -101,7 +105,15 @@ struct Best {
 impl Best {
     const fn new(lookup: Algorithm, tokens: usize, rows: usize, triples: usize) -> Self {
         let lookup_from = LookupFrom { tokens, rows };
-        Self { lookup_from, lookup, triples, spread_from: usize::MAX, digits: 1, rows: 12 }
+        Self {
+            lookup_from,
+            lookup,
+            triples,
+            nibbles: nibbles::MOST,
+            spread_from: usize::MAX,
+            digits: 5,
+            rows: 12,
+        }
     }
 }
 
@@ -229,6 +241,23 @@ macro_rules! ops {
                 unsafe { digits::gemv::<vector::$digits>(row, stride, blocks, x) }
             }
             #[target_feature(enable = $features)]
+            unsafe fn digit_tile(
+                row: *const u8,
+                stride: usize,
+                blocks: usize,
+                x: &[*const i8],
+                ask: bool,
+            ) -> chunk::Tile {
+                match x.len() {
+                    $($chunk_nt => {
+                        let x: &[_; $chunk_nt] = x.try_into().expect("matched");
+                        // SAFETY: passed on; the function is compiled for the tier.
+                        unsafe { digits::tile::<vector::$digits, $chunk_nt>(row, stride, blocks, x, ask) }
+                    })+
+                    n => unreachable!("a tile of {n} tokens"),
+                }
+            }
+            #[target_feature(enable = $features)]
             unsafe fn row(trits: *const i8, groups: usize, x: &[*const i8], out: &mut [i32; row::TOKENS]) {
                 // SAFETY: passed on; the function is compiled for the tier.
                 unsafe { row::few::<vector::$strip>(trits, groups, x, out) }
@@ -261,6 +290,7 @@ macro_rules! ops {
                 chunk_tokens: $chunk_largest,
                 chunk_width: 4 * <vector::$chunk_tile as vector::Vector>::LANES,
                 digits,
+                digit_tile,
                 digit_width: 4 * <vector::$digits as vector::Vector>::LANES,
                 row,
                 unpack_row,
@@ -279,7 +309,7 @@ ops!(
     gemv_registers: 4, tile_registers: 2,
     tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [
         Best::new(Algorithm::Lookup256, 16, 256, 0),
-        Best { rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
+        Best { nibbles: [13, 24], rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
     ],
     to_tm2: tm1_67::to_tm2
 );
@@ -287,8 +317,8 @@ ops!(
     AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, chunk_tiles: AvxVnni [2 3 4 5] to 5, digits: AvxVnni, gemv_registers: 4,
     tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 6 x 2,
     best: [
-        Best { digits: 3, ..Best::new(Algorithm::Lookup256, 32, 512, 0) },
-        Best { digits: 3, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
+        Best::new(Algorithm::Lookup256, 32, 512, 0),
+        Best { nibbles: [10, 22], digits: 10, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
     ],
     to_tm2: tm1_67::to_tm2
 );
@@ -297,7 +327,7 @@ ops!(
     tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
     best: [
         Best::new(Algorithm::Lookup512, 16, 256, 127),
-        Best { rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
+        Best { nibbles: [10, 21], rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
     ],
     to_tm2: triples::to_tm2
 );
@@ -306,8 +336,8 @@ ops!(
     strips: Vnni512, chunks: Vnni256, chunk_tiles: Vnni512 [2 3 4 5 6 7 8 9 10 11 12] to 12, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
     best: [
-        Best { digits: 3, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
-        Best { spread_from: 64, digits: 5, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }
+        Best { digits: 12, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
+        Best { nibbles: [7, 18], spread_from: 64, digits: 32, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }
     ],
     to_tm2: triples::to_tm2
 );
@@ -465,10 +495,10 @@ unsafe fn compute(
     })
 }
 
-/// The most tokens that are faster otherwise than with strips, which have to be made first: straight from chunks, and
-/// by rows a few at a time. For what differs by maker see [`Best`].
+/// The most tokens that are faster otherwise than with strips, which have to be made first: straight from chunks or
+/// digits, and by rows a few at a time. For what differs by maker see [`Best`].
 mod most {
-    pub(super) const CHUNKS: usize = 32;
+    pub(super) const RUNS: usize = 32;
     pub(super) const ROWS: usize = 31;
 }
 
@@ -495,10 +525,10 @@ impl X86 {
 
     /// The fastest for so many tokens and rows.
     fn choose(&self, cols: usize, tokens: usize, rows: usize) -> Algorithm {
-        if nibbles::suit(self.layout, tokens) {
+        let best = self.ops.best();
+        if nibbles::suit(self.layout, tokens, best.nibbles) {
             return Algorithm::Nibbles;
         }
-        let best = self.ops.best();
         if digits::suit(self.layout) && tokens <= best.digits {
             return Algorithm::Digits;
         }
@@ -513,7 +543,7 @@ impl X86 {
             return best.lookup;
         }
         match source {
-            Source::Chunks(chunks) if tokens <= most::CHUNKS => Algorithm::Chunks(chunks),
+            Source::Chunks(chunks) if tokens <= most::RUNS => Algorithm::Chunks(chunks),
             _ if tokens >= best.spread_from => Algorithm::Spread,
             _ => Algorithm::Strips,
         }

@@ -78,6 +78,12 @@ pub(super) trait Digits: Vector {
     /// than a block, all that it holds, else those of the block that begins at `at`.
     unsafe fn fractions(at: *const u8) -> Self;
 
+    /// As [`fractions`](Self::fractions), as [`digit`](Self::digit) wants them.
+    unsafe fn exact(at: *const u8) -> Self;
+
+    /// The next digit of each fraction, 0..=2, and moves on to the digit after it.
+    unsafe fn digit(&mut self) -> Self;
+
     /// Adds the products of the next digit of each fraction and `x`, and moves on to the digit after it.
     unsafe fn step<const N: usize>(sums: &mut [[Self; 2]; N], fractions: &mut [Self; N], x: Self);
 
@@ -239,6 +245,49 @@ vector512!(
 );
 vector512!(Vnni512, false, dot: |s, c, x| _mm512_dpbusd_epi32(s, c, x), widen: |s| s);
 
+/// Digits by comparisons that are signed: of fractions with the highest bit flipped.
+macro_rules! exact256 {
+    () => {
+        #[inline(always)]
+        unsafe fn exact(at: *const u8) -> Self {
+            // SAFETY: the tier is the caller's promise, and the bytes belong to the block.
+            Self(unsafe { _mm256_xor_si256(Self::load(at).0, _mm256_set1_epi8(i8::MIN)) })
+        }
+        #[inline(always)]
+        unsafe fn digit(&mut self) -> Self {
+            // SAFETY: the tier is the caller's promise.
+            unsafe {
+                let above = |n: u8| _mm256_cmpgt_epi8(self.0, _mm256_set1_epi8((n ^ 0x80) as i8));
+                let digit = _mm256_abs_epi8(_mm256_add_epi8(above(85), above(170)));
+                self.0 = triple256(self.0);
+                Self(digit)
+            }
+        }
+    };
+}
+
+/// Digits by comparisons to masks.
+macro_rules! exact512 {
+    () => {
+        #[inline(always)]
+        unsafe fn exact(at: *const u8) -> Self {
+            // SAFETY: passed on.
+            unsafe { Self::fractions(at) }
+        }
+        #[inline(always)]
+        unsafe fn digit(&mut self) -> Self {
+            // SAFETY: the tier is the caller's promise.
+            unsafe {
+                let (one, two) = (_mm512_set1_epi8(1), _mm512_set1_epi8(2));
+                let digit = _mm512_maskz_mov_epi8(_mm512_cmpgt_epu8_mask(self.0, _mm512_set1_epi8(85)), one);
+                let above = _mm512_cmpgt_epu8_mask(self.0, _mm512_set1_epi8(170u8 as i8));
+                self.0 = triple512(self.0);
+                Self(_mm512_mask_mov_epi8(digit, above, two))
+            }
+        }
+    };
+}
+
 /// Digits are taken out.
 impl Digits for Avx2 {
     // Ten dots a block, of which a narrow sum holds 64.
@@ -246,19 +295,15 @@ impl Digits for Avx2 {
 
     #[inline(always)]
     unsafe fn fractions(at: *const u8) -> Self {
-        // With the highest bit flipped, for comparisons that are signed.
-        // SAFETY: the tier is the caller's promise, and the bytes belong to the block.
-        Self(unsafe { _mm256_xor_si256(Self::load(at).0, _mm256_set1_epi8(i8::MIN)) })
+        // SAFETY: passed on.
+        unsafe { Self::exact(at) }
     }
+    exact256!();
     #[inline(always)]
     unsafe fn step<const N: usize>(sums: &mut [[Self; 2]; N], fractions: &mut [Self; N], x: Self) {
         for ([sum, _], f) in sums.iter_mut().zip(fractions) {
             // SAFETY: the tier is the caller's promise.
-            unsafe {
-                let above = |n: u8| _mm256_cmpgt_epi8(f.0, _mm256_set1_epi8((n ^ 0x80) as i8));
-                *sum = Self::dot(*sum, Self(_mm256_abs_epi8(_mm256_add_epi8(above(85), above(170)))), x);
-                f.0 = triple256(f.0);
-            }
+            unsafe { *sum = Self::dot(*sum, f.digit(), x) };
         }
     }
     #[inline(always)]
@@ -272,7 +317,7 @@ impl Digits for Avx2 {
 /// `(3 f(n) - f(n + 1)) / 256`, so `3 Σ f(n)·x(n) - Σ f(n + 1)·x(n)`, divided at the end, is exact. That
 /// difference is a multiple of 256 in any case, and may have wrapped on the way.
 macro_rules! wide_digits {
-    ($name:ident, fractions: $fractions:expr, triple: $triple:ident, add: $add:ident, sub: $sub:ident,
+    ($name:ident, exact: $exact:ident, fractions: $fractions:expr, triple: $triple:ident, add: $add:ident, sub: $sub:ident,
      sra: $sra:ident) => {
         // Every intrinsic here belongs to the type's tier, which the caller vouches for.
         impl Digits for $name {
@@ -285,6 +330,7 @@ macro_rules! wide_digits {
                 // SAFETY: the tier is the caller's promise, and the bytes that are read belong to the block.
                 Self(unsafe { $fractions(at.cast()) })
             }
+            $exact!();
             #[inline(always)]
             unsafe fn step<const N: usize>(sums: &mut [[Self; 2]; N], fractions: &mut [Self; N], x: Self) {
                 // SAFETY: the tier is the caller's promise.
@@ -310,11 +356,11 @@ macro_rules! wide_digits {
 }
 
 wide_digits!(
-    AvxVnni, fractions: _mm256_loadu_si256, triple: triple256, add: _mm256_add_epi32,
+    AvxVnni, exact: exact256, fractions: _mm256_loadu_si256, triple: triple256, add: _mm256_add_epi32,
     sub: _mm256_sub_epi32, sra: _mm256_srai_epi32
 );
 wide_digits!(
-    Vnni512, fractions: |at| _mm512_maskz_loadu_epi8((1 << BYTES) - 1, at), triple: triple512,
+    Vnni512, exact: exact512, fractions: |at| _mm512_maskz_loadu_epi8((1 << BYTES) - 1, at), triple: triple512,
     add: _mm512_add_epi32, sub: _mm512_sub_epi32, sra: _mm512_srai_epi32
 );
 
