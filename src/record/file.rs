@@ -1,6 +1,9 @@
 //! Records on disk: reading with every figure checked, writing whole files or nothing.
 
-use super::{Arm, Control, Divergence, Outcome, Proof, Record, SCHEMA, Speed, Test, Tool};
+use super::{
+    Arm, Control, Divergence, Model, ModelledEnergy, Outcome, Proof, Record, SCHEMA, Speed, Test, Tool,
+};
+use crate::energy::model::arithmetic;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::machine::{ComputeLimit, Environment};
@@ -162,6 +165,10 @@ pub fn check(record: &Record) -> Result<(), String> {
             return Err(at(format!("subject`: this subject stands twice under {}", arm.test)));
         }
         check_arm(arm, record.protocol.rounds).map_err(at)?;
+        let model = record.models.iter().find(|m| has_model && m.id == arm.subject.model);
+        if let (Some(modelled), Some(model)) = (&arm.energy_modelled, model) {
+            check_modelled(modelled, model).map_err(at)?;
+        }
     }
     let mut controls = HashSet::new();
     for (i, control) in record.controls.iter().enumerate() {
@@ -171,6 +178,23 @@ pub fn check(record: &Record) -> Result<(), String> {
             .map_err(|e| format!("field `controls[{i}].{e}"))?;
     }
     Ok(())
+}
+
+/// Energy that says it was modelled as this program does, against the model it is of.
+fn check_modelled(modelled: &ModelledEnergy, model: &Model) -> Result<(), String> {
+    let ours = arithmetic(&model.config);
+    if modelled.how != ours.how {
+        return Ok(());
+    }
+    let equal = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+    let [nm7, nm45] = [
+        equal(modelled.joules_per_token_7nm, ours.joules_per_token_7nm),
+        equal(modelled.joules_per_token_45nm, ours.joules_per_token_45nm),
+    ];
+    all(&[
+        ("energy_modelled.joules_per_token_7nm", nm7, "what `how` says"),
+        ("energy_modelled.joules_per_token_45nm", nm45, "what `how` says"),
+    ])
 }
 
 /// A proof on its own.
@@ -573,6 +597,17 @@ mod tests {
         record.arms[0].speed.as_mut().unwrap().samples[0] = f64::NAN;
         assert!(matches!(write(&path, &[record]), Err(Error::Bug(_))));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn modelled_energy_is_that_of_the_model() {
+        let mut record = example();
+        record.arms[1].energy_modelled = Some(arithmetic(&record.models[0].config));
+        assert_eq!(check(&record), Ok(()));
+        record.models[0].config.heads *= 2;
+        record.arms[1].energy_modelled.as_mut().unwrap().how = arithmetic(&record.models[0].config).how;
+        let error = check(&record).unwrap_err();
+        assert!(error.contains("arms[1].energy_modelled.joules_per_token_7nm"), "{error}");
     }
 
     #[test]

@@ -315,6 +315,14 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             result.notes.push(note);
         }
     }
+    let imported = |(arm, i): (&Arm, &Option<usize>)| {
+        arm.imported.is_some() && i.is_some_and(|i| a.arms[i].imported.is_some())
+    };
+    if b.arms.iter().zip(&partners).any(imported) {
+        result
+            .notes
+            .push("That imported figures are of one model is known from its file's name alone.".into());
+    }
     for (after, found) in b.arms.iter().zip(&partners) {
         let Some(found) = *found else {
             result.only_b.push(Lone::new(after, machine.as_deref()));
