@@ -133,7 +133,7 @@ pub(super) fn arrange(x: &[i8], planes: [usize; 4], width: usize, out: &mut [i8]
 /// Sums of the rows of a run, token by token; 0 for tokens that are not there.
 pub(super) type Tile = [[i32; RUN]; TOKENS];
 
-/// As [`gemv`] for `NT` tokens, [`arrange`]d; `R` rows at a time. `ask` says whether to ask for weights ahead.
+/// As [`gemv`] for `NT` tokens, [`arrange`]d; some [`rows`] at a time. `ask` says whether to ask for weights ahead.
 ///
 /// # Safety
 /// As for [`gemv`], but that registers may have 16 lanes, and each token must be valid for [`arranged`] columns.
