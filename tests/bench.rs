@@ -393,6 +393,31 @@ fn a_run_that_is_killed_twice_among_its_arms_continues_with_the_arms_that_are_le
     assert_eq!(fs::read_to_string(suite.journal()).unwrap(), text);
 }
 
+/// As when there is less memory the second time, so that arms are measured in other groups.
+#[test]
+fn an_arm_whose_rounds_are_over_stays_though_the_run_does_not_come_back_to_it() {
+    let suite = Suite::new();
+    suite.killed_at(1, "sampled");
+    let text = fs::read_to_string(suite.journal()).unwrap();
+    let sampled = text.lines().find(|l| l.starts_with("{\"sampled\"")).unwrap();
+    let other = format!("{}\n", sampled.replace("\"layout\":\"tm2\"", "\"layout\":\"q2_0\""));
+    let kept = text.lines().take_while(|l| *l != sampled).map(|l| format!("{l}\n")).collect::<String>();
+    fs::write(suite.journal(), kept + &other).unwrap();
+    let output = suite.command(&["--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let arms = record["arms"].as_array().unwrap();
+    let of = |layout: &str| arms.iter().filter(|a| a["subject"]["layout"] == layout).collect::<Vec<_>>();
+    assert_eq!((of("tm2").len(), of("i2_s").len(), of("q2_0").len()), (2, 2, 2));
+    for arm in of("q2_0") {
+        let reason = arm["energy_measured"]["not_measured"].as_str().unwrap();
+        assert!(arm["speed"].is_object() && reason.contains("interrupted"), "{reason}");
+    }
+    let (all, notes) = (arms.len(), record["notes"].to_string());
+    assert!(notes.contains(&format!("{} of {all} arms of speed", all - 2)), "{notes}");
+    assert!(notes.contains("between the rounds and the energy"), "{notes}");
+}
+
 #[test]
 fn tiers_that_this_cpu_lacks_are_named() {
     let suite = Suite::new();

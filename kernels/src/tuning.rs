@@ -27,8 +27,8 @@ impl LookupFrom {
 pub struct Tuning {
     /// For each tier of this architecture that has tables, lowest first.
     pub lookup: Vec<(Tier, LookupFrom)>,
-    /// Bytes by which kernels for one token ask for weights ahead of reading them, where they do not leave that to
-    /// the CPU (x86-64 only); those that ask for them to the second-level cache do so 9/4 as far ahead.
+    /// Bytes by which kernels for one token, and those for a few of `i2_s`, `tq2_0` and `tq1_0`, ask for weights ahead
+    /// of reading them, where they do not leave that to the CPU (x86-64 only); those that ask for them to the second-level cache do so 9/4 as far ahead.
     pub prefetch: usize,
     /// Whether weights that lie in the very order in which they are read (`tm2`, also for a few tokens, and float
     /// matrices) are asked for ahead too, to the second-level cache, and whether these and those of `tm1_67`, `i2_s`,

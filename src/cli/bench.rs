@@ -118,8 +118,18 @@ enum Level {
     Kernel,
 }
 
-/// Most tests times numbers of threads.
+/// Most arms of a kernel: tests, or shapes and batches, times numbers of threads.
 const MAX_ARMS: usize = 10_000;
+
+/// That no more arms of each kernel are asked for than can be measured.
+fn few(arms: usize) -> Result<()> {
+    if arms <= MAX_ARMS {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "the lists make {arms} arms of each kernel, which would take days: ask for {MAX_ARMS} at most"
+    )))
+}
 
 /// Most weights of a matrix of `--shape`.
 const MAX_WEIGHTS: u64 = 1 << 30;
@@ -169,7 +179,15 @@ impl Args {
         if let Some(note) = self.llama_bench.check()? {
             say(&note);
         }
-        let tests = self.tests()?;
+        let all = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        let threads = numbers(&self.threads, &[all]);
+        threads.iter().try_for_each(|n| check_threads(*n as usize))?;
+        let batches = numbers(&self.batch, &[1, 32, 512]);
+        let shapes = distinct(if self.shape.is_empty() { vec![(6912, 2560)] } else { self.shape.clone() });
+        let tests = match self.level {
+            Level::Model => self.tests(threads.len())?,
+            Level::Kernel => few(batches.len() * shapes.len() * threads.len()).map(|()| Vec::new())?,
+        };
         if self.reference && (self.level == Level::Kernel || !tests.iter().any(for_reference)) {
             return Err(Error::Usage(
                 "--reference is measured in tests of prompts alone, at depth 0: give -p a number above 0 and -d a 0, \
@@ -178,15 +196,6 @@ impl Args {
             ));
         }
         let choices = self.choices()?;
-        let all = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-        let threads = numbers(&self.threads, &[all]);
-        threads.iter().try_for_each(|n| check_threads(*n as usize))?;
-        let arms = threads.len() * tests.len().max(1);
-        if arms > MAX_ARMS {
-            return Err(Error::Usage(format!(
-                "--threads and the tests make {arms} arms of each kernel, which would take days: ask for {MAX_ARMS} at most"
-            )));
-        }
         let names = if self.model.is_empty() { vec!["demo".to_owned()] } else { self.model.clone() };
         let mut meter = self.meter.open()?;
         let started = record::now();
@@ -219,12 +228,10 @@ impl Args {
                 bench.models(&candidates, &threads, &tests, self.reference)?;
             }
             Level::Kernel => {
-                let shapes = if self.shape.is_empty() { vec![(6912, 2560)] } else { self.shape.clone() };
-                let batches = numbers(&self.batch, &[1, 32, 512]);
                 if batches.contains(&0) {
                     return Err(Error::Usage("--batch: a product has a token at least".into()));
                 }
-                for shape in distinct(shapes) {
+                for shape in shapes {
                     bench.kernel(&choices, &threads, shape, &batches)?;
                 }
             }
@@ -290,7 +297,8 @@ impl Args {
         })
     }
 
-    fn tests(&self) -> Result<Vec<Test>> {
+    /// The tests of models, which so many numbers of threads run.
+    fn tests(&self, threads: usize) -> Result<Vec<Test>> {
         let mut pairs: Vec<(u32, u32)> = numbers(&self.prompt, &[512]).into_iter().map(|p| (p, 0)).collect();
         pairs.extend(numbers(&self.generate, &[128]).into_iter().map(|n| (0, n)));
         for text in &self.pg {
@@ -304,12 +312,13 @@ impl Args {
         pairs.retain(|&pair| pair != (0, 0));
         // `-n 4 -pg 0,4` names one test twice.
         let pairs = distinct(pairs);
-        if pairs.is_empty() && self.level == Level::Model {
+        if pairs.is_empty() {
             return Err(Error::Usage(
                 "there is nothing to measure: give -p, -n or -pg a number above 0".into(),
             ));
         }
         let depths = numbers(&self.depth, &[0]);
+        few(pairs.len() * depths.len() * threads)?;
         let of_depth = |depth: u32| {
             pairs
                 .iter()

@@ -20,7 +20,8 @@ Examples:
 Suites: quick, full, ci, native-vs-ptq, or a .toml file. An interrupted run continues
 where it stopped: start it again with the same --output, or without one in the same folder.
 What was finished is kept: each proof and perplexity, the rounds of arms that are timed together
-(whole tests, some two dozen arms) when the last is over, and then the energy of each.")]
+(whole tests, at least two dozen arms if there are so many) when the last round is over, and then
+the energy of each.")]
 pub struct Args {
     /// Suite
     #[arg(default_value = "quick")]

@@ -2,7 +2,9 @@
 
 use super::bound::{self, Cost};
 use super::control::controls;
-use super::protocol::{ArmSpec, BoundBy, Observer, Options, QUICK_LOAD, Renew, Run, measure, measure_energy};
+use super::protocol::{
+    ArmSpec, BoundBy, Observer, Options, QUICK_LOAD, Renew, Run, measure, measure_energy, warm_up,
+};
 use super::stats;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
@@ -436,6 +438,8 @@ impl<'a> Bench<'a> {
         let total = sampled.len() as u64;
         for (i, (mut spec, mut arm)) in sampled.into_iter().enumerate() {
             let at = (i as u64, total);
+            // As its rounds have done in the run that was interrupted.
+            warm_up(&mut spec, self.options)?;
             measure_energy(&mut spec, &mut arm, at, self.options, self.meter, self.observer)?;
             self.arms.push(arm);
         }

@@ -258,7 +258,7 @@ impl Observer for () {}
 
 /// What is collected of an arm.
 #[derive(Default)]
-struct Samples {
+pub(super) struct Samples {
     speeds: Vec<f64>,
     best: Vec<f64>,
     handoff: Vec<Option<[f64; 2]>>,
@@ -428,7 +428,11 @@ fn run(spec: &mut ArmSpec<'_>, clock: &mut Clock) -> Result<f64> {
     }
 }
 
-fn warm_up(spec: &mut ArmSpec<'_>, options: &Options) -> Result<Samples> {
+/// Runs an arm until its runs agree or it has had its time.
+///
+/// # Errors
+/// If a run fails.
+pub(super) fn warm_up(spec: &mut ArmSpec<'_>, options: &Options) -> Result<Samples> {
     let start = Instant::now();
     let mut samples = Samples::default();
     loop {
@@ -775,7 +779,7 @@ mod tests {
             measure(arms.collect(), &mut [control], None, &options, &mut no_meter(), &mut order).unwrap();
         assert_eq!(controls[0].samples, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(controls[0].best, [2.0, 4.0, 6.0, 8.0]);
-        // A run that ends before its first arm keeps no fixed loads.
+        // What was sampled is handed out before energy is measured.
         assert_eq!(order.0, ["sampled", "arm", "arm"]);
     }
 

@@ -213,7 +213,7 @@ impl Journal {
         let what =
             format!("holds {}, which this run does not measure", record::arm_name(&arm.subject, &arm.test));
         Error::input(&self.path, what).hint(
-            "it was changed since: take that line out to keep the others, or delete the file to start over",
+            "it was changed since: take that arm out of every line to keep the others, or delete the file to start over",
         )
     }
 
@@ -225,7 +225,6 @@ impl Journal {
         let mut entry = entry.clone();
         match (&mut entry, &self.anonymise) {
             (Entry::Arm(arm), Some(root)) => arm.anonymise(root),
-            (Entry::Sampled(arms, _), Some(root)) => arms.iter_mut().for_each(|arm| arm.anonymise(root)),
             (Entry::Speed(notes), Some(root)) => {
                 notes.iter_mut().for_each(|note| record::shorten_paths(note, root));
             }

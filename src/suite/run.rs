@@ -85,7 +85,9 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let checkpoints: Vec<Checkpoint> =
         suite.models.iter().map(|m| Checkpoint::open(m)).collect::<Result<_>>()?;
     can_run(suite, &checkpoints)?;
-    let lacking = lacking(suite)?;
+    let kernels = checkpoints.iter().any(|c| c.config.linear == LinearKind::Ternary)
+        && (suite.accuracy.is_some() || suite.speed.is_some());
+    let lacking = if kernels { lacking(suite)? } else { Vec::new() };
     let hashes: Vec<String> = checkpoints.iter().map(verify::model_hash).collect::<Result<_>>()?;
     let tool = Tool::current();
     let fingerprint = Fingerprint {
@@ -476,7 +478,7 @@ impl Job<'_> {
         // Those that were sampled only come back from the benchmark, with their energy.
         let (finished, sampled): (Vec<Arm>, Vec<Arm>) =
             known.iter().cloned().partition(|arm| arm.energy_measured.is_some());
-        let (before, sampled) = (known.len(), sampled.len());
+        let before = known.clone();
         self.arms.extend(finished);
         let mut notes = match &self.journal.speed_notes {
             Some(notes) => notes.clone(),
@@ -501,15 +503,33 @@ impl Job<'_> {
                     Bench::new(&self.protocol, environment, Some(limits), &mut self.meter, &mut observer);
                 bench.known = known;
                 bench.models(&candidates, &counts, &tests, plan.reference)?;
-                let Bench { arms, controls, mut notes, .. } = bench;
-                if before > 0 {
-                    let after = arms.len() - sampled;
+                let Bench { mut arms, controls, mut notes, .. } = bench;
+                let same = |a: &Arm, b: &Arm| a.subject == b.subject && a.test == b.test;
+                if !before.is_empty() {
+                    let after =
+                        arms.iter().filter(|arm| !before.iter().any(|known| same(known, arm))).count();
                     let others = if after == 0 { "perhaps not all at once" } else { "the others after it" };
                     notes.push(format!(
-                        "{before} of {} arms of speed were measured before the run was interrupted, {others}; \
+                        "{} of {} arms of speed were measured before the run was interrupted, {others}; \
                          drift between such parts does not cancel.",
-                        before + after
+                        before.len(),
+                        before.len() + after
                     ));
+                }
+                if !sampled.is_empty() {
+                    let arms = counted(sampled.len() as u64, "arm");
+                    notes.push(format!(
+                        "The run was interrupted between the rounds and the energy of {arms}, which followed later."
+                    ));
+                }
+                // With less memory the models are measured in other groups, in which an arm may be missing.
+                for mut arm in sampled {
+                    if !arms.iter().any(|other| same(other, &arm)) {
+                        let reason = "the run was interrupted before it, and did not come back to this arm";
+                        arm.energy_measured = Some(Outcome::NotMeasured(reason.into()));
+                        self.journal.append(&Entry::Arm(Box::new(arm.clone())))?;
+                        arms.push(arm);
+                    }
                 }
                 self.journal.append(&Entry::Speed(notes.clone()))?;
                 self.arms.extend(arms);

@@ -297,6 +297,13 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             }
         }
     }
+    let imported = |(arm, i): (&Arm, &Option<usize>)| {
+        arm.imported.is_some() && i.is_some_and(|i| a.arms[i].imported.is_some())
+    };
+    let note = "Of imported figures no weights are known: what is called the same is taken for one model.";
+    if b.arms.iter().zip(&partners).any(imported) && !result.notes.iter().any(|known| known == note) {
+        result.notes.push(note.into());
+    }
     if options.force {
         let mut met: Vec<([&Subject; 2], Vec<String>)> = Vec::new();
         for (j, i) in alone_in_their_test(a, b, &partners) {
@@ -314,14 +321,6 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             let note = format!("Compared by --force in spite of this: {before} against {after} ({tests}).");
             result.notes.push(note);
         }
-    }
-    let imported = |(arm, i): (&Arm, &Option<usize>)| {
-        arm.imported.is_some() && i.is_some_and(|i| a.arms[i].imported.is_some())
-    };
-    if b.arms.iter().zip(&partners).any(imported) {
-        result
-            .notes
-            .push("That imported figures are of one model is known from its file's name alone.".into());
     }
     for (after, found) in b.arms.iter().zip(&partners) {
         let Some(found) = *found else {

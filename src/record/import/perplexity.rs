@@ -116,8 +116,9 @@ fn check_chunks(log: &str, chunks: u32, ppl: f64) -> Result<(), String> {
             printed.len()
         ));
     }
-    if let Some((i, (number, so_far))) =
-        (1..).zip(&printed).find(|(i, (number, so_far))| number != i || *so_far < 1.0)
+    if let Some((i, (number, so_far))) = (1..)
+        .zip(&printed)
+        .find(|(i, (number, so_far))| number != i || !(1.0..f64::INFINITY).contains(so_far))
     {
         return Err(format!("chunk {i} of the log is printed as '[{number}]{so_far}': the file is damaged"));
     }

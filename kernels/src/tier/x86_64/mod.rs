@@ -603,14 +603,23 @@ mod tests {
                         scalar.matmul(&packed, &x, 0..rows, &mut out);
                         out.clone()
                     });
+                    let mut ways = vec![
+                        (Strips, Tier::Avx2),
+                        (Spread, Tier::Avx2),
+                        (Lookup256, Tier::Avx2),
+                        (Lookup512, Tier::Avx512),
+                        (Mixed, Tier::Avx512Vnni),
+                    ];
+                    if tokens <= most::RUNS {
+                        let digits = digits::suit(packed.layout()).then_some(Digits);
+                        let chunks = match Source::of(packed.layout(), cols) {
+                            Source::Chunks(chunks) => Some(Chunks(chunks)),
+                            _ => None,
+                        };
+                        ways.extend(digits.into_iter().chain(chunks).map(|way| (way, Tier::Avx2)));
+                    }
                     for ops in TIERS.into_iter().filter(|ops| ops.tier.is_available()) {
-                        for (algorithm, least) in [
-                            (Strips, Tier::Avx2),
-                            (Spread, Tier::Avx2),
-                            (Lookup256, Tier::Avx2),
-                            (Lookup512, Tier::Avx512),
-                            (Mixed, Tier::Avx512Vnni),
-                        ] {
+                        for &(algorithm, least) in &ways {
                             if ops.tier < least {
                                 continue;
                             }
