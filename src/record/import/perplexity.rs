@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn chunks_stand_in_order() {
-        for (from, to) in [("[1]", "[3]"), ("[1]4", "[1]-4")] {
+        for (from, to) in [("[1]", "[3]"), ("[1]4", "[1]-4"), ("[1]4.2000", "[1]inf")] {
             let error = perplexity(&LOG.replace(from, to), "f", &options()).unwrap_err();
             assert!(error.contains("chunk 1 of the log"), "{error}");
         }
@@ -226,7 +226,7 @@ mod tests {
             ("[1]4.2000,", "", "announces 2 chunks and prints 1"),
             ("PPL = 17.1090", "PPL = 17.6090", "17.609 is not the perplexity after the last chunk, 17.109"),
             ("PPL = 17.1090", "PPL = 17.1092", "after the last chunk"),
-            ("[2]17.1090", "[2]nan", "after the last chunk"),
+            ("[2]17.1090", "[2]nan", "chunk 2 of the log is printed as '[2]NaN'"),
             ("PPL = 17.1090", "PPL = 5.4e40", "after the last chunk"),
         ] {
             let error = perplexity(&LOG.replace(from, to), "f", &options()).unwrap_err();
