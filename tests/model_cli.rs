@@ -81,7 +81,7 @@ fn mistakes_get_their_exit_codes() {
     fails(2, "vocabulary", &["logits", PACKED, "--ids", "1,512", "-o", out]);
     fails(2, "neither an id", &["logits", PACKED, "--ids", "1;2", "-o", out]);
     fails(2, "tq2_9", &["logits", PACKED, "--ids", "1", "-o", out, "-k", "tq2_9"]);
-    fails(2, "expected 1 to 4096 threads, found 0", &["logits", PACKED, "--ids", "1", "-o", out, "-t", "0"]);
+    fails(2, "threads: expected 1 to 4096, found 0", &["logits", PACKED, "--ids", "1", "-o", out, "-t", "0"]);
     fails(2, "--temp", &["generate", "demo", "-p", "x", "--temp", "nan"]);
     fails(2, "--top-p", &["generate", "demo", "-p", "x", "--top-p", "0"]);
     assert!(!file.exists(), "a failed command writes nothing");
