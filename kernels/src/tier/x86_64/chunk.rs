@@ -13,6 +13,7 @@ use crate::layout::tm2::{GROUP, ROW_BYTES};
 use crate::tier::source::Chunks;
 use crate::tier::{prefetch, prefetch_l2};
 use crate::tuning;
+use std::ops::Range;
 
 /// Rows at a time.
 pub(super) const RUN: usize = 4;
@@ -182,19 +183,43 @@ pub(super) unsafe fn tile<V: Vector, const NT: usize>(
                     }
                     dots(&mut sums, codes, x, last - 1);
                 }
-                for t in 0..NT {
-                    for r in 0..rows {
-                        totals[t][part + r] = totals[t][part + r].add(sums[t][r].widen());
-                    }
-                }
+                add_wide(&mut totals, part..part + rows, &sums);
             }
         }
-        let mut out = [[0; RUN]; TOKENS];
-        for t in 0..NT {
-            out[t] = V::sums(totals[t]);
-        }
-        out
+        sums_of(&totals)
     }
+}
+
+/// Adds the sums of a tile's dots to the totals of those rows, a lane wide.
+///
+/// # Safety
+/// The CPU must have the tier of `V` and the caller be compiled for it.
+#[inline(always)]
+pub(super) unsafe fn add_wide<V: Vector, const NT: usize>(
+    totals: &mut [[V; RUN]; NT],
+    rows: Range<usize>,
+    sums: &[[V; RUN]; NT],
+) {
+    for t in 0..NT {
+        for (r, row) in rows.clone().enumerate() {
+            // SAFETY: the tier is the caller's promise.
+            totals[t][row] = unsafe { totals[t][row].add(sums[t][r].widen()) };
+        }
+    }
+}
+
+/// What a tile's totals add up to.
+///
+/// # Safety
+/// As for [`add_wide`].
+#[inline(always)]
+pub(super) unsafe fn sums_of<V: Vector, const NT: usize>(totals: &[[V; RUN]; NT]) -> Tile {
+    let mut out = [[0; RUN]; TOKENS];
+    for t in 0..NT {
+        // SAFETY: the tier is the caller's promise.
+        out[t] = unsafe { V::sums(totals[t]) };
+    }
+    out
 }
 
 /// Adds the dots of register `i` of each row.

@@ -10,7 +10,7 @@
 // Indices name registers.
 #![allow(clippy::needless_range_loop)]
 
-use super::chunk::{RUN, TOKENS, Tile, rows};
+use super::chunk::{RUN, Tile, add_wide, rows, sums_of};
 use super::vector::Digits;
 use crate::layout::tq1_0::{BLOCK, BYTES, GROUPS};
 use crate::layout::{Layout, TQ1_0};
@@ -167,17 +167,9 @@ pub(super) unsafe fn tile<V: Digits, const NT: usize>(
                         }
                     }
                 }
-                for t in 0..NT {
-                    for r in 0..rows {
-                        totals[t][part + r] = totals[t][part + r].add(sums[t][r].widen());
-                    }
-                }
+                add_wide(&mut totals, part..part + rows, &sums);
             }
         }
-        let mut out = [[0; RUN]; TOKENS];
-        for t in 0..NT {
-            out[t] = V::sums(totals[t]);
-        }
-        out
+        sums_of(&totals)
     }
 }
