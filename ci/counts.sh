@@ -43,8 +43,10 @@ count() {
   done
   count tq1_0/avx2 576x768 1
   count tq2_0/avx2 576x768 1
-  count tl1/avx2 576x640 1
-  count tl2/avx2 576x640 1
+  for tokens in 1 8; do
+    count tl1/avx2 576x640 $tokens
+    count tl2/avx2 576x640 $tokens
+  done
   count tm2/scalar 96x640 1
   count i2_s/scalar 96x640 4
 } >"$folder/counts"

@@ -21,7 +21,8 @@ lookup512::Words.*::add         vpermw      zmm
 lookup512::Words.*add_with_dots vpermw      zmm
 triples::add                    vpermw      zmm
 triples::add_vbmi2              vpshldw     zmm
-nibbles::multiply               vpshufb     ymm' ;;
+nibbles::multiply               vpshufb     ymm
+(AVX2|AVXVNNI|AVX512|AVX512VNNI)::strip vpshufb ymm' ;;
 aarch64) table='
 NEON::(tile|chunks)             smlal2?
 DOTPROD::(tile|chunks)          sdot

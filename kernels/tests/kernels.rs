@@ -242,7 +242,7 @@ fn large_batches_give_the_defined_sums() {
 /// A shape for which `tl1` and `tl2` have tiles unlike those that they derive from shapes.
 #[test]
 fn published_tiles_give_the_defined_sums() {
-    let (rows, cols, tokens) = (1536, 1536, 2);
+    let (rows, cols, tokens) = (1536, 1536, 7);
     let _turn = tuned(&Tuning::default());
     let trits = random_trits(rows, cols);
     let packed =
@@ -253,6 +253,7 @@ fn published_tiles_give_the_defined_sums() {
     let case = Case { packed: &packed, x: &x, expected: &naive(&trits, q), name: format!("{rows}x{cols}") };
     case.check(&kernels(), 0..tokens, 0..rows);
     case.check(&kernels(), 1..2, 32..160);
+    case.check(&kernels(), 0..tokens, 32..160);
 }
 
 /// Tables wherever they are possible, however slow.

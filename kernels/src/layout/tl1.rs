@@ -14,7 +14,6 @@
 
 use super::i2_s::{TAIL, read_tail, write_tail};
 use super::tile::{Made, PUBLISHED, Tile, largest};
-use super::tm2::ROWS;
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
 use crate::kernel::Packed;
@@ -64,39 +63,6 @@ pub(crate) fn blocks(weights: &Packed, tile: Tile, row: usize, i: usize) -> &[[u
     let before = row / tile.rows * tile.rows * weights.cols() + i * tile.rows * tile.cols;
     let start = (before + row % tile.rows / tile.inner_rows * tile.inner_rows * tile.cols) / 4;
     weights.bytes()[start..][..tile.inner_rows * tile.cols / 4].as_chunks().0
-}
-
-impl Tl1 {
-    /// The codes of 32 rows from `row` on, a multiple of that, by columns. Inlined so that callers
-    /// compiled for wider vectors get them here too.
-    #[inline(always)]
-    pub(crate) fn columns(&self, weights: &Packed, row: usize, out: &mut [[u8; ROWS]]) {
-        let tile = self.tile(weights.rows(), weights.cols());
-        for half in 0..2 {
-            let quads = out.as_chunks_mut::<4>().0;
-            let mut quads = quads.iter_mut();
-            offsets(tile, weights.cols(), row + 16 * half).for_each(|at| {
-                let bytes: &[u8; 16] = weights.bytes()[at..].first_chunk().expect("16 rows lie together");
-                let quad = quads.next().expect("a byte for four columns");
-                for (column, codes) in quad.iter_mut().zip(codes(bytes)) {
-                    column[16 * half..][..16].copy_from_slice(&codes);
-                }
-            });
-        }
-    }
-}
-
-/// The codes (trit + 1) of the four columns of bytes of `N` rows.
-#[inline(always)]
-pub(super) fn codes<const N: usize>(bytes: &[u8; N]) -> [[u8; N]; 4] {
-    let mut codes = [[0; N]; 4];
-    for r in 0..N {
-        let (high, low) = (bytes[r] >> 4, bytes[r] & 15);
-        let third = |pair: u8| u8::from(pair >= 3) + u8::from(pair >= 6);
-        (codes[0][r], codes[2][r]) = (third(high), third(low));
-        (codes[1][r], codes[3][r]) = (high - 3 * codes[0][r], low - 3 * codes[2][r]);
-    }
-    codes
 }
 
 /// Offsets of the bytes of a row, from its first four columns to its last.

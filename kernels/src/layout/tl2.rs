@@ -20,11 +20,10 @@
 
 use super::i2_s::{TAIL, read_tail, write_tail};
 use super::tile::{Made, PUBLISHED, Tile, largest};
-use super::tl1::{check_quads, codes, decode, encode};
+use super::tl1::{check_quads, decode, encode};
 use super::tm2::ROWS;
 use super::{Layout, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
-use crate::kernel::Packed;
 use crate::sealed::Sealed;
 use std::sync::Mutex;
 
@@ -60,40 +59,6 @@ impl Tl2 {
         })
     }
 
-    /// The codes of 32 rows from `row` on, a multiple of that, by columns. Inlined so that callers
-    /// compiled for wider vectors get them here too.
-    #[inline(always)]
-    pub(crate) fn columns(&self, weights: &Packed, row: usize, out: &mut [[u8; ROWS]]) {
-        let parts = self.parts(weights.rows(), weights.cols());
-        let bytes = weights.bytes();
-        let rows_at = |at: usize| in_order(bytes[at..].first_chunk().expect("32 rows lie together"));
-        let (triples, pairs) = out.split_at_mut(parts.triple_cols);
-        let mut steps = triples.as_chunks_mut::<24>().0.iter_mut();
-        parts.steps(row).for_each(|(magnitudes, signs)| {
-            let columns = steps.next().expect("24 columns for each step").as_chunks_mut::<3>().0;
-            // The top bit is that of the next triple, of rows 0..16 and of rows 16..32.
-            let mut words: [[u16; 16]; 2] =
-                std::array::from_fn(|half| std::array::from_fn(|j| word(bytes, signs + 2 * j) << half));
-            for (i, columns) in columns.iter_mut().enumerate() {
-                let mut magnitudes = rows_at(magnitudes + i / 2 * STEP);
-                for magnitude in &mut magnitudes {
-                    *magnitude = if i % 2 == 0 { *magnitude >> 4 } else { *magnitude & 15 };
-                }
-                let mut negative = [0u8; ROWS];
-                for (negative, words) in negative.as_chunks_mut::<16>().0.iter_mut().zip(&mut words) {
-                    for (negative, word) in negative.iter_mut().zip(words) {
-                        *negative = (*word >> 15) as u8;
-                        *word <<= 2;
-                    }
-                }
-                *columns = digits(&magnitudes, &negative);
-            }
-        });
-        for (columns, at) in pairs.as_chunks_mut::<4>().0.iter_mut().zip(parts.pairs(row)) {
-            *columns = codes(&rows_at(at));
-        }
-    }
-
     /// Where the parts of a matrix of a shape that fits lie.
     pub(crate) fn parts(&self, rows: usize, cols: usize) -> Parts {
         let tile = self.tile(rows, cols);
@@ -115,34 +80,6 @@ pub(crate) struct Parts {
     signs: usize,
     /// Offset of the pairs.
     pairs: usize,
-}
-
-/// The codes (trit + 1) of the three columns of triples of 32 rows, from |t| and whether t is negative.
-#[inline(always)]
-fn digits(magnitudes: &[u8; ROWS], negative: &[u8; ROWS]) -> [[u8; ROWS]; 3] {
-    let mut codes = [[0; ROWS]; 3];
-    let at_least = |value: u8, least: u8| u8::from(value >= least);
-    for r in 0..ROWS {
-        // t + 13; a mask of all ones negates.
-        let mask = negative[r].wrapping_neg();
-        let value = 13u8.wrapping_add((magnitudes[r] ^ mask).wrapping_sub(mask));
-        let ninths = at_least(value, 9) + at_least(value, 18);
-        let rest = value.wrapping_sub(9 * ninths);
-        let thirds = at_least(rest, 3) + at_least(rest, 6);
-        codes[0][r] = ninths;
-        codes[1][r] = thirds;
-        codes[2][r] = rest.wrapping_sub(3 * thirds);
-    }
-    codes
-}
-
-/// The bytes of 32 rows by rows.
-#[inline(always)]
-fn in_order(bytes: &[u8; ROWS]) -> [u8; ROWS] {
-    let mut rows = *bytes;
-    rows[8..16].copy_from_slice(&bytes[16..24]);
-    rows[16..24].copy_from_slice(&bytes[8..16]);
-    rows
 }
 
 /// Place of a row among its 32.

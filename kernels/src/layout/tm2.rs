@@ -90,26 +90,6 @@ pub(crate) fn pack_strip<'a>(rows: usize, row: impl Fn(usize) -> &'a [i8], out: 
     }
 }
 
-/// As [`pack_strip`], from the codes of all 32 rows by columns, whole groups of them.
-#[inline(always)]
-pub(crate) fn pack_columns(columns: &[[u8; ROWS]], out: &mut [u8]) {
-    for (group, columns) in
-        out.as_chunks_mut::<GROUP_BYTES>().0.iter_mut().zip(columns.as_chunks::<GROUP>().0)
-    {
-        for (j, block) in group.as_chunks_mut::<{ 4 * ROWS }>().0.iter_mut().enumerate() {
-            // A byte of each row: planes 32 columns apart.
-            let [a, b, c, d]: [[u8; ROWS]; 4] = std::array::from_fn(|c| {
-                let plane = |p: usize| &columns[4 * j + c + 32 * p];
-                std::array::from_fn(|r| plane(0)[r] | plane(1)[r] << 2 | plane(2)[r] << 4 | plane(3)[r] << 6)
-            });
-            for (r, word) in block.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let bytes = [a[r], b[r], c[r], d[r]].map(u32::from);
-                *word = (bytes[0] | bytes[1] << 8 | bytes[2] << 16 | bytes[3] << 24).to_le_bytes();
-            }
-        }
-    }
-}
-
 impl Sealed for Tm2 {}
 
 impl Layout for Tm2 {

@@ -1,5 +1,5 @@
 //! Tokens times `tl1` and `tl2` rows, one after the other, by tables in registers and without a
-//! multiplication; once for all tiers.
+//! multiplication; once for all tiers. For more tokens the same tables' instructions make [`strip`]s.
 //!
 //! A nibble stands for the weights of two columns (three in `tl2`, whose signs lie apart), which have
 //! so few combinations that their sums fit a register, and one instruction looks a sum up for each of
@@ -18,14 +18,15 @@ use crate::acts::Activations;
 use crate::buffer::{Array, AtLine, Plain};
 use crate::kernel::Packed;
 use crate::layout::tl1::blocks;
-use crate::layout::tm2::ROWS;
+use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::layout::{Layout, TL1, TL2};
 use crate::tier::{prefetch, prefetch_l2};
 use crate::tuning;
 use std::ops::Range;
 
-/// The most tokens of `tl1`, and of `tl2`, for which this is faster than unpacking the rows.
-pub(super) const MOST: [usize; 2] = [16, 36];
+/// The most tokens of `tl1`, and of `tl2`, for which this is faster than strips, unless a tier says otherwise: measured
+/// with AVX2 on a Zen 4.
+pub(super) const MOST: [usize; 2] = [6, 6];
 
 /// Whether this is the way for so many tokens and a layout.
 pub(super) fn suit(layout: &dyn Layout, tokens: usize, [tl1, tl2]: [usize; 2]) -> bool {
@@ -48,6 +49,9 @@ pub(super) trait Halves: Copy {
 
     /// These bytes.
     unsafe fn load(bytes: &[u8; 32]) -> Self;
+
+    /// These bytes in each half.
+    unsafe fn halves(bytes: [&[u8; 16]; 2]) -> Self;
 
     /// The same bytes in both halves.
     unsafe fn twice(bytes: &[u8; 16]) -> Self;
@@ -79,6 +83,12 @@ pub(super) trait Halves: Copy {
 
     /// The sums.
     unsafe fn sums(self) -> [[i16; 8]; 2];
+
+    /// These sums.
+    unsafe fn of_sums(sums: &[[i16; 8]; 2]) -> Self;
+
+    /// The 32-bit words of which these are the low and the high sums, of each half.
+    unsafe fn words(low: Self, high: Self) -> [[u8; 32]; 2];
 }
 
 /// The four tables (see above) of two byte columns side by side.
@@ -426,5 +436,222 @@ unsafe fn add_triples<H: Halves>(
             }
         }
         fold(sums, ORDER, out);
+    }
+}
+
+/// What a nibble of `tl1` or `tl2` adds to the codes of two columns, the first in the low byte, in each bit plane: low
+/// bytes and high bytes of 16-bit sums, as for [`look_up`].
+type Adds = [[[u8; 32]; 2]; 4];
+
+/// The sums of weights times these factors, shifted to each plane.
+const fn adds<const W: usize>(digits: &[[i16; 16]; W], factors: [i16; W]) -> Adds {
+    let mut adds = [[[0; 32]; 2]; 4];
+    let mut i = 0;
+    while i < 4 * 32 {
+        let (plane, at) = (i / 32, i % 32);
+        let (mut sum, mut w) = (0, 0);
+        while w < W {
+            sum += digits[w][at % 16] * factors[w];
+            w += 1;
+        }
+        [adds[plane][0][at], adds[plane][1][at]] = (sum << (2 * plane)).to_le_bytes();
+        i += 1;
+    }
+    adds
+}
+
+/// Of a pair.
+static OF_PAIR: Adds = adds(&PAIRS, [1, 256]);
+/// Of a triple that begins with the first of two columns: to these, and to the next two.
+static OF_EVEN: [Adds; 2] = [adds(&TRIPLES, [1, 256, 0]), adds(&TRIPLES, [0, 0, 1])];
+/// Of a triple that begins with the second of two columns.
+static OF_ODD: [Adds; 2] = [adds(&TRIPLES, [256, 0, 0]), adds(&TRIPLES, [0, 1, 256])];
+
+/// The codes of 32 rows in two columns, and in those 32, 64 and 96 columns further, two bits each: the first column's
+/// in low bytes. Halves stand for the eight rows from one of [`ORDER`] on in `tl2`, of [`HALVES`] in `tl1`.
+pub(super) type Codes = AtLine<[[[i16; 8]; 2]; 2]>;
+
+// SAFETY: numbers that fill a line.
+unsafe impl Plain for Codes {}
+
+/// Rows of the halves of sums of 32 rows of which the first 16 are one half, the others the other.
+const HALVES: [usize; 4] = [0, 16, 8, 24];
+
+/// Makes the strip (see [`tm2`](crate::layout::TM2)) of the 32 rows of `tl1` or `tl2` weights from `row` on, a multiple
+/// of that. A code is a weight and one, so that it is found by adding: each nibble what its weights are to the codes.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+pub(super) unsafe fn strip<H: Halves>(
+    weights: &Packed,
+    row: usize,
+    codes: &mut Array<Codes>,
+    strip: &mut [u8],
+) {
+    const PAIRS: usize = ROWS / 2;
+    let codes = codes.first(strip.len() / GROUP_BYTES * PAIRS);
+    // Zero weights, as columns behind the last are.
+    codes.fill(AtLine([[[0x5555; 8]; 2]; 2]));
+    // SAFETY: the tier is the caller's promise.
+    let rows = unsafe {
+        match weights.layout().name() {
+            "tl1" => tl1_codes::<H>(weights, row, codes),
+            _ => tl2_codes::<H>(weights, row, codes),
+        }
+    };
+    for (group, codes) in strip.as_chunks_mut::<GROUP_BYTES>().0.iter_mut().zip(codes.as_chunks::<PAIRS>().0)
+    {
+        let blocks = group.as_chunks_mut::<{ 4 * ROWS }>().0.iter_mut();
+        for (block, [AtLine(first), AtLine(second)]) in blocks.zip(codes.as_chunks::<2>().0) {
+            for ((first, second), rows) in first.iter().zip(second).zip(rows.as_chunks::<2>().0) {
+                // SAFETY: the tier is the caller's promise.
+                let words = unsafe { H::words(H::of_sums(first), H::of_sums(second)) };
+                for (words, row) in words.into_iter().zip(rows) {
+                    block[4 * row..][..32].copy_from_slice(&words);
+                }
+            }
+        }
+    }
+}
+
+/// The 32 rows of the strip that is probably next, to ask for them: those of one lie in parts of a few lines, too short
+/// for the CPU to do it.
+fn next_rows(weights: &Packed, row: usize) -> usize {
+    (row + ROWS).min(weights.rows() - ROWS)
+}
+
+/// Where the codes of a column and the next lie, and their plane; the column is even.
+#[inline(always)]
+fn codes_of(column: usize) -> (usize, usize) {
+    (column / GROUP * ROWS / 2 + column % ROWS / 2, column / ROWS % 4)
+}
+
+/// What some nibbles add to codes in a plane.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn found<H: Halves>(adds: &Adds, plane: usize, nibbles: H) -> [H; 2] {
+    let [low, high] = &adds[plane];
+    // SAFETY: the tier is the caller's promise.
+    unsafe { H::interleave(H::load(low).look_up(nibbles), H::load(high).look_up(nibbles)) }
+}
+
+/// Adds to codes.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn put<H: Halves>(AtLine(codes): &mut Codes, found: [H; 2]) {
+    for (codes, found) in codes.iter_mut().zip(found) {
+        // SAFETY: the tier is the caller's promise.
+        *codes = unsafe { H::of_sums(codes).add(found).sums() };
+    }
+}
+
+/// Adds what a byte column of pairs is to the codes of four columns from `column` on.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn put_pairs<H: Halves>(codes: &mut [Codes], column: usize, bytes: H) {
+    let (at, plane) = codes_of(column);
+    // SAFETY: the tier is the caller's promise.
+    unsafe {
+        for (codes, nibbles) in codes[at..at + 2].iter_mut().zip(bytes.nibbles()) {
+            put(codes, found(&OF_PAIR, plane, nibbles));
+        }
+    }
+}
+
+/// Adds the weights of 32 rows of `tl1` to codes; gives the rows of these.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn tl1_codes<H: Halves>(weights: &Packed, row: usize, codes: &mut [Codes]) -> [usize; 4] {
+    let tile = TL1.tile(weights.rows(), weights.cols());
+    // Bytes of 16 rows in a block, for its `by` columns.
+    let rows = 16 * (256 / tile.inner_rows) / 4;
+    let first = row % tile.inner_rows / 16 * rows;
+    let next = next_rows(weights, row);
+    let mut column = 0;
+    for i in 0..weights.cols() / tile.cols {
+        for (block, next) in blocks(weights, tile, row, i).iter().zip(blocks(weights, tile, next, i)) {
+            prefetch_l2(next.as_ptr());
+            let (low, high) = block[first..][..2 * rows].split_at(rows);
+            for (low, high) in low.as_chunks().0.iter().zip(high.as_chunks().0) {
+                // SAFETY: the tier is the caller's promise.
+                unsafe { put_pairs(codes, column, H::halves([low, high])) };
+                column += 4;
+            }
+        }
+    }
+    HALVES
+}
+
+/// As [`tl1_codes`] for `tl2`.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn tl2_codes<H: Halves>(weights: &Packed, row: usize, codes: &mut [Codes]) -> [usize; 4] {
+    let parts = TL2.parts(weights.rows(), weights.cols());
+    let (bytes, tile) = (weights.bytes(), parts.tile());
+    let next = next_rows(weights, row);
+    let steps = |row, i| {
+        let (magnitudes, signs) = parts.triples(row, i);
+        let steps = tile.cols / 24;
+        let magnitudes = bytes[magnitudes..][..steps * 4 * ROWS].as_chunks::<{ 4 * ROWS }>().0;
+        magnitudes.iter().zip(bytes[signs..][..steps * ROWS].as_chunks().0)
+    };
+    let mut column = 0;
+    for i in 0..parts.triple_cols() / tile.cols {
+        for ((magnitudes, signs), (next_magnitudes, next_signs)) in steps(row, i).zip(steps(next, i)) {
+            prefetch_l2(next_magnitudes.as_ptr());
+            prefetch_l2(next_magnitudes[64..].as_ptr());
+            prefetch_l2(next_signs.as_ptr());
+            // SAFETY: the tier is the caller's promise.
+            unsafe {
+                let mut signs = H::load(signs);
+                for bytes in magnitudes.as_chunks().0 {
+                    put_triples(codes, column, H::load(bytes), &mut signs);
+                    column += 6;
+                }
+            }
+        }
+    }
+    for offset in parts.pairs(row) {
+        // SAFETY: the tier is the caller's promise.
+        unsafe { put_pairs(codes, column, H::load(at(bytes, offset))) };
+        column += 4;
+    }
+    ORDER
+}
+
+/// Adds what a byte column of triples is to the codes of six columns from `column` on, and goes on to the signs of the
+/// next.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn put_triples<H: Halves>(codes: &mut [Codes], column: usize, bytes: H, signs: &mut H) {
+    // SAFETY: the tier is the caller's promise.
+    unsafe {
+        let [even, odd] = bytes.nibbles();
+        let (s, t) = (*signs, signs.shl1());
+        let (u, v) = (t.shl1(), t.shl1().shl1());
+        *signs = v.shl1();
+        let (at, plane) = codes_of(column);
+        let [a, b] = found(&OF_EVEN[0], plane, even);
+        put(&mut codes[at], [a.signed(s), b.signed(t)]);
+        let (at, plane) = codes_of(column + 2);
+        let [a, b] = found(&OF_EVEN[1], plane, even);
+        let [c, d] = found(&OF_ODD[0], plane, odd);
+        put(&mut codes[at], [a.signed(s).add(c.signed(u)), b.signed(t).add(d.signed(v))]);
+        let (at, plane) = codes_of(column + 4);
+        let [c, d] = found(&OF_ODD[1], plane, odd);
+        put(&mut codes[at], [c.signed(u), d.signed(v)]);
     }
 }

@@ -4,7 +4,8 @@
 use crate::buffer::Array;
 use crate::kernel::Packed;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
-use crate::layout::{Layout, TL1, TL2, tm1_67, tq1_0};
+use crate::layout::{Layout, tm1_67, tq1_0};
+use crate::tier::nibbles::{self, Halves};
 use std::ops::Range;
 
 /// How a layout's bytes become strips.
@@ -18,8 +19,8 @@ pub(super) enum Source {
     Triples,
     /// By unpacking rows.
     Rows,
-    /// By unpacking 32 rows at once.
-    Columns,
+    /// By what nibbles of 32 rows add to the codes.
+    Nibbles,
 }
 
 /// Where the chunks of a row lie: each is 32 bytes with 128 columns, the four planes 32 columns apart.
@@ -68,7 +69,7 @@ impl Source {
             "i2_s" if cols.is_multiple_of(GROUP) => {
                 Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true })
             }
-            "tl1" | "tl2" => Source::Columns,
+            "tl1" | "tl2" => Source::Nibbles,
             "tq2_0" => Source::Chunks(Chunks { pair: 2 * ROW_BYTES + 2, reversed: false }),
             _ => Source::Rows,
         }
@@ -78,15 +79,18 @@ impl Source {
     pub(super) fn planes(self) -> [usize; 4] {
         match self {
             Source::Chunks(chunks) => chunks.planes(),
-            Source::Strips | Source::Triples | Source::Rows | Source::Columns => [0, 32, 64, 96],
+            Source::Strips | Source::Triples | Source::Rows | Source::Nibbles => [0, 32, 64, 96],
         }
     }
 
     /// The strip of up to [`ROWS`] rows from a multiple of that on: in the weights, or made in
     /// `space`; `to_tm2` is [`tm1_67::to_tm2`] in the caller's instructions. Inlined so that the rest is
     /// compiled for them too.
+    ///
+    /// # Safety
+    /// As for [`Halves`].
     #[inline(always)]
-    pub(super) fn strip<'a>(
+    pub(super) unsafe fn strip<'a, H: Halves>(
         self,
         weights: &'a Packed,
         rows: Range<usize>,
@@ -123,16 +127,9 @@ impl Source {
                 }
                 tm2::pack_strip(rows.len(), |r| &unpacked[r * cols..][..cols], strip);
             }
-            Source::Columns => {
-                // Columns behind the last stay zero weights.
-                let columns = space.columns.first(cols.next_multiple_of(GROUP) * ROWS);
-                let columns = columns.as_chunks_mut::<ROWS>().0;
-                columns[cols..].fill([1; ROWS]);
-                match weights.layout().name() {
-                    "tl1" => TL1.columns(weights, rows.start, &mut columns[..cols]),
-                    _ => TL2.columns(weights, rows.start, &mut columns[..cols]),
-                }
-                tm2::pack_columns(columns, strip);
+            Source::Nibbles => {
+                // SAFETY: the tier is the caller's promise.
+                unsafe { nibbles::strip::<H>(weights, rows.start, &mut space.codes, strip) }
             }
         }
         strip
@@ -153,5 +150,5 @@ pub(super) fn unpack_row(weights: &Packed, row: usize, out: &mut [i8]) {
 pub(super) struct Space {
     strip: Array<u8>,
     unpacked: Array<i8>,
-    columns: Array<u8>,
+    codes: Array<nibbles::Codes>,
 }

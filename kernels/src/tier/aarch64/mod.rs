@@ -171,8 +171,8 @@ impl Kernel for Aarch64 {
         let dots = self.ops.tier.min(Tier::NeonDotprod);
         match Source::of(self.layout, GROUP) {
             Source::Strips | Source::Chunks(_) => (Way::Direct, dots),
-            Source::Columns if nibbles::suit(self.layout, 1, nibbles::MOST) => (Way::Lookup, Tier::Neon),
-            Source::Triples | Source::Rows | Source::Columns => (Way::Strips, dots),
+            Source::Nibbles if nibbles::suit(self.layout, 1, nibbles::MOST) => (Way::Lookup, Tier::Neon),
+            Source::Triples | Source::Rows | Source::Nibbles => (Way::Strips, dots),
         }
     }
 
@@ -182,14 +182,17 @@ impl Kernel for Aarch64 {
             Source::Chunks(chunks) if tokens.len() == 1 => {
                 self.by_chunks(weights, chunks, x, tokens.start, rows, sink)
             }
-            Source::Columns if nibbles::suit(self.layout, tokens.len(), nibbles::MOST) => {
+            Source::Nibbles if nibbles::suit(self.layout, tokens.len(), nibbles::MOST) => {
                 // SAFETY: `boxed` has seen the tier, which includes Advanced SIMD.
                 unsafe { nibbles::multiply(weights, x, tokens, rows, nibbles, sink) }
             }
             source => {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
-                    let strip = source.strip(weights, rows.clone(), space, tm1_67::to_tm2);
+                    // SAFETY: `boxed` has seen the tier, which includes Advanced SIMD.
+                    let strip = unsafe {
+                        source.strip::<nibbles::Neon>(weights, rows.clone(), space, tm1_67::to_tm2)
+                    };
                     self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
                 }
             }

@@ -24,7 +24,7 @@ pub(super) fn multiply(
 
 /// A register for each half.
 #[derive(Clone, Copy)]
-struct Neon([uint8x16_t; 2]);
+pub(super) struct Neon([uint8x16_t; 2]);
 
 /// Lanes of 16 bits.
 ///
@@ -47,6 +47,12 @@ impl Halves for Neon {
     unsafe fn load(bytes: &[u8; 32]) -> Self {
         // SAFETY: the tier is the caller's promise; both loads lie in the array.
         Self(unsafe { [vld1q_u8(bytes.as_ptr()), vld1q_u8(bytes.as_ptr().add(16))] })
+    }
+
+    #[inline(always)]
+    unsafe fn halves(bytes: [&[u8; 16]; 2]) -> Self {
+        // SAFETY: the tier is the caller's promise.
+        Self(unsafe { [vld1q_u8(bytes[0].as_ptr()), vld1q_u8(bytes[1].as_ptr())] })
     }
 
     #[inline(always)]
@@ -130,5 +136,24 @@ impl Halves for Neon {
     unsafe fn sums(self) -> [[i16; 8]; 2] {
         // SAFETY: two registers are 16 lanes, and all bits are numbers.
         unsafe { std::mem::transmute(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn of_sums(sums: &[[i16; 8]; 2]) -> Self {
+        // SAFETY: the tier is the caller's promise.
+        let lanes = |half: &[i16; 8]| unsafe { vreinterpretq_u8_s16(vld1q_s16(half.as_ptr())) };
+        Self([lanes(&sums[0]), lanes(&sums[1])])
+    }
+
+    #[inline(always)]
+    unsafe fn words(Self(low): Self, Self(high): Self) -> [[u8; 32]; 2] {
+        // SAFETY: the tier is the caller's promise; two registers are 32 bytes.
+        unsafe {
+            let words = |i: usize| {
+                let (low, high) = (lanes(low[i]), lanes(high[i]));
+                [vzip1q_s16(low, high), vzip2q_s16(low, high)]
+            };
+            std::mem::transmute([words(0), words(1)])
+        }
     }
 }

@@ -78,8 +78,8 @@ struct Ops {
     peak_macs: f64,
     /// Tokens in a full tile.
     tile_tokens: usize,
-    /// What is fastest on CPUs of all makers but Intel (measured on Zen 4, but for digits of several tokens, which are
-    /// a guess there), and on those of Intel (measured on Emerald Rapids).
+    /// What is fastest on CPUs of all makers but Intel (measured on Zen 4), and on those of Intel (measured on Emerald
+    /// Rapids, but for nibbles, which follow from what they and slower strips took there).
     best: [Best; 2],
 }
 
@@ -111,7 +111,7 @@ impl Best {
             triples,
             nibbles: nibbles::MOST,
             spread_from: usize::MAX,
-            digits: 5,
+            digits: 16,
             rows: 12,
         }
     }
@@ -273,7 +273,10 @@ macro_rules! ops {
                 rows: Range<usize>,
                 space: &'a mut Space,
             ) -> &'a [u8] {
-                source.strip(weights, rows, space, |section, out| $to_tm2(section, out))
+                // SAFETY: the function is compiled for the tier, which includes AVX2.
+                unsafe {
+                    source.strip::<nibbles::Avx2>(weights, rows, space, |section, out| $to_tm2(section, out))
+                }
             }
             #[target_feature(enable = $features)]
             unsafe fn peak(times: usize) {
@@ -308,8 +311,8 @@ ops!(
     AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, chunk_tiles: Avx2 [2 3 4 5 6 7 8] to 8, digits: Avx2,
     gemv_registers: 4, tile_registers: 2,
     tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [
-        Best::new(Algorithm::Lookup256, 16, 256, 0),
-        Best { nibbles: [13, 24], rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
+        Best { digits: 24, ..Best::new(Algorithm::Lookup256, 16, 256, 0) },
+        Best { nibbles: [3, 3], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
     ],
     to_tm2: tm1_67::to_tm2
 );
@@ -318,7 +321,7 @@ ops!(
     tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 6 x 2,
     best: [
         Best::new(Algorithm::Lookup256, 32, 512, 0),
-        Best { nibbles: [10, 22], digits: 10, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
+        Best { nibbles: [2, 2], digits: 10, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
     ],
     to_tm2: tm1_67::to_tm2
 );
@@ -326,8 +329,8 @@ ops!(
     AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, chunk_tiles: Avx512 [2 3 4 5 6] to 6, digits: Avx2, gemv_registers: 2,
     tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
     best: [
-        Best::new(Algorithm::Lookup512, 16, 256, 127),
-        Best { nibbles: [10, 21], rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
+        Best { nibbles: [4, 4], ..Best::new(Algorithm::Lookup512, 16, 256, 127) },
+        Best { nibbles: [2, 2], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
     ],
     to_tm2: triples::to_tm2
 );
@@ -336,8 +339,8 @@ ops!(
     strips: Vnni512, chunks: Vnni256, chunk_tiles: Vnni512 [2 3 4 5 6 7 8 9 10 11 12] to 12, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
     best: [
-        Best { digits: 12, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
-        Best { nibbles: [7, 18], spread_from: 64, digits: 32, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }
+        Best { nibbles: [3, 4], digits: 31, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
+        Best { nibbles: [2, 2], spread_from: 64, digits: 32, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }
     ],
     to_tm2: triples::to_tm2
 );

@@ -24,7 +24,7 @@ pub(super) fn multiply(
 
 /// One register.
 #[derive(Clone, Copy)]
-struct Avx2(__m256i);
+pub(super) struct Avx2(__m256i);
 
 // Every intrinsic here belongs to AVX2, which the caller vouches for.
 impl Halves for Avx2 {
@@ -38,6 +38,12 @@ impl Halves for Avx2 {
     unsafe fn load(bytes: &[u8; 32]) -> Self {
         // SAFETY: the tier is the caller's promise; the load is an unaligned one.
         Self(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn halves([a, b]: [&[u8; 16]; 2]) -> Self {
+        // SAFETY: the tier is the caller's promise; the loads are unaligned ones.
+        Self(unsafe { _mm256_loadu2_m128i(b.as_ptr().cast(), a.as_ptr().cast()) })
     }
 
     #[inline(always)]
@@ -108,5 +114,23 @@ impl Halves for Avx2 {
     unsafe fn sums(self) -> [[i16; 8]; 2] {
         // SAFETY: a register is 16 lanes, and all bits are numbers.
         unsafe { std::mem::transmute(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn of_sums(sums: &[[i16; 8]; 2]) -> Self {
+        // SAFETY: the tier is the caller's promise; the load is an unaligned one.
+        Self(unsafe { _mm256_loadu_si256(sums.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn words(low: Self, high: Self) -> [[u8; 32]; 2] {
+        // SAFETY: the tier is the caller's promise; registers are 32 bytes.
+        unsafe {
+            let (first, last) = (_mm256_unpacklo_epi16(low.0, high.0), _mm256_unpackhi_epi16(low.0, high.0));
+            std::mem::transmute([
+                _mm256_permute2x128_si256::<0x20>(first, last),
+                _mm256_permute2x128_si256::<0x31>(first, last),
+            ])
+        }
     }
 }
