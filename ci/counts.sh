@@ -41,7 +41,9 @@ count() {
     count tm1_67/avx2 576x640 $tokens
     count i2_s/avx2 576x640 $tokens
   done
-  count tq1_0/avx2 576x768 1
+  for tokens in 1 16; do
+    count tq1_0/avx2 576x768 $tokens
+  done
   count tq2_0/avx2 576x768 1
   for tokens in 1 8; do
     count tl1/avx2 576x640 $tokens

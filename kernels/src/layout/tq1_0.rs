@@ -11,6 +11,7 @@
 //! A block of zeros has scale 0.
 //! ```
 
+use super::tm2::ROW_BYTES;
 use super::tq2_0::block_scale;
 use super::{Layout, OneScale, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
@@ -138,8 +139,7 @@ impl Layout for Tq1_0 {
 /// too.
 #[inline(always)]
 pub(crate) fn unpack_row(bytes: &[u8], row: usize, out: &mut [i8]) {
-    let row_bytes = out.len() / BLOCK * BYTES;
-    let blocks = bytes[row * row_bytes..][..row_bytes].as_chunks::<BYTES>().0;
+    let blocks = blocks(bytes, out.len(), row);
     for (out, block) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
         let (first, rest) = out.split_at_mut(GROUPS[1].0);
         let (second, third) = rest.split_at_mut(GROUPS[2].0 - GROUPS[1].0);
@@ -154,15 +154,72 @@ pub(crate) fn unpack_row(bytes: &[u8], row: usize, out: &mut [i8]) {
     }
 }
 
+/// The blocks of a row of so many columns.
+#[inline(always)]
+pub(crate) fn blocks(bytes: &[u8], cols: usize, row: usize) -> &[[u8; BYTES]] {
+    let row_bytes = cols / BLOCK * BYTES;
+    bytes[row * row_bytes..][..row_bytes].as_chunks().0
+}
+
+/// The codes of a block, 128 columns each, as [`tm2::put_row`](super::tm2::put_row) takes them. Inlined so that callers
+/// compiled for wider vectors get them here too.
+#[inline(always)]
+pub(crate) fn codes(block: &[u8; BYTES]) -> [[u8; ROW_BYTES]; 2] {
+    let first = digits::<32>(block);
+    let second = digits::<16>(&block[GROUPS[1].1..]);
+    // As sixteen bytes have them: side by side.
+    let mut last = [0; 16];
+    for (m, &byte) in block[GROUPS[2].1..BYTES - 2].iter().enumerate() {
+        for (n, trit) in TRITS[byte as usize][..4].iter().enumerate() {
+            last[4 * n + m] = (trit + 1) as u8;
+        }
+    }
+    let [a, b, c, d, e] = &first;
+    let (f, g, h) =
+        (beside(&second[0], &second[1]), beside(&second[2], &second[3]), beside(&second[4], &last));
+    [planes([a, b, c, d]), planes([e, &f, &g, &h])]
+}
+
+/// Bytes behind others.
+#[inline(always)]
+fn beside(a: &[u8; 16], b: &[u8; 16]) -> [u8; ROW_BYTES] {
+    let mut both = [0; ROW_BYTES];
+    both[..16].copy_from_slice(a);
+    both[16..].copy_from_slice(b);
+    both
+}
+
+/// Codes of four planes in a byte.
+#[inline(always)]
+fn planes([a, b, c, d]: [&[u8; ROW_BYTES]; 4]) -> [u8; ROW_BYTES] {
+    let mut codes = [0; ROW_BYTES];
+    for (m, codes) in codes.iter_mut().enumerate() {
+        *codes = a[m] | b[m] << 2 | c[m] << 4 | d[m] << 6;
+    }
+    codes
+}
+
+/// The digits of `S` bytes, the most significant of all of them first.
+#[inline(always)]
+fn digits<const S: usize>(bytes: &[u8]) -> [[u8; S]; 5] {
+    let mut fractions: [u8; S] = *bytes.first_chunk().expect("a group lies in its block");
+    let mut digits = [[0; S]; 5];
+    for digits in &mut digits {
+        for (digit, fraction) in digits.iter_mut().zip(&mut fractions) {
+            // As in `TRITS`: what is above the point of three times n/256.
+            *digit = u8::from(*fraction >= 86) + u8::from(*fraction >= 171);
+            *fraction = fraction.wrapping_add(*fraction).wrapping_add(*fraction);
+        }
+    }
+    digits
+}
+
 /// Writes the trits of `S` bytes, the most significant of all of them first.
 #[inline(always)]
 fn unpack_bytes<const S: usize>(bytes: &[u8], out: &mut [i8]) {
-    let mut fractions: [u8; S] = *bytes.first_chunk().expect("a group lies in its block");
-    for out in out.as_chunks_mut::<S>().0 {
-        for (trit, fraction) in out.iter_mut().zip(&mut fractions) {
-            // As in `TRITS`: what is above the point of three times n/256.
-            *trit = i8::from(*fraction >= 86) + i8::from(*fraction >= 171) - 1;
-            *fraction = fraction.wrapping_add(*fraction).wrapping_add(*fraction);
+    for (out, digits) in out.as_chunks_mut::<S>().0.iter_mut().zip(digits::<S>(bytes)) {
+        for (trit, digit) in out.iter_mut().zip(digits) {
+            *trit = digit as i8 - 1;
         }
     }
 }

@@ -89,6 +89,9 @@ pub(super) trait Halves: Copy {
 
     /// The 32-bit words of which these are the low and the high sums, of each half.
     unsafe fn words(low: Self, high: Self) -> [[u8; 32]; 2];
+
+    /// For each of the eight 32-bit words of a row, those of all rows.
+    unsafe fn transpose(rows: [&[u8; 32]; 8]) -> [[u8; 32]; 8];
 }
 
 /// The four tables (see above) of two byte columns side by side.

@@ -6,6 +6,7 @@ use crate::kernel::Packed;
 use crate::layout::tm2::{self, GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
 use crate::layout::{Layout, tm1_67, tq1_0};
 use crate::tier::nibbles::{self, Halves};
+use crate::tier::prefetch_l2;
 use std::ops::Range;
 
 /// How a layout's bytes become strips.
@@ -17,6 +18,8 @@ pub(super) enum Source {
     Chunks(Chunks),
     /// Sections of strips with three weights in five bits.
     Triples,
+    /// Rows of blocks with five weights in a byte.
+    Digits,
     /// By unpacking rows.
     Rows,
     /// By what nibbles of 32 rows add to the codes.
@@ -70,6 +73,7 @@ impl Source {
                 Source::Chunks(Chunks { pair: 2 * ROW_BYTES, reversed: true })
             }
             "tl1" | "tl2" => Source::Nibbles,
+            "tq1_0" => Source::Digits,
             "tq2_0" => Source::Chunks(Chunks { pair: 2 * ROW_BYTES + 2, reversed: false }),
             _ => Source::Rows,
         }
@@ -79,7 +83,9 @@ impl Source {
     pub(super) fn planes(self) -> [usize; 4] {
         match self {
             Source::Chunks(chunks) => chunks.planes(),
-            Source::Strips | Source::Triples | Source::Rows | Source::Nibbles => [0, 32, 64, 96],
+            Source::Strips | Source::Triples | Source::Digits | Source::Rows | Source::Nibbles => {
+                [0, 32, 64, 96]
+            }
         }
     }
 
@@ -102,16 +108,6 @@ impl Source {
         let strip = space.strip.first(bytes);
         match self {
             Source::Strips => return &weights.bytes()[rows.start / ROWS * bytes..][..bytes],
-            Source::Chunks(chunks) => {
-                for (r, row) in rows.enumerate() {
-                    let row = chunks.row(weights, row);
-                    let groups = strip.as_chunks_mut::<GROUP_BYTES>().0;
-                    for (g, group) in groups.iter_mut().enumerate() {
-                        let codes = row[chunks.offset(g)..].first_chunk().expect("a chunk is inside its row");
-                        tm2::put_row(group, r, codes);
-                    }
-                }
-            }
             Source::Triples => {
                 let strips = weights.rows().div_ceil(ROWS);
                 let parts = strip.chunks_mut(tm1_67::SECTION_TM2);
@@ -120,21 +116,97 @@ impl Source {
                     to_tm2(&weights.bytes()[section], out);
                 }
             }
-            Source::Rows => {
-                let unpacked = space.unpacked.first(rows.len() * cols);
-                for (row, out) in rows.clone().zip(unpacked.chunks_exact_mut(cols)) {
-                    unpack_row(weights, row, out);
+            // SAFETY: the tier is the caller's promise.
+            Source::Nibbles => unsafe { nibbles::strip::<H>(weights, rows.start, &mut space.codes, strip) },
+            Source::Chunks(_) | Source::Digits | Source::Rows => {
+                let groups = strip.as_chunks_mut::<GROUP_BYTES>().0;
+                for first in (0..rows.len()).step_by(EIGHT) {
+                    // Behind the last row it is taken again.
+                    let rows = std::array::from_fn(|i| (rows.start + first + i).min(rows.end - 1));
+                    // SAFETY: the tier is the caller's promise.
+                    unsafe { self.put_rows::<H>(weights, rows, first, groups, &mut space.unpacked) };
                 }
-                tm2::pack_strip(rows.len(), |r| &unpacked[r * cols..][..cols], strip);
-            }
-            Source::Nibbles => {
-                // SAFETY: the tier is the caller's promise.
-                unsafe { nibbles::strip::<H>(weights, rows.start, &mut space.codes, strip) }
             }
         }
         strip
     }
+
+    /// Writes eight rows of chunks, digits or any codes to those from `first` on of a strip.
+    ///
+    /// # Safety
+    /// As for [`Halves`].
+    #[inline(always)]
+    unsafe fn put_rows<H: Halves>(
+        self,
+        weights: &Packed,
+        rows: [usize; EIGHT],
+        first: usize,
+        groups: &mut [[u8; GROUP_BYTES]],
+        unpacked: &mut Array<i8>,
+    ) {
+        match self {
+            Source::Chunks(chunks) => {
+                let rows = rows.map(|row| chunks.row(weights, row));
+                for (g, group) in groups.iter_mut().enumerate() {
+                    let offset = chunks.offset(g);
+                    for row in rows {
+                        // The next strip.
+                        prefetch_l2(row.as_ptr().wrapping_add(ROWS * row.len() + offset));
+                    }
+                    let codes =
+                        rows.map(|row| row[offset..].first_chunk().expect("a chunk is inside its row"));
+                    // SAFETY: the tier is the caller's promise.
+                    unsafe { put::<H>(group, first, codes) };
+                }
+            }
+            Source::Digits => {
+                let rows = rows.map(|row| tq1_0::blocks(weights.bytes(), weights.cols(), row));
+                for (b, groups) in groups.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                    let mut codes = [[[0; ROW_BYTES]; EIGHT]; 2];
+                    for (r, row) in rows.iter().enumerate() {
+                        prefetch_l2(row[b].as_ptr().wrapping_add(ROWS * row.len() * tq1_0::BYTES));
+                        [codes[0][r], codes[1][r]] = tq1_0::codes(&row[b]);
+                    }
+                    for (group, codes) in groups.iter_mut().zip(&codes) {
+                        // SAFETY: the tier is the caller's promise.
+                        unsafe { put::<H>(group, first, codes.each_ref()) };
+                    }
+                }
+            }
+            _ => {
+                let cols = weights.cols();
+                let unpacked = unpacked.first(EIGHT * cols);
+                for (row, out) in rows.into_iter().zip(unpacked.chunks_exact_mut(cols)) {
+                    weights.unpack_row(row, out);
+                }
+                for (g, group) in groups.iter_mut().enumerate() {
+                    let mut codes = [[0; ROW_BYTES]; EIGHT];
+                    for (row, codes) in unpacked.chunks_exact(cols).zip(&mut codes) {
+                        *codes = tm2::encode(&row[g * GROUP..cols.min((g + 1) * GROUP)]);
+                    }
+                    // SAFETY: the tier is the caller's promise.
+                    unsafe { put::<H>(group, first, codes.each_ref()) };
+                }
+            }
+        }
+    }
 }
+
+/// Writes codes of eight rows to those from `first` on of a strip's group.
+///
+/// # Safety
+/// As for [`Halves`].
+#[inline(always)]
+unsafe fn put<H: Halves>(group: &mut [u8; GROUP_BYTES], first: usize, codes: [&[u8; ROW_BYTES]; EIGHT]) {
+    // SAFETY: the tier is the caller's promise.
+    let words = unsafe { H::transpose(codes) };
+    for (block, words) in group.as_chunks_mut::<{ 4 * ROWS }>().0.iter_mut().zip(words) {
+        block[4 * first..][..4 * EIGHT].copy_from_slice(&words);
+    }
+}
+
+/// Rows that are written to a strip together.
+const EIGHT: usize = 8;
 
 /// [`Packed::unpack_row`], inlined where that pays.
 #[inline(always)]

@@ -172,7 +172,7 @@ impl Kernel for Aarch64 {
         match Source::of(self.layout, GROUP) {
             Source::Strips | Source::Chunks(_) => (Way::Direct, dots),
             Source::Nibbles if nibbles::suit(self.layout, 1, nibbles::MOST) => (Way::Lookup, Tier::Neon),
-            Source::Triples | Source::Rows | Source::Nibbles => (Way::Strips, dots),
+            Source::Triples | Source::Digits | Source::Rows | Source::Nibbles => (Way::Strips, dots),
         }
     }
 

@@ -156,4 +156,33 @@ impl Halves for Neon {
             std::mem::transmute([words(0), words(1)])
         }
     }
+
+    #[inline(always)]
+    unsafe fn transpose(rows: [&[u8; 32]; 8]) -> [[u8; 32]; 8] {
+        let mut out = [[0; 32]; 8];
+        for (half, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            for (i, rows) in rows.as_chunks::<4>().0.iter().enumerate() {
+                // SAFETY: the tier is the caller's promise; each half lies in its row, and results of four rows
+                // are a half of one of `out`.
+                unsafe {
+                    let mut halves = [vdupq_n_u32(0); 4];
+                    for (half_row, row) in halves.iter_mut().zip(rows) {
+                        *half_row = vreinterpretq_u32_u8(vld1q_u8(row.as_ptr().add(16 * half)));
+                    }
+                    let low = [vzip1q_u32(halves[0], halves[2]), vzip1q_u32(halves[1], halves[3])];
+                    let high = [vzip2q_u32(halves[0], halves[2]), vzip2q_u32(halves[1], halves[3])];
+                    let words = [
+                        vzip1q_u32(low[0], low[1]),
+                        vzip2q_u32(low[0], low[1]),
+                        vzip1q_u32(high[0], high[1]),
+                        vzip2q_u32(high[0], high[1]),
+                    ];
+                    for (out, words) in out.iter_mut().zip(words) {
+                        vst1q_u8(out.as_mut_ptr().add(16 * i), vreinterpretq_u8_u32(words));
+                    }
+                }
+            }
+        }
+        out
+    }
 }

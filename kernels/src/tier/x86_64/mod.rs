@@ -79,7 +79,7 @@ struct Ops {
     /// Tokens in a full tile.
     tile_tokens: usize,
     /// What is fastest on CPUs of all makers but Intel (measured on Zen 4), and on those of Intel (measured on Emerald
-    /// Rapids, but for nibbles, which follow from what they and slower strips took there).
+    /// Rapids, but for nibbles and digits, which follow from what they and slower strips took there).
     best: [Best; 2],
 }
 
@@ -96,7 +96,9 @@ struct Best {
     triples: usize,
     /// The fewest tokens for which strips are spread.
     spread_from: usize,
-    /// The most tokens, up to [`most::RUNS`], for which the digits of `tq1_0` are faster than rows that are unpacked.
+    /// The most tokens, up to [`most::RUNS`], for which the chunks of `i2_s` and `tq2_0`, and the digits of `tq1_0`, are
+    /// faster than strips.
+    chunks: usize,
     digits: usize,
     /// The most tokens, up to [`most::ROWS`], for which rows that are unpacked are faster than strips and tables.
     rows: usize,
@@ -111,7 +113,8 @@ impl Best {
             triples,
             nibbles: nibbles::MOST,
             spread_from: usize::MAX,
-            digits: 16,
+            chunks: most::RUNS,
+            digits: 10,
             rows: 12,
         }
     }
@@ -311,7 +314,7 @@ ops!(
     AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, chunk_tiles: Avx2 [2 3 4 5 6 7 8] to 8, digits: Avx2,
     gemv_registers: 4, tile_registers: 2,
     tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [
-        Best { digits: 24, ..Best::new(Algorithm::Lookup256, 16, 256, 0) },
+        Best { digits: 11, ..Best::new(Algorithm::Lookup256, 16, 256, 0) },
         Best { nibbles: [3, 3], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
     ],
     to_tm2: tm1_67::to_tm2
@@ -321,7 +324,7 @@ ops!(
     tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 6 x 2,
     best: [
         Best::new(Algorithm::Lookup256, 32, 512, 0),
-        Best { nibbles: [2, 2], digits: 10, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
+        Best { nibbles: [2, 2], rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
     ],
     to_tm2: tm1_67::to_tm2
 );
@@ -329,7 +332,7 @@ ops!(
     AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, chunk_tiles: Avx512 [2 3 4 5 6] to 6, digits: Avx2, gemv_registers: 2,
     tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
     best: [
-        Best { nibbles: [4, 4], ..Best::new(Algorithm::Lookup512, 16, 256, 127) },
+        Best { nibbles: [4, 4], digits: 6, ..Best::new(Algorithm::Lookup512, 16, 256, 127) },
         Best { nibbles: [2, 2], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
     ],
     to_tm2: triples::to_tm2
@@ -339,8 +342,8 @@ ops!(
     strips: Vnni512, chunks: Vnni256, chunk_tiles: Vnni512 [2 3 4 5 6 7 8 9 10 11 12] to 12, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
     best: [
-        Best { nibbles: [3, 4], digits: 31, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
-        Best { nibbles: [2, 2], spread_from: 64, digits: 32, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }
+        Best { nibbles: [3, 4], chunks: 17, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
+        Best { nibbles: [2, 2], spread_from: 64, digits: 12, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }
     ],
     to_tm2: triples::to_tm2
 );
@@ -546,7 +549,7 @@ impl X86 {
             return best.lookup;
         }
         match source {
-            Source::Chunks(chunks) if tokens <= most::RUNS => Algorithm::Chunks(chunks),
+            Source::Chunks(chunks) if tokens <= best.chunks => Algorithm::Chunks(chunks),
             _ if tokens >= best.spread_from => Algorithm::Spread,
             _ => Algorithm::Strips,
         }

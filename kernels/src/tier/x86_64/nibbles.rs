@@ -133,4 +133,34 @@ impl Halves for Avx2 {
             ])
         }
     }
+
+    #[inline(always)]
+    unsafe fn transpose(rows: [&[u8; 32]; 8]) -> [[u8; 32]; 8] {
+        let mut out = [[0; 32]; 8];
+        for (half, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            // SAFETY: the tier is the caller's promise; each half lies in its row, and each result in `out`.
+            unsafe {
+                // A half of each of two rows, four rows apart.
+                let mut pairs = [_mm256_setzero_si256(); 4];
+                for r in 0..4 {
+                    let [low, high] = [rows[r], rows[r + 4]].map(|row| row.as_ptr().add(16 * half).cast());
+                    pairs[r] = _mm256_loadu2_m128i(high, low);
+                }
+                let low =
+                    [_mm256_unpacklo_epi32(pairs[0], pairs[1]), _mm256_unpacklo_epi32(pairs[2], pairs[3])];
+                let high =
+                    [_mm256_unpackhi_epi32(pairs[0], pairs[1]), _mm256_unpackhi_epi32(pairs[2], pairs[3])];
+                let words = [
+                    _mm256_unpacklo_epi64(low[0], low[1]),
+                    _mm256_unpackhi_epi64(low[0], low[1]),
+                    _mm256_unpacklo_epi64(high[0], high[1]),
+                    _mm256_unpackhi_epi64(high[0], high[1]),
+                ];
+                for (out, words) in out.iter_mut().zip(words) {
+                    _mm256_storeu_si256(out.as_mut_ptr().cast(), words);
+                }
+            }
+        }
+        out
+    }
 }
