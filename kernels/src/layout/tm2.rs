@@ -77,6 +77,17 @@ pub(crate) fn encode(trits: &[i8]) -> [u8; ROW_BYTES] {
     }
 }
 
+/// The first trits of a row's codes, up to [`GROUP`].
+#[inline(always)]
+pub(crate) fn decode(mut codes: [u8; ROW_BYTES], trits: &mut [i8]) {
+    for trits in trits.chunks_mut(ROW_BYTES) {
+        for (trit, codes) in trits.iter_mut().zip(&mut codes) {
+            *trit = (*codes & 3) as i8 - 1;
+            *codes >>= 2;
+        }
+    }
+}
+
 /// Puts the rows of one strip into the layout; `row(r)` gives row `r` of the strip. Rows behind the
 /// last are zero. Inlined so that callers compiled for wider vectors get them here too.
 #[inline(always)]
@@ -127,13 +138,7 @@ impl Layout for Tm2 {
         assert!(row < rows && out.len() == cols);
         let strip = &bytes[row / ROWS * strip_bytes(cols)..][..strip_bytes(cols)];
         for (out, group) in out.chunks_mut(GROUP).zip(strip.chunks_exact(GROUP_BYTES)) {
-            let mut codes = get_row(group.try_into().expect("a whole group"), row % ROWS);
-            for out in out.chunks_mut(ROW_BYTES) {
-                for (out, codes) in out.iter_mut().zip(&mut codes) {
-                    *out = (*codes & 3) as i8 - 1;
-                    *codes >>= 2;
-                }
-            }
+            decode(get_row(group.try_into().expect("a whole group"), row % ROWS), out);
         }
     }
 }

@@ -11,7 +11,7 @@
 //! A block of zeros has scale 0.
 //! ```
 
-use super::tm2::ROW_BYTES;
+use super::tm2::{self, GROUP, ROW_BYTES};
 use super::tq2_0::block_scale;
 use super::{Layout, OneScale, ScaleForm, ShapeError, UnpackError, check_len, elements};
 use crate::Trits;
@@ -131,24 +131,9 @@ impl Layout for Tq1_0 {
 
     fn unpack_row(&self, rows: usize, cols: usize, bytes: &[u8], row: usize, out: &mut [i8]) {
         assert!(row < rows && out.len() == cols);
-        unpack_row(bytes, row, out);
-    }
-}
-
-/// [`Layout::unpack_row`] of [`TQ1_0`]. Inlined so that callers compiled for wider vectors get them here
-/// too.
-#[inline(always)]
-pub(crate) fn unpack_row(bytes: &[u8], row: usize, out: &mut [i8]) {
-    let blocks = blocks(bytes, out.len(), row);
-    for (out, block) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
-        let (first, rest) = out.split_at_mut(GROUPS[1].0);
-        let (second, third) = rest.split_at_mut(GROUPS[2].0 - GROUPS[1].0);
-        unpack_bytes::<32>(&block[GROUPS[0].1..], first);
-        unpack_bytes::<16>(&block[GROUPS[1].1..], second);
-        // Too few for vectors.
-        for (m, &byte) in block[GROUPS[2].1..BYTES - 2].iter().enumerate() {
-            for (trits, &trit) in third.as_chunks_mut::<4>().0.iter_mut().zip(&TRITS[byte as usize]) {
-                trits[m] = trit;
+        for (out, block) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks(bytes, cols, row)) {
+            for (out, codes) in out.as_chunks_mut::<GROUP>().0.iter_mut().zip(codes(block)) {
+                tm2::decode(codes, out);
             }
         }
     }
@@ -212,14 +197,4 @@ fn digits<const S: usize>(bytes: &[u8]) -> [[u8; S]; 5] {
         }
     }
     digits
-}
-
-/// Writes the trits of `S` bytes, the most significant of all of them first.
-#[inline(always)]
-fn unpack_bytes<const S: usize>(bytes: &[u8], out: &mut [i8]) {
-    for (out, digits) in out.as_chunks_mut::<S>().0.iter_mut().zip(digits::<S>(bytes)) {
-        for (trit, digit) in out.iter_mut().zip(digits) {
-            *trit = digit as i8 - 1;
-        }
-    }
 }

@@ -208,15 +208,6 @@ unsafe fn put<H: Halves>(group: &mut [u8; GROUP_BYTES], first: usize, codes: [&[
 /// Rows that are written to a strip together.
 const EIGHT: usize = 8;
 
-/// [`Packed::unpack_row`], inlined where that pays.
-#[inline(always)]
-pub(super) fn unpack_row(weights: &Packed, row: usize, out: &mut [i8]) {
-    match weights.layout().name() {
-        "tq1_0" => tq1_0::unpack_row(weights.bytes(), row, out),
-        _ => weights.unpack_row(row, out),
-    }
-}
-
 /// What making a strip needs; kept so that calls do not allocate.
 #[derive(Default)]
 pub(super) struct Space {

@@ -159,8 +159,7 @@ impl<'a> Call<'a> {
             for first in all.clone().step_by(run) {
                 let rows = first..all.end.min(first + run);
                 for (row, out) in rows.clone().zip(unpacked.chunks_exact_mut(width)) {
-                    // SAFETY: the tier is there (`new`).
-                    unsafe { (self.ops.unpack_row)(self.weights, row, &mut out[..self.weights.cols()]) };
+                    self.weights.unpack_row(row, &mut out[..self.weights.cols()]);
                 }
                 for (few, sums) in sums.chunks_mut(row::TOKENS).enumerate() {
                     let x: [_; row::TOKENS] = std::array::from_fn(|i| {

@@ -32,7 +32,7 @@ use crate::layout::{
 };
 use crate::sealed::Sealed;
 use crate::tier::Tier;
-use crate::tier::source::{self, Chunks, Source, Space};
+use crate::tier::source::{Chunks, Source, Space};
 use crate::tuning::{self, LookupFrom};
 use call::Call;
 use std::arch::x86_64::__cpuid;
@@ -68,8 +68,6 @@ struct Ops {
     digit_width: usize,
     /// [`row::few`].
     row: unsafe fn(*const i8, usize, &[*const i8], &mut [i32; row::TOKENS]),
-    /// [`source::unpack_row`].
-    unpack_row: unsafe fn(&Packed, usize, &mut [i8]),
     /// [`Source::strip`].
     strip: for<'a> unsafe fn(Source, &'a Packed, Range<usize>, &'a mut Space) -> &'a [u8],
     /// [`peak::peak`].
@@ -266,10 +264,6 @@ macro_rules! ops {
                 unsafe { row::few::<vector::$strip>(trits, groups, x, out) }
             }
             #[target_feature(enable = $features)]
-            unsafe fn unpack_row(weights: &Packed, row: usize, out: &mut [i8]) {
-                source::unpack_row(weights, row, out)
-            }
-            #[target_feature(enable = $features)]
             unsafe fn strip<'a>(
                 source: Source,
                 weights: &'a Packed,
@@ -299,7 +293,6 @@ macro_rules! ops {
                 digit_tile,
                 digit_width: 4 * <vector::$digits as vector::Vector>::LANES,
                 row,
-                unpack_row,
                 strip,
                 peak,
                 peak_macs: peak::macs::<vector::$strip, $codes, $activations>(),
