@@ -216,17 +216,17 @@ impl<'a> Call<'a> {
     /// The strip that begins at row `start`, in tiles of tokens.
     fn by_tiles(&self, start: usize, strip: &[u8], sums: &mut Tile, sink: Sink) {
         assert_eq!(strip.len(), self.groups * GROUP_BYTES);
-        // Other strips were just made, in cache.
-        let ask = tuning::sequences() && matches!(self.source, Source::Strips);
         for tile in self.tiles() {
+            // Other strips were just made, in cache.
+            let ask = matches!(self.source, Source::Strips) && tile.start == self.tokens.start;
             if tile.len() == 1 {
                 let (x, planes) = (self.x.row(tile.start).as_ptr(), self.source.planes());
+                let ask = ask && tuning::sequences();
                 // SAFETY: the tier is there (`new`); the strip holds all groups, as asserted, and
                 // the token as many columns (`new`).
                 unsafe { (self.ops.gemv)(strip.as_ptr(), self.groups, x, planes, &mut sums[0], ask) };
             } else {
-                let first = tile.start == self.tokens.start;
-                let read = if ask && first { Read::Asking } else { Read::Cached };
+                let read = if ask { Read::Asking } else { Read::Cached };
                 // SAFETY: the strip holds all groups, as asserted.
                 unsafe { self.tile(strip, tile.clone(), sums, read) };
             }
@@ -265,9 +265,19 @@ impl<'a> Call<'a> {
         unsafe { (self.ops.strip)(self.source, self.weights, rows, space) }
     }
 
-    /// The tokens in tiles.
+    /// The tokens in tiles: as few as possible, as even as possible, where there are tiles of that size, else the
+    /// largest.
     fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        even(self.tokens.clone(), self.ops.tile_tokens)
+        let (mut left, sizes) = (self.tokens.clone(), self.ops.tiles);
+        std::iter::from_fn(move || {
+            let most = sizes.iter().copied().rfind(|&size| size <= left.len())?;
+            let parts = left.len().div_ceil(sizes[sizes.len() - 1]);
+            let even = left.len().div_ceil(parts);
+            let size = if sizes.contains(&even) { even } else { most };
+            let tile = left.start..left.start + size;
+            left.start = tile.end;
+            Some(tile)
+        })
     }
 
     /// Sums over the codes of a strip for a tile.

@@ -50,7 +50,7 @@ struct Ops {
     tier: Tier,
     /// [`strip::gemv`]; the last argument says whether it asks for weights ahead.
     gemv: unsafe fn(*const u8, usize, *const i8, [usize; 4], &mut [i32; ROWS], bool),
-    /// [`strip::tile`] for up to [`MAX_TILE`] tokens; the last argument says how the strip is read.
+    /// [`strip::tile`] for the tokens of one of `tiles`; the last argument says how the strip is read.
     tile: unsafe fn(*const u8, usize, &[*const i8], [usize; 4], &mut Tile, Read),
     /// [`strip::spread`].
     spread: unsafe fn(&[u8], &mut [u8]),
@@ -74,8 +74,8 @@ struct Ops {
     peak: unsafe fn(usize),
     /// Multiply-adds of one time of it.
     peak_macs: f64,
-    /// Tokens in a full tile.
-    tile_tokens: usize,
+    /// Tokens that tiles may have, fewest first.
+    tiles: &'static [usize],
     /// What is fastest on CPUs of all makers but Intel (measured on Zen 4), and on those of Intel (measured on Emerald
     /// Rapids, but for nibbles and digits, which follow from what they and slower strips took there).
     best: [Best; 2],
@@ -149,7 +149,7 @@ enum Read {
 macro_rules! ops {
     ($name:ident, $tier:expr, $features:literal, strips: $strip:ident, chunks: $chunk:ident, chunk_tiles: $chunk_tile:ident [$($chunk_nt:literal)+] to $chunk_largest:literal,
      digits: $digits:ident, gemv_registers: $registers:literal, tile_registers: $tile_registers:literal,
-     tiles: [$($nt:literal)+], tile_tokens: $largest:literal, peak: $codes:literal x $activations:literal,
+     tiles: [$($nt:literal)+], peak: $codes:literal x $activations:literal,
      best: $best:expr, to_tm2: $to_tm2:path) => {
         static $name: Ops = {
             #[target_feature(enable = $features)]
@@ -296,7 +296,7 @@ macro_rules! ops {
                 strip,
                 peak,
                 peak_macs: peak::macs::<vector::$strip, $codes, $activations>(),
-                tile_tokens: $largest,
+                tiles: &[$($nt),+],
                 best: $best,
             }
         };
@@ -306,7 +306,7 @@ macro_rules! ops {
 ops!(
     AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, chunk_tiles: Avx2 [2 3 4 5 6 7 8] to 8, digits: Avx2,
     gemv_registers: 4, tile_registers: 2,
-    tiles: [1 2 3 4], tile_tokens: 4, peak: 2 x 4, best: [
+    tiles: [1 2 4], peak: 2 x 4, best: [
         Best { digits: 11, ..Best::new(Algorithm::Lookup256, 16, 256, 0) },
         Best { nibbles: [3, 3], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
     ],
@@ -314,7 +314,7 @@ ops!(
 );
 ops!(
     AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, chunk_tiles: AvxVnni [2 3 4 5] to 5, digits: AvxVnni, gemv_registers: 4,
-    tile_registers: 2, tiles: [1 2 3 4], tile_tokens: 4, peak: 6 x 2,
+    tile_registers: 2, tiles: [1 2 3 4], peak: 6 x 2,
     best: [
         Best::new(Algorithm::Lookup256, 32, 512, 0),
         Best { nibbles: [2, 2], rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
@@ -323,7 +323,7 @@ ops!(
 );
 ops!(
     AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, chunk_tiles: Avx512 [2 3 4 5 6] to 6, digits: Avx2, gemv_registers: 2,
-    tile_registers: 2, tiles: [1 2 3 4 5 6], tile_tokens: 6, peak: 3 x 4,
+    tile_registers: 2, tiles: [1 2 3 4 5 6], peak: 3 x 4,
     best: [
         Best { nibbles: [4, 4], digits: 6, ..Best::new(Algorithm::Lookup512, 16, 256, 127) },
         Best { nibbles: [2, 2], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
@@ -333,7 +333,7 @@ ops!(
 ops!(
     AVX512VNNI, Tier::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2",
     strips: Vnni512, chunks: Vnni256, chunk_tiles: Vnni512 [2 3 4 5 6 7 8 9 10 11 12] to 12, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
-    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], tile_tokens: 12, peak: 3 x 4,
+    tiles: [1 2 3 4 5 6 7 8 9 10 11 12], peak: 3 x 4,
     best: [
         Best { nibbles: [3, 4], chunks: 17, ..Best::new(Algorithm::Mixed, 32, 512, 63) },
         Best { nibbles: [2, 2], spread_from: 64, digits: 12, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }

@@ -4,8 +4,9 @@
 //! the strip once, in order, asks for weights ahead only on CPUs that do not see that by themselves
 //! ([`Tuning::sequences`](tuning::Tuning::sequences)), and shifts as little as it can: the planes at
 //! bits 2 and 6 are multiplied where they stand after one shift by 4 for both upper planes, and the
-//! sums, four times too large, are divided at the end. For several tokens ([`tile`]) multiplying is the limit, so the registers hold the sums of a tile
-//! of rows × tokens and each unpacked plane serves all tokens of the tile. For very many, unpacking is the limit
+//! sums, four times too large, are divided at the end. For several tokens ([`tile`]) multiplying is the limit, so the
+//! registers hold the sums of a tile of rows × tokens, each unpacked plane serves all tokens of the tile, and weights
+//! are asked for ahead on all CPUs. For very many, unpacking is the limit
 //! where the CPU multiplies as fast as it masks, so codes can be spread to a byte each first ([`spread`]).
 //!
 //! Codes are 0..=2 for the weights -1..=1: the caller subtracts the sum of the activations.
