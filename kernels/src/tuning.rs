@@ -30,8 +30,8 @@ pub struct Tuning {
     /// Bytes by which kernels for one token, and those for a few of `i2_s`, `tq2_0` and `tq1_0`, ask for weights ahead
     /// of reading them, where they do not leave that to the CPU (x86-64 only); those that ask for them to the second-level cache do so 9/4 as far ahead.
     pub prefetch: usize,
-    /// Whether weights that lie in the very order in which one token reads them (`tm2` and float matrices) are asked
-    /// for ahead too, to the second-level cache, and whether these and those of `tm1_67`, `i2_s`,
+    /// Whether weights that lie in the very order in which one token reads them (`tm2`, unless rows are long, and float
+    /// matrices) are asked for ahead too, to the second-level cache, and whether these and those of `tm1_67`, `i2_s`,
     /// `tq2_0` and `tq1_0` are asked for to both caches (x86-64 only). An Emerald Rapids of Intel gained much by it, a
     /// Zen 4 of AMD lost; the default goes by the maker.
     pub sequences: bool,

@@ -215,13 +215,15 @@ impl<'a> Call<'a> {
 
     /// The strip that begins at row `start`, in tiles of tokens.
     fn by_tiles(&self, start: usize, strip: &[u8], sums: &mut Tile, sink: Sink) {
+        /// Bytes of a strip from which on a Zen 4, too, reads it more slowly than memory gives it, unless asked.
+        const WIDE: usize = 24 << 10;
         assert_eq!(strip.len(), self.groups * GROUP_BYTES);
         for tile in self.tiles() {
             // Other strips were just made, in cache.
             let ask = matches!(self.source, Source::Strips) && tile.start == self.tokens.start;
             if tile.len() == 1 {
                 let (x, planes) = (self.x.row(tile.start).as_ptr(), self.source.planes());
-                let ask = ask && tuning::sequences();
+                let ask = ask && (tuning::sequences() || strip.len() > WIDE);
                 // SAFETY: the tier is there (`new`); the strip holds all groups, as asserted, and
                 // the token as many columns (`new`).
                 unsafe { (self.ops.gemv)(strip.as_ptr(), self.groups, x, planes, &mut sums[0], ask) };
