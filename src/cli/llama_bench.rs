@@ -3,9 +3,10 @@
 
 use crate::error::{Error, Result};
 use crate::record::rows::Format;
+use std::ffi::OsString;
 
 /// Its options of several letters behind a single dash, which are none of ours, and their long names.
-pub const SHORT: [(&str, &str); 21] = [
+const SHORT: [(&str, &str); 24] = [
     ("-pg", "--pg"),
     ("-ub", "--ubatch-size"),
     ("-ngl", "--n-gpu-layers"),
@@ -22,12 +23,30 @@ pub const SHORT: [(&str, &str); 21] = [
     ("-ncmoe", "--n-cpu-moe"),
     ("-nopo", "--no-op-offload"),
     ("-dio", "--direct-io"),
+    ("-lm", "--load-mode"),
+    ("-rpc", "--rpc"),
     ("-dev", "--device"),
     ("-embd", "--embeddings"),
     ("-hf", "--hf-repo"),
+    ("-hfr", "--hf-repo"),
     ("-hff", "--hf-file"),
     ("-hft", "--hf-token"),
 ];
+
+/// An argument as this program has it: llama-bench also takes options of several letters behind a single dash, and
+/// names with underscores.
+pub fn ours(arg: OsString) -> OsString {
+    if let Some((_, long)) = SHORT.iter().find(|(short, _)| arg == *short) {
+        return long.into();
+    }
+    match arg.to_str().filter(|arg| arg.starts_with("--")) {
+        Some(option) => {
+            let (name, value) = option.split_at(option.find('=').unwrap_or(option.len()));
+            format!("{}{value}", name.replace('_', "-")).into()
+        }
+        None => arg,
+    }
+}
 
 /// See the module.
 #[derive(Debug, clap::Args)]
@@ -63,6 +82,10 @@ pub struct LlamaBenchArgs {
     #[arg(long, hide = true)]
     direct_io: Option<String>,
     #[arg(long, hide = true)]
+    load_mode: Option<String>,
+    #[arg(long, hide = true)]
+    rpc: Option<String>,
+    #[arg(long, hide = true)]
     device: Option<String>,
     #[arg(long, hide = true)]
     embeddings: Option<String>,
@@ -93,6 +116,8 @@ pub struct LlamaBenchArgs {
     #[arg(long, hide = true)]
     no_warmup: bool,
     #[arg(long, hide = true)]
+    offline: bool,
+    #[arg(long, hide = true)]
     list_devices: bool,
     /// Write the rows to standard error too, in this form
     #[arg(long, hide = true, value_name = "FORMAT")]
@@ -119,6 +144,7 @@ impl LlamaBenchArgs {
                 &[],
                 "nothing is downloaded here; download the model and name it with -m",
             ),
+            ("-rpc", &self.rpc, &[], "tritmark measures this machine alone"),
             ("--prio", &self.prio, &["0"], "set the priority from outside, e.g. with `nice`"),
             ("--numa", &self.numa, &[], "place the process from outside, e.g. with `numactl`"),
             ("-C", &self.cpu_mask, &["0x0"], "choose the CPUs from outside, e.g. with `taskset`"),
@@ -151,6 +177,7 @@ impl LlamaBenchArgs {
             ("-ncmoe", self.n_cpu_moe.is_some()),
             ("-nopo", self.no_op_offload.is_some()),
             ("-dio", self.direct_io.is_some()),
+            ("-lm", self.load_mode.is_some()),
             ("-dev", self.device.is_some()),
             ("-embd", self.embeddings.is_some()),
             ("-hft", self.hf_token.is_some()),
@@ -163,6 +190,7 @@ impl LlamaBenchArgs {
             ("--progress", self.progress),
             ("-v", self.verbose),
             ("--no-warmup", self.no_warmup),
+            ("--offline", self.offline),
         ];
         let names: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
         Ok((!names.is_empty()).then(|| {

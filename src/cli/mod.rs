@@ -69,12 +69,8 @@ enum Command {
 /// # Errors
 /// Whatever the subcommand says; usage errors of clap end the process with code 2 by themselves.
 pub fn run() -> Result<()> {
-    // llama-bench has options of several letters behind a single dash.
     let of_bench = std::env::args_os().nth(1).is_some_and(|command| command == "bench");
-    let args = std::env::args_os().map(|arg| {
-        let long = llama_bench::SHORT.iter().find(|(short, _)| of_bench && arg == *short);
-        long.map_or(arg, |(_, long)| long.into())
-    });
+    let args = std::env::args_os().map(|arg| if of_bench { llama_bench::ours(arg) } else { arg });
     let cli = Cli::parse_from(args);
     if let Some(reason) = tuning::use_stored() {
         common::say(&reason);

@@ -130,7 +130,8 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
         .comment(Some(b'#'))
         .from_reader(bytes);
     let mut samples: Vec<(f64, f64)> = Vec::new();
-    let (mut columns, mut named): (Result<_, String>, _) = (Ok(Columns::FIRST_TWO), false);
+    // With how many are named.
+    let (mut columns, mut names): (Result<_, String>, _) = (Ok(Columns::FIRST_TWO), None);
     // Of the time of the last sample.
     let mut of_one_time = 0.0;
     // What is wrong with what was skipped, but for a first line of names of columns.
@@ -144,10 +145,16 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
             Err(wrong) => Err(wrong.clone()),
         };
         let (at, watts) = match sample {
-            Ok(_) if !named && row.iter().skip(2).any(|cell| time(cell).is_some()) => {
-                return Err(format!(
-                    "line {line} has more than two columns of numbers and no line of names says which is the power"
-                ));
+            Ok(_) if row.iter().skip(names.unwrap_or(2)).any(|cell| time(cell).is_some()) => {
+                return Err(match names {
+                    None => format!(
+                        "line {line} has more than two columns of numbers and no line of names says which is the power"
+                    ),
+                    Some(names) => format!(
+                        "line {line} has more numbers than the {names} columns that are named; where numbers hold commas, \
+                         columns must stand between semicolons or tabs"
+                    ),
+                });
             }
             Ok(sample) => sample,
             Err(wrong) if samples.is_empty() => {
@@ -155,7 +162,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
                     wrong_front.get_or_insert(wrong);
                 }
                 if row.len() > 1 && row.iter().all(|cell| time(cell).is_none()) {
-                    named = true;
+                    names = Some(row.len());
                     columns = Columns::named(&row).map_err(|wrong| format!("line {line} {wrong}"));
                 }
                 continue;
@@ -318,6 +325,12 @@ mod tests {
         assert_eq!(parse(text.as_bytes()).unwrap(), [(10.0, 7.0), (11.0, 8.0)]);
         assert_eq!(parse(b"a\tPower\n1\t2.5\tx\n").unwrap(), [(1.0, 2.5)]);
         assert_eq!(parse(b"1,2.5,ok\n").unwrap(), [(1.0, 2.5)]);
+        // Commas within numbers.
+        for (line, wrong) in [("1,4,9", "line 2 has more numbers than the 2 columns"), ("1,0,50,5", "line 2")]
+        {
+            let error = parse(format!("time,watts\n{line}\n").as_bytes()).unwrap_err();
+            assert!(error.contains(wrong), "{error}");
+        }
     }
 
     #[test]

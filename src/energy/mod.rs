@@ -152,20 +152,30 @@ impl Meter {
         sources
     }
 
-    /// Sensors whose sum is the figure: all of the first scope and driver, unless a meter is at the
-    /// plug.
+    /// Sensors whose sum is the figure: all of the first scope, driver and kind, unless a meter is at the
+    /// plug. A chip that counts energy may show the power of the same things, which must not count twice.
     fn main(&self) -> Vec<usize> {
-        let parts = |s: &&Sensor| s.scope != Scope::Part;
-        let Some(first) =
-            self.sensors.iter().filter(parts).min_by_key(|s| s.scope).filter(|_| self.log.is_none())
-        else {
+        let candidates = self.sensors.iter().filter(|s| s.scope != Scope::Part && !self.is_rail_beside(s));
+        let first = candidates.min_by_key(|s| (s.scope, s.shows_power()));
+        let Some(first) = first.filter(|_| self.log.is_none()) else {
             return Vec::new();
         };
-        let alike = |s: &Sensor| s.scope == first.scope && s.driver == first.driver;
+        let alike = |s: &Sensor| {
+            (s.scope, &s.driver, s.shows_power()) == (first.scope, &first.driver, first.shows_power())
+        };
         let all = (0..self.sensors.len()).filter(|&i| alike(&self.sensors[i]));
         // Packages and batteries are known to lie beside each other; of others one may hold another.
         let beside = first.scope == Scope::Processor || first.driver == sensors::BATTERY;
         if beside { all.collect() } else { all.take(1).collect() }
+    }
+
+    /// Whether it is a rail of a name that is not known, on a board with rails that are parts of the processor: another
+    /// part then, or nothing.
+    fn is_rail_beside(&self, sensor: &Sensor) -> bool {
+        let rail = |s: &Sensor| s.driver.contains("ina3221");
+        sensor.scope == Scope::Unnamed
+            && rail(sensor)
+            && self.sensors.iter().any(|s| rail(s) && s.scope == Scope::Part)
     }
 
     /// Why nothing can be measured, where that is so.
@@ -329,11 +339,16 @@ impl Meter {
         if let Some(&&first) = still.first()
             && (packages || still.len() == main.len())
         {
+            let Some(sensor) = self.sensors.get(first) else {
+                return Err(format!(
+                    "{source} shows 0 W over {:.1} s under load; is this machine plugged into it?",
+                    loaded.seconds
+                ));
+            };
             return Err(format!(
                 "{} stood still over {:.1} s under load, so it does not measure this machine now; an external meter's log \
                  can be given with --meter",
-                self.sensors.get(first).map_or(&source, |s| &s.source),
-                loaded.seconds
+                sensor.source, loaded.seconds
             ));
         }
         for (window, &i) in [before, after].into_iter().flat_map(|w| main.iter().map(move |i| (w, i))) {
@@ -390,7 +405,8 @@ impl Meter {
         }
         let period = |&i: &usize| fast.get(i).copied().flatten().or(loaded.sources[i].as_ref().ok()?.period);
         let update_period_s = main.iter().filter_map(period).reduce(f64::max);
-        let counts = |&i: &usize| self.sensors.get(i).is_some_and(|s| !s.shows_power());
+        // Sensors of power are looked at all the while; a meter writes its samples when it does.
+        let counts = |&i: &usize| self.sensors.get(i).is_none_or(|s| !s.shows_power());
         if let (Some(net), Some(watts), Some(period)) = (net_joules, idle_watts, update_period_s)
             && main.iter().all(counts)
         {
@@ -398,8 +414,9 @@ impl Meter {
             let off = period * (watts * loaded.seconds / rest + gross_joules / loaded.seconds);
             if off > NET_OFF * net.abs() {
                 warnings.push(format!(
-                    "The net figure of {net:.2} J may be off by {off:.2} J: what a counter shows is up to one update \
-                     ({period:.3} s) old, and {rest:.1} s at rest stand for {:.1} s.",
+                    "The net figure of {net:.2} J may be off by {off:.2} J: what {} shows is up to one update ({period:.3} s) \
+                     old, and {rest:.1} s at rest stand for {:.1} s.",
+                    if self.log.is_some() { "the meter" } else { "a counter" },
                     loaded.seconds
                 ));
             }
@@ -409,7 +426,11 @@ impl Meter {
         if updates < FEWEST_UPDATES || !enough_time && updates < ENOUGH_UPDATES {
             let seen = match update_period_s {
                 // What changed at nearly every look may change more often than that.
-                Some(period) if period < 1.5 * POLL.as_secs_f64() && fast.iter().all(Option::is_none) => {
+                Some(period)
+                    if self.log.is_none()
+                        && period < 1.5 * POLL.as_secs_f64()
+                        && fast.iter().all(Option::is_none) =>
+                {
                     format!("at least {updates:.0} updates, at a look every {} ms,", POLL.as_millis())
                 }
                 Some(_) => format!("about {updates:.0} updates"),
@@ -422,7 +443,18 @@ impl Meter {
             ));
         }
         if self.log.is_none() && main.iter().any(|&i| self.sensors[i].scope == Scope::Unnamed) {
-            warnings.push(format!("The driver of {source} does not say what the sensor covers."));
+            let first = &self.sensors[main[0]];
+            let others =
+                self.sensors.iter().filter(|s| s.scope == Scope::Unnamed && s.driver == first.driver).count()
+                    - 1;
+            let beside = match others {
+                0 => String::new(),
+                n => format!(
+                    " Neither does it of {} beside it, which the figure does not hold.",
+                    counted(n as u64, "sensor")
+                ),
+            };
+            warnings.push(format!("The driver of {source} does not say what the sensor covers.{beside}"));
         }
         let beside = (0..self.sensors.len()).filter(|i| !main.contains(i));
         let domains = beside.filter_map(|i| {

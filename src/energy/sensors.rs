@@ -236,7 +236,25 @@ const LEAST: f64 = -0.5;
 fn discharging(battery: &Path) -> Result<(), String> {
     let status = text(battery.join("status")).unwrap_or_else(|| "unknown".into());
     if status == "Discharging" {
-        return Ok(());
+        let others = fs::read_dir(battery.parent().unwrap_or(battery)).into_iter().flatten().flatten();
+        let feeds = |supply: PathBuf| {
+            let is = |file: &str, what: &str| text(supply.join(file)).as_deref() == Some(what);
+            if is("scope", "Device") || supply == battery {
+                None
+            } else if is("type", "Battery") {
+                is("status", "Charging").then_some("is charged meanwhile")
+            } else {
+                is("online", "1").then_some("feeds it too")
+            }
+            .map(|why| format!("{} {why}", supply.file_name().unwrap_or_default().to_string_lossy()))
+        };
+        return match others.map(|entry| entry.path()).find_map(feeds) {
+            Some(why) => Err(format!(
+                "the battery {} does not show the machine's power: {why}; unplug the charger",
+                battery.file_name().unwrap_or_default().to_string_lossy()
+            )),
+            None => Ok(()),
+        };
     }
     let advice = if ["Charging", "Full"].contains(&status.as_str()) { "; unplug the charger" } else { "" };
     Err(format!(
@@ -419,8 +437,9 @@ fn scope_by_label(label: &str) -> Scope {
         Scope::Part
     } else if label.ends_with("_in") || label.starts_with("vin") || has(&["system", "board", "total"]) {
         Scope::Machine
-    } else if has(&["gpu", "cv", "dram", "ddr", "mem"]) {
-        // `VDD_CPU_GPU_CV` is more than a processor and less than the board.
+    } else if has(&["gpu", "cv", "dram", "ddr", "mem", "vddq"]) || label == "nc" {
+        // `VDD_CPU_GPU_CV` is more than a processor and less than the board, `VDDQ_VDD2_1V8AO` feeds memory, and to `NC`
+        // nothing is connected.
         Scope::Part
     } else if has(&["socket", "package", "cpu", "pkg"]) {
         Scope::Processor

@@ -537,13 +537,34 @@ fn rails_that_leave_out_the_processor_are_no_figure() {
         tree.write(&format!("class/hwmon/hwmon3/in{n}_input"), "5000");
         tree.write(&format!("class/hwmon/hwmon3/curr{n}_input"), "1000");
     }
+    // Memory's rail, and a channel with nothing on it.
+    tree.write("class/hwmon/hwmon4/name", "ina3221\n");
+    for (n, rail) in [(1, "NC"), (2, "VDDQ_VDD2_1V8AO"), (3, "VDD_OF_ITS_OWN")] {
+        tree.write(&format!("class/hwmon/hwmon4/in{n}_label"), rail);
+        tree.write(&format!("class/hwmon/hwmon4/in{n}_input"), "1800");
+        tree.write(&format!("class/hwmon/hwmon4/curr{n}_input"), "300");
+    }
     // A shunt's voltage and the sum of all currents.
     tree.write("class/hwmon/hwmon3/in4_input", "800");
     tree.write("class/hwmon/hwmon3/curr4_input", "3000");
     let domains: Vec<_> =
         tree.meter().sources().into_iter().map(|(_, domain, main)| (domain, main)).collect();
-    assert_eq!(domains, rails.map(|(_, rail)| (rail.to_owned(), false)));
+    assert_eq!(domains[..3], rails.map(|(_, rail)| (rail.to_owned(), false)));
+    assert!(domains.iter().all(|(_, main)| !main), "{domains:?}");
     assert!(tree.meter().unusable().unwrap().contains("only parts"));
+}
+
+#[test]
+fn energy_and_power_of_one_chip_are_not_added() {
+    let tree = Tree::new(&[
+        ("class/hwmon/hwmon0/name", "scmi_sensors\n"),
+        ("class/hwmon/hwmon0/energy1_input", "5\n"),
+        ("class/hwmon/hwmon0/energy1_label", "CPU_ENERGY\n"),
+        ("class/hwmon/hwmon0/power1_input", "30000000\n"),
+        ("class/hwmon/hwmon0/power1_label", "CPU_POWER\n"),
+    ]);
+    let main: Vec<_> = tree.meter().sources().into_iter().map(|(_, domain, main)| (domain, main)).collect();
+    assert_eq!(main, [("CPU_ENERGY".to_owned(), true), ("CPU_POWER".to_owned(), false)]);
 }
 
 #[test]
@@ -565,6 +586,17 @@ fn batteries_count_only_while_they_discharge() {
     let energy = measured(meter.measure(SHORT, 1, &mut load).unwrap());
     let watts = energy.gross_joules / energy.seconds;
     assert!((watts - 18.0).abs() < 2.0, "{watts}");
+    // A charger that is too weak, and one that feeds the other battery.
+    for (supply, files) in [
+        ("AC", [("type", "Mains"), ("online", "1")]),
+        ("BAT1", [("type", "Battery"), ("status", "Charging")]),
+    ] {
+        for (file, content) in files {
+            tree.write(&format!("class/power_supply/{supply}/{file}"), content);
+        }
+        assert!(tree.meter().unusable().unwrap().contains(supply));
+        fs::remove_dir_all(tree.path(&format!("class/power_supply/{supply}"))).unwrap();
+    }
     // A charger that is plugged in meanwhile.
     let mut meter = tree.meter();
     let outcome = meter.measure(SHORT, 1, &mut || {

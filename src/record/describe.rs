@@ -170,11 +170,14 @@ fn without_folders(text: &str) -> String {
             quote.is_some() || c.is_whitespace() || matches!(c, ',' | '[' | ']' | '(' | ')' | '=')
         }
     };
-    let word = |word: &str| {
+    let name = |word: &str| {
         let path = ["/", "./", "../", "~"].iter().any(|start| word.starts_with(start));
-        let name = word.rsplit('/').next().filter(|_| path);
-        name.unwrap_or(word).to_owned()
+        word.rsplit('/').next().filter(|_| path).map(str::to_owned)
     };
+    // What stands between quotes is a path, or a text in which there may be some.
+    let part = |part: &str| name(part).unwrap_or_else(|| part.to_owned());
+    let word =
+        |word: &str| name(word).unwrap_or_else(|| word.split_inclusive(' ').map(part).collect::<String>());
     text.split_inclusive(ends).map(word).collect()
 }
 
@@ -331,13 +334,15 @@ mod tests {
         let below = reason(&root.join("sys/class/x"));
         record.arms[1].energy_measured = Some(Outcome::NotMeasured(below.clone()));
         record.notes = vec![below];
-        record.suite_text = Some("models = [\"mods/of me/a.gguf\"] # of /me/mods\n".into());
+        let description = "description = \"mine, from /me/my/disk too\"\n";
+        record.suite_text = Some(format!("{description}models = [\"mods/of me/a.gguf\"] # of /me/mods\n"));
         record.anonymise(root);
         assert_eq!(record.environment.host, None);
         let left = reason(Path::new("/sys/class/x"));
         assert_eq!(record.notes.join(""), left);
         assert_eq!(record.arms[1].energy_measured, Some(Outcome::NotMeasured(left)));
-        assert_eq!(record.suite_text.as_deref(), Some("models = [\"a.gguf\"] # of mods\n"));
+        let expected = "description = \"mine, from disk too\"\nmodels = [\"a.gguf\"] # of mods\n";
+        assert_eq!(record.suite_text.as_deref(), Some(expected));
     }
 
     #[test]

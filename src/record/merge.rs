@@ -3,6 +3,7 @@
 use super::{Arm, Control, Outcome, Protocol, Record, arm_name};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits};
+use jiff::Timestamp;
 
 /// How far the same limit may differ between shards of a machine without a name, as a share.
 const ALIKE: f64 = 0.1;
@@ -149,9 +150,11 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             whole.command = format!("{}; {command}", whole.command);
         }
     }
-    // RFC 3339 in UTC with seconds sorts as text.
-    whole.started = whole.started.clone().min(part.started);
-    whole.finished = whole.finished.clone().max(part.finished);
+    // They may be of different zones.
+    let instant = |time: &String| time.parse::<Timestamp>().ok();
+    whole.started = [whole.started.clone(), part.started].into_iter().min_by_key(instant).unwrap_or_default();
+    whole.finished =
+        [whole.finished.clone(), part.finished].into_iter().max_by_key(instant).unwrap_or_default();
     Ok(())
 }
 

@@ -519,7 +519,7 @@ impl Job<'_> {
                 if !sampled.is_empty() {
                     let arms = counted(sampled.len() as u64, "arm");
                     notes.push(format!(
-                        "The run was interrupted between the rounds and the energy of {arms}, which followed later."
+                        "The run was interrupted between the rounds and the energy of {arms} or more, which followed later."
                     ));
                 }
                 // With less memory the models are measured in other groups, in which an arm may be missing.

@@ -92,11 +92,12 @@ impl Contrast {
         self.certain() && (self.ratio - 1.0).abs() > tolerance
     }
 
-    /// Whether the interval alone says that there is a difference, and leaves room for one of twice what is
-    /// tolerated.
+    /// Whether the interval alone says that there is a difference, and that it is more than what is tolerated, or
+    /// leaves room for one of twice that.
     fn suspect(&self, tolerance: f64) -> bool {
         let [low, high] = self.interval;
-        high < 1.0 && low < 1.0 - 2.0 * tolerance || low > 1.0 && high > 1.0 + 2.0 * tolerance
+        let slower = high < 1.0 - tolerance || high < 1.0 && low < 1.0 - 2.0 * tolerance;
+        slower || low > 1.0 + tolerance || low > 1.0 && high > 1.0 + 2.0 * tolerance
     }
 
     /// Whether the machine's own change reaches as far.
