@@ -361,6 +361,8 @@ impl Meter {
                 ));
             }
         }
+        let period = |&i: &usize| fast.get(i).copied().flatten().or(loaded.sources[i].as_ref().ok()?.period);
+        let update_period_s = main.iter().filter_map(period).reduce(f64::max);
         let mut warnings = Vec::new();
         // Power of the moment is known from one look; a counter must have been updated some times.
         let seldom = main.iter().flat_map(|&i| [before, after].map(|w| w.sources[i].as_ref()));
@@ -381,10 +383,14 @@ impl Meter {
         let idle = idle
             .and_then(|()| sum(before))
             .and_then(|b| Ok((b / before.seconds, sum(after)? / after.seconds)));
+        let rest = before.seconds.min(after.seconds);
         let idle_watts = match idle {
             Ok((before, after)) => {
                 let (low, high) = (before.min(after), before.max(after));
-                if high > 1.2 * low {
+                // A meter's sample reaches from the load into a time at rest.
+                let blur = update_period_s.filter(|_| self.log.is_some()).unwrap_or(0.0);
+                let blur = blur * gross_joules / loaded.seconds / rest;
+                if high > 1.2 * low && high - low > blur {
                     warnings.push(format!(
                         "Idle power was {before:.2} W before and {after:.2} W after: the machine was not at rest, \
                          so the net figure is uncertain. Stop other programs and repeat."
@@ -403,14 +409,11 @@ impl Meter {
                 "The load took no more power than the machine at rest; other programs were running.".into(),
             );
         }
-        let period = |&i: &usize| fast.get(i).copied().flatten().or(loaded.sources[i].as_ref().ok()?.period);
-        let update_period_s = main.iter().filter_map(period).reduce(f64::max);
         // Sensors of power are looked at all the while; a meter writes its samples when it does.
         let counts = |&i: &usize| self.sensors.get(i).is_none_or(|s| !s.shows_power());
         if let (Some(net), Some(watts), Some(period)) = (net_joules, idle_watts, update_period_s)
             && main.iter().all(counts)
         {
-            let rest = before.seconds.min(after.seconds);
             let off = period * (watts * loaded.seconds / rest + gross_joules / loaded.seconds);
             if off > NET_OFF * net.abs() {
                 warnings.push(format!(

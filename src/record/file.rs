@@ -365,15 +365,14 @@ pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
     }
     if let (Some(choices), Test::Choices { questions, .. }) = (&arm.choices, &arm.test) {
         let share = |share: f64| (0.0..=1.0).contains(&share);
-        let error = |error: Option<f64>| error.is_none_or(|e| e.is_finite() && e >= 0.0);
         all(&[
             ("choices.questions", choices.questions == u64::from(*questions), "as many as the test has"),
             ("choices.questions", choices.questions > 0, "at least 1"),
             ("choices.acc", share(choices.acc), "a share of 0 to 1"),
             ("choices.acc_norm", choices.acc_norm.is_none_or(share), "a share of 0 to 1"),
             ("choices.chance", share(choices.chance), "a share of 0 to 1"),
-            ("choices.acc_stderr", error(choices.acc_stderr), "at least 0"),
-            ("choices.acc_norm_stderr", error(choices.acc_norm_stderr), "at least 0"),
+            ("choices.acc_stderr", choices.acc_stderr.is_none_or(share), "a share of 0 to 1"),
+            ("choices.acc_norm_stderr", choices.acc_norm_stderr.is_none_or(share), "a share of 0 to 1"),
         ])?;
         at_least("choices.seconds", 0.0, [choices.seconds])?;
     }
