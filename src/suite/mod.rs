@@ -118,7 +118,12 @@ impl Suite {
         };
         let mut suite: Suite = toml::from_str(&text).map_err(|e| Error::input(name, e.to_string()))?;
         suite.text = builtin.is_none().then_some(text);
-        suite.name = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let (path, of_file) = (Path::new(name), builtin.is_none());
+        let stem = path.file_stem().unwrap_or_default();
+        // One that is called as one in the program is not that.
+        let whole = of_file && BUILTIN.iter().any(|(builtin, _)| stem == *builtin);
+        let shown = if whole { path.file_name().unwrap_or_default() } else { stem };
+        suite.name = shown.to_string_lossy().into_owned();
         Ok(suite)
     }
 }
@@ -233,6 +238,13 @@ mod tests {
     fn built_in_suites_are_valid() {
         for (name, _) in BUILTIN {
             assert_eq!(Suite::open(name).expect("valid").name, name);
+        }
+        // Others that are called so are told apart.
+        let dir = tempfile::tempdir().expect("a folder");
+        for (file, shown) in [("full.toml", "full.toml"), ("mine.toml", "mine")] {
+            let path = dir.path().join(file);
+            std::fs::write(&path, BUILTIN[0].1).expect("written");
+            assert_eq!(Suite::open(&path.to_string_lossy()).expect("valid").name, shown);
         }
     }
 

@@ -58,12 +58,15 @@ fn title(records: &[Record]) -> String {
         .collect();
     dedup(&mut names);
     let kernels = |r: &Record| r.arms.iter().all(|a| matches!(a.test, Test::Kernel { .. }));
+    // What others measured may have been on a GPU.
+    let imported = records.iter().flat_map(|r| &r.arms).any(|arm| arm.imported.is_some());
+    let inference = if imported { "ternary inference" } else { "ternary inference on CPUs" };
     match names.as_slice() {
         [] => "A record without measurements".into(),
         _ if records.iter().all(kernels) => "Ternary kernels by themselves on CPUs".into(),
-        [one] => format!("{one}: ternary inference on CPUs"),
-        [first, second] => format!("{first} and {second}: ternary inference on CPUs"),
-        [first, rest @ ..] => format!("{first} and {} more models: ternary inference on CPUs", rest.len()),
+        [one] => format!("{one}: {inference}"),
+        [first, second] => format!("{first} and {second}: {inference}"),
+        [first, rest @ ..] => format!("{first} and {} more models: {inference}", rest.len()),
     }
 }
 
