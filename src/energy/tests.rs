@@ -634,6 +634,37 @@ fn a_meter_at_the_plug_goes_before_all_else() {
 }
 
 #[test]
+fn a_meter_that_shows_nothing_is_no_measurement() {
+    let tree = Tree::new(&[("log.csv", "")]);
+    let log = tree.path("log.csv");
+    let now = Timestamp::now().as_second();
+    fs::write(&log, (now - 5..now + 60).map(|t| format!("{t},0\n")).collect::<String>()).unwrap();
+    let mut meter = Meter::open(tree.0.path(), Some(&log)).unwrap();
+    let load = &mut || {
+        std::thread::sleep(POLL);
+        Ok(())
+    };
+    assert!(reason(meter.measure(SHORT, 1, load).unwrap()).contains("shows 0 W"));
+}
+
+#[test]
+fn zones_of_names_that_say_nothing_are_told_beside_the_first() {
+    let energy = "class/powercap/arm-scmi:0/energy_uj";
+    let tree = Tree::new(&[
+        ("class/powercap/arm-scmi:0/name", "cluster0\n"),
+        (energy, "5\n"),
+        ("class/powercap/arm-scmi:1/name", "cluster1\n"),
+        ("class/powercap/arm-scmi:1/energy_uj", "5\n"),
+    ]);
+    let mut load = showing(&tree, energy, &[1_000_000, 2_000_000, 3_000_000, 4_000_000]);
+    let energy = measured(tree.meter().measure(SHORT, 1, &mut load).unwrap());
+    assert!(
+        energy.warnings.iter().any(|w| w.contains("Neither does it of 1 sensor beside it")),
+        "{energy:?}"
+    );
+}
+
+#[test]
 fn a_machine_without_sensors_says_so() {
     let tree = Tree::new(&[]);
     let mut ran = false;

@@ -18,7 +18,7 @@ use crate::acts::Activations;
 use crate::buffer::{Array, AtLine, Plain};
 use crate::kernel::Packed;
 use crate::layout::tl1::blocks;
-use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
+use crate::layout::tm2::{GROUP, GROUP_BYTES, ROW_BYTES, ROWS};
 use crate::layout::{Layout, TL1, TL2};
 use crate::tier::{prefetch, prefetch_l2};
 use crate::tuning;
@@ -492,8 +492,9 @@ pub(super) unsafe fn strip<H: Halves>(
     codes: &mut Array<Codes>,
     strip: &mut [u8],
 ) {
-    const PAIRS: usize = ROWS / 2;
-    let codes = codes.first(strip.len() / GROUP_BYTES * PAIRS);
+    /// Of a group of columns.
+    const CODES: usize = GROUP / 8;
+    let codes = codes.first(strip.len() / GROUP_BYTES * CODES);
     // Zero weights, as columns behind the last are.
     codes.fill(AtLine([[[0x5555; 8]; 2]; 2]));
     // SAFETY: the tier is the caller's promise.
@@ -503,7 +504,7 @@ pub(super) unsafe fn strip<H: Halves>(
             _ => tl2_codes::<H>(weights, row, codes),
         }
     };
-    for (group, codes) in strip.as_chunks_mut::<GROUP_BYTES>().0.iter_mut().zip(codes.as_chunks::<PAIRS>().0)
+    for (group, codes) in strip.as_chunks_mut::<GROUP_BYTES>().0.iter_mut().zip(codes.as_chunks::<CODES>().0)
     {
         let blocks = group.as_chunks_mut::<{ 4 * ROWS }>().0.iter_mut();
         for (block, [AtLine(first), AtLine(second)]) in blocks.zip(codes.as_chunks::<2>().0) {
@@ -527,7 +528,7 @@ fn next_rows(weights: &Packed, row: usize) -> usize {
 /// Where the codes of a column and the next lie, and their plane; the column is even.
 #[inline(always)]
 fn codes_of(column: usize) -> (usize, usize) {
-    (column / GROUP * ROWS / 2 + column % ROWS / 2, column / ROWS % 4)
+    (column / GROUP * (GROUP / 8) + column % ROW_BYTES / 2, column / ROW_BYTES % 4)
 }
 
 /// What some nibbles add to codes in a plane.

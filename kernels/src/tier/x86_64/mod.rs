@@ -94,9 +94,9 @@ struct Best {
     triples: usize,
     /// The fewest tokens for which strips are spread.
     spread_from: usize,
-    /// The most tokens, up to [`most::RUNS`], for which the chunks of `i2_s` and `tq2_0`, and the digits of `tq1_0`, are
-    /// faster than strips.
+    /// The most tokens, up to [`most::RUNS`], for which the chunks of `i2_s` and `tq2_0` are faster than strips.
     chunks: usize,
+    /// As `chunks`, for the digits of `tq1_0`.
     digits: usize,
     /// The most tokens, up to [`most::ROWS`], for which rows that are unpacked are faster than strips and tables.
     rows: usize,
