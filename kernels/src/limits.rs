@@ -100,7 +100,7 @@ fn best_rate(pool: &Pool, seconds: f64, unit: f64, work: &(dyn Fn(usize, usize) 
 }
 
 /// Bytes that [`read`] takes at a time, in independent sums.
-const READ: usize = 512;
+const READ: usize = 256;
 
 /// Reads all of a slice of whole lines, which the first-level cache is asked for ahead, or `L2` the second.
 fn read<const L2: bool>(bytes: &[u8]) -> u64 {

@@ -30,8 +30,8 @@ impl Environment {
 
     /// Bytes of a working set that no cache holds.
     pub fn beyond_caches(&self) -> u64 {
-        let last = (1..=4).rev().find_map(|level| self.cache(level)).unwrap_or(UNKNOWN_CACHE / 4);
-        (4 * last).clamp(UNKNOWN_CACHE, MOST)
+        let last = (1..=4).rev().find_map(|level| self.cache(level)).unwrap_or(UNKNOWN_CACHE / 16);
+        (16 * last).clamp(UNKNOWN_CACHE, MOST)
     }
 
     /// Working sets to read, by level: half of a cache, so that it stays in there.
@@ -93,7 +93,7 @@ impl Limits {
             ),
             "Reading: every thread sums its own part of the working set, for half of the time with the first-level \
              cache asked for it ahead and for half with the second; the better counts. Sets are half of a cache, \
-             and for RAM four times the last one (64 MB at least, 1 GB at most)."
+             and for RAM sixteen times the last one (64 MB at least, 1 GB at most)."
                 .into(),
             "int8: the tier's own multiply-add instructions on registers, of which the scalar tier has none. f32: fused multiply-adds on registers.".into(),
         ];

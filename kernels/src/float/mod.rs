@@ -26,9 +26,13 @@ pub(crate) enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx2(simd::Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(simd::Avx512),
+    Avx512(simd::Avx512<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(simd::Avx512<true>),
     #[cfg(target_arch = "aarch64")]
-    Neon(simd::Neon),
+    Neon(simd::Neon<false>),
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod(simd::Neon<true>),
 }
 
 impl Level {
@@ -40,8 +44,12 @@ impl Level {
             simd::Avx2::new().map(Level::Avx2),
             #[cfg(target_arch = "x86_64")]
             simd::Avx512::new().map(Level::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            simd::Avx512::new().map(Level::Avx512Vnni),
             #[cfg(target_arch = "aarch64")]
-            Some(Level::Neon(simd::Neon)),
+            simd::Neon::new().map(Level::Neon),
+            #[cfg(target_arch = "aarch64")]
+            simd::Neon::new().map(Level::NeonDotprod),
         ]
         .into_iter()
         .flatten()
@@ -65,12 +73,22 @@ macro_rules! on_every_level {
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-            fn avx512(simd: crate::float::simd::Avx512, $($arg: $ty),*) $(-> $ret)? {
+            fn avx512(simd: crate::float::simd::Avx512<false>, $($arg: $ty),*) $(-> $ret)? {
+                $body(simd, $($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+            fn avx512vnni(simd: crate::float::simd::Avx512<true>, $($arg: $ty),*) $(-> $ret)? {
                 $body(simd, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2(simd: crate::float::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
+                $body(simd, $($arg),*)
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            fn dotprod(simd: crate::float::simd::Neon<true>, $($arg: $ty),*) $(-> $ret)? {
                 $body(simd, $($arg),*)
             }
             match crate::float::Level::current() {
@@ -81,8 +99,14 @@ macro_rules! on_every_level {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token proves the features.
                 crate::float::Level::Avx512(simd) => unsafe { avx512(simd, $($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the token proves the features.
+                crate::float::Level::Avx512Vnni(simd) => unsafe { avx512vnni(simd, $($arg),*) },
                 #[cfg(target_arch = "aarch64")]
                 crate::float::Level::Neon(simd) => $body(simd, $($arg),*),
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: the token proves the features.
+                crate::float::Level::NeonDotprod(simd) => unsafe { dotprod(simd, $($arg),*) },
             }
         }
     };

@@ -14,7 +14,7 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Simd: Copy {
     /// The sixteen lanes.
     type V: Copy;
-    /// Sixteen lanes of i32.
+    /// Sums of sixteen lanes, i32.
     type I: Copy;
     /// Four codes, 0 to 63, for each of sixteen lanes.
     type Codes: Copy;
@@ -36,9 +36,9 @@ pub(super) trait Simd: Copy {
     fn widen_f16(self, x: &[f16; LANES]) -> Self::V;
     /// Exact values.
     fn widen_i8(self, x: &[i8; LANES]) -> Self::V;
-    /// `x` in every lane.
+    /// Sums that start at `x`.
     fn splat_i32(self, x: i32) -> Self::I;
-    /// Each lane as the nearest f32.
+    /// Each sum as the nearest f32.
     fn to_f32(self, v: Self::I) -> Self::V;
     /// Four times 64 codes of six bits: three in the low bits of the thirds of `x`, and the fourth in
     /// their upper two bits, its lowest bits first.
@@ -145,21 +145,22 @@ mod x86_64 {
     use super::{LANES, Simd, bf16, f16};
     use std::arch::x86_64::*;
 
-    /// AVX-512 F, BW, DQ, VL.
+    /// AVX-512 F, BW, DQ, VL, and with `VNNI` that.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512(());
+    pub(crate) struct Avx512<const VNNI: bool>(());
 
     /// AVX2, FMA, F16C.
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2(());
 
-    impl Avx512 {
+    impl<const VNNI: bool> Avx512<VNNI> {
         /// Where the CPU and the operating system have it.
         pub(in super::super) fn new() -> Option<Self> {
             let has = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
+                && is_x86_feature_detected!("avx512vl")
+                && (!VNNI || is_x86_feature_detected!("avx512vnni"));
             (has && Avx2::new().is_some()).then_some(Self(()))
         }
     }
@@ -174,9 +175,10 @@ mod x86_64 {
         }
     }
 
-    impl Simd for Avx512 {
+    impl<const VNNI: bool> Simd for Avx512<VNNI> {
         type V = __m512;
-        type I = __m512i;
+        /// Of upper and of lower bytes, so that each is a shorter chain of instructions.
+        type I = [__m512i; 2];
         type Codes = __m512i;
 
         const TILE: usize = 12;
@@ -231,15 +233,15 @@ mod x86_64 {
         }
 
         #[inline(always)]
-        fn splat_i32(self, x: i32) -> __m512i {
+        fn splat_i32(self, x: i32) -> [__m512i; 2] {
             // SAFETY: the token proves AVX-512 F.
-            unsafe { _mm512_set1_epi32(x) }
+            unsafe { [_mm512_setzero_si512(), _mm512_set1_epi32(x)] }
         }
 
         #[inline(always)]
-        fn to_f32(self, v: __m512i) -> __m512 {
+        fn to_f32(self, [high, low]: [__m512i; 2]) -> __m512 {
             // SAFETY: the token proves AVX-512 F.
-            unsafe { _mm512_cvtepi32_ps(v) }
+            unsafe { _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low)) }
         }
 
         #[inline(always)]
@@ -266,19 +268,25 @@ mod x86_64 {
         }
 
         #[inline(always)]
-        fn dot(self, sum: __m512i, codes: [__m512i; 2], x: &[i8; LANES]) -> __m512i {
-            // SAFETY: the token proves AVX-512 F and BW; each load is inside the array of 16. The 16-bit
-            // sums are at most 4 · 63 · 128 < 2^15, and 256-fold and in pairs below 2^24.
-            unsafe {
-                let x = |i| _mm512_set1_epi32(x.as_ptr().add(i).cast::<i32>().read_unaligned());
-                let pairs = |i| {
-                    let first = _mm512_maddubs_epi16(codes[0], x(i));
-                    _mm512_add_epi16(first, _mm512_maddubs_epi16(codes[1], x(i + 8)))
-                };
-                let high = _mm512_madd_epi16(pairs(0), _mm512_set1_epi16(256));
-                let low = _mm512_madd_epi16(pairs(4), _mm512_set1_epi16(1));
-                _mm512_add_epi32(sum, _mm512_add_epi32(high, low))
+        fn dot(self, sums: [__m512i; 2], codes: [__m512i; 2], x: &[i8; LANES]) -> [__m512i; 2] {
+            let mut sums = sums;
+            for (part, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the token proves AVX-512 F and BW, and with `VNNI` that; each load is inside the array of
+                // 16. The 16-bit sums are at most 4 · 63 · 128 < 2^15.
+                unsafe {
+                    let x = x.as_ptr().add(4 * part).cast::<i32>();
+                    let x0 = _mm512_set1_epi32(x.read_unaligned());
+                    let x1 = _mm512_set1_epi32(x.add(2).read_unaligned());
+                    *sum = if VNNI {
+                        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(*sum, codes[0], x0), codes[1], x1)
+                    } else {
+                        let first = _mm512_maddubs_epi16(codes[0], x0);
+                        let pairs = _mm512_add_epi16(first, _mm512_maddubs_epi16(codes[1], x1));
+                        _mm512_add_epi32(*sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+                    };
+                }
             }
+            sums
         }
     }
 
@@ -408,15 +416,25 @@ pub(crate) use aarch64::Neon;
 #[cfg(target_arch = "aarch64")]
 mod aarch64 {
     use super::{LANES, Simd, bf16, f16};
+    use crate::tier::aarch64::sdot;
     use std::arch::aarch64::*;
 
-    /// Advanced SIMD, which every supported aarch64 target requires.
+    /// Advanced SIMD, which every supported aarch64 target requires, and with `DOTPROD` that.
     #[derive(Clone, Copy)]
-    pub(crate) struct Neon;
+    pub(crate) struct Neon<const DOTPROD: bool>(());
 
-    impl Simd for Neon {
+    impl<const DOTPROD: bool> Neon<DOTPROD> {
+        /// Where the CPU and the operating system have it.
+        pub(in super::super) fn new() -> Option<Self> {
+            let has = !DOTPROD || std::arch::is_aarch64_feature_detected!("dotprod");
+            has.then_some(Self(()))
+        }
+    }
+
+    impl<const DOTPROD: bool> Simd for Neon<DOTPROD> {
         type V = [float32x4_t; 4];
-        type I = [int32x4_t; 4];
+        /// Of upper and of lower bytes.
+        type I = [[int32x4_t; 4]; 2];
         type Codes = [uint8x16_t; 4];
 
         const TILE: usize = 2;
@@ -488,13 +506,13 @@ mod aarch64 {
         #[inline(always)]
         fn splat_i32(self, x: i32) -> Self::I {
             // SAFETY: the target requires NEON.
-            [unsafe { vdupq_n_s32(x) }; 4]
+            unsafe { [[vdupq_n_s32(0); 4], [vdupq_n_s32(x); 4]] }
         }
 
         #[inline(always)]
-        fn to_f32(self, v: Self::I) -> Self::V {
+        fn to_f32(self, [high, low]: Self::I) -> Self::V {
             // SAFETY: the target requires NEON.
-            v.map(|v| unsafe { vcvtq_f32_s32(v) })
+            std::array::from_fn(|i| unsafe { vcvtq_f32_s32(vaddq_s32(vshlq_n_s32::<8>(high[i]), low[i])) })
         }
 
         // Indices name registers.
@@ -518,23 +536,28 @@ mod aarch64 {
         }
 
         #[inline(always)]
-        fn dot(self, sum: Self::I, codes: [Self::Codes; 2], x: &[i8; LANES]) -> Self::I {
-            // SAFETY: the target requires NEON; each load is inside the array of 16. For the bounds see
-            // AVX-512 above.
-            std::array::from_fn(|i| unsafe {
-                let pairs = |at: usize| {
-                    let product = |codes: Self::Codes, at: usize| {
-                        let x = x.as_ptr().add(at).cast::<i32>().read_unaligned();
-                        let (x, codes) =
-                            (vreinterpretq_s8_s32(vdupq_n_s32(x)), vreinterpretq_s8_u8(codes[i]));
-                        let low = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
-                        vpaddq_s16(low, vmull_high_s8(codes, x))
-                    };
-                    vaddq_s16(product(codes[0], at), product(codes[1], at + 8))
-                };
-                let sum = vpadalq_s16(sum[i], pairs(4));
-                vaddq_s32(sum, vshlq_n_s32::<8>(vpaddlq_s16(pairs(0))))
-            })
+        fn dot(self, sums: Self::I, codes: [Self::Codes; 2], x: &[i8; LANES]) -> Self::I {
+            let mut sums = sums;
+            for (part, sums) in sums.iter_mut().enumerate() {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    for (codes, x) in codes.iter().zip(x.chunks_exact(8)) {
+                        // SAFETY: the target requires NEON, and with `DOTPROD` the token proves that; each load is
+                        // inside the 8 bytes. For the bounds see AVX-512 above.
+                        unsafe {
+                            let x = x.as_ptr().add(4 * part).cast::<i32>().read_unaligned();
+                            let (x, codes) =
+                                (vreinterpretq_s8_s32(vdupq_n_s32(x)), vreinterpretq_s8_u8(codes[i]));
+                            *sum = if DOTPROD {
+                                sdot(*sum, codes, x)
+                            } else {
+                                let low = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
+                                vpadalq_s16(*sum, vpaddq_s16(low, vmull_high_s8(codes, x)))
+                            };
+                        }
+                    }
+                }
+            }
+            sums
         }
     }
 }

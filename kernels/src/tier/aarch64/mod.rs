@@ -23,6 +23,7 @@ use crate::tier::source::{Chunks, Source, Space};
 use std::cell::RefCell;
 use std::ops::Range;
 use strip::CHUNK_ROWS;
+pub(crate) use vector::sdot;
 use vector::{Neon, Sdot};
 
 /// Every kernel for this architecture.

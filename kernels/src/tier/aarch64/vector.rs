@@ -59,6 +59,25 @@ impl Dot for Neon {
     }
 }
 
+/// `sdot`: adds the products of the bytes of `a` and `b`, four to a lane.
+///
+/// # Safety
+/// The CPU must have the instructions of [`Tier::NeonDotprod`](crate::Tier).
+#[inline(always)]
+pub(crate) unsafe fn sdot(sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    let mut sums = sums;
+    // The intrinsic is not stable on the oldest compiler that we support.
+    // SAFETY: the tier is the caller's promise; the instruction only touches its registers.
+    unsafe {
+        asm!(
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) sums, in(vreg) a, in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
+}
+
 /// `sdot`: a 32-bit sum for four bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Sdot(int32x4_t);
@@ -74,17 +93,8 @@ impl Dot for Sdot {
 
     #[inline(always)]
     unsafe fn dot(self, codes: int8x16_t, x: int8x16_t) -> Self {
-        let mut sums = self.0;
-        // The intrinsic is not stable on the oldest compiler that we support.
-        // SAFETY: the tier is the caller's promise; the instruction only touches its registers.
-        unsafe {
-            asm!(
-                "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
-                inout(vreg) sums, in(vreg) codes, in(vreg) x,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        }
-        Self(sums)
+        // SAFETY: the tier is the caller's promise.
+        Self(unsafe { sdot(self.0, codes, x) })
     }
 
     #[inline(always)]
