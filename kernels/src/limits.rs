@@ -7,10 +7,14 @@ use crate::buffer::Buffer;
 use crate::pool::Pool;
 use crate::tier::{Tier, prefetch, prefetch_l2};
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A pass takes this long to twice as long: long against starting the threads, short against disturbances.
 const PASS: Duration = Duration::from_millis(4);
+
+/// Most bytes of a working set that are read without looking at the clock.
+const STEP: usize = 1 << 20;
 
 /// A working set to read. Choose it well above the last-level cache for memory, or to fit in a cache.
 pub struct WorkingSet(Buffer);
@@ -31,14 +35,19 @@ impl WorkingSet {
     pub fn bandwidth(&self, pool: &Pool, seconds: f64) -> f64 {
         let part = self.0.bytes().len() / pool.threads() / 64 * 64;
         assert!(part > 0, "64 bytes or more for each thread");
-        let parts: Vec<_> = self.0.bytes().chunks_exact(part).collect();
+        let step = part.min(STEP);
+        let parts: Vec<_> = self.0.bytes().chunks_exact(part).map(|part| part.chunks_exact(step)).collect();
+        let next: Vec<_> = parts.iter().map(|_| AtomicUsize::new(0)).collect();
         // Memory is read fastest by asking the second-level cache for it, caches by asking the first.
         [read::<false>, read::<true>]
             .map(|read| {
-                best_rate(pool, seconds / 2.0, part as f64, &|worker, times| {
-                    for _ in 0..times {
-                        black_box(read(black_box(parts[worker])));
+                best_rate(pool, seconds / 2.0, step as f64, &|worker, times| {
+                    // From where the last pass ended, so that passes are short and a cache holds none of a large set.
+                    let mut steps = parts[worker].clone().cycle().skip(next[worker].load(Relaxed));
+                    for step in steps.by_ref().take(times) {
+                        black_box(read(black_box(step)));
                     }
+                    next[worker].store((next[worker].load(Relaxed) + times) % parts[worker].len(), Relaxed);
                 })
             })
             .into_iter()

@@ -446,8 +446,8 @@ impl<'a> Bench<'a> {
         if specs.is_empty() {
             return Ok(());
         }
-        let bytes = self.environment.beyond_caches() / 2;
-        let mut controls: Vec<_> = threads.iter().flat_map(|&n| controls(n, bytes)).collect();
+        let memory = Arc::new(vec![1; self.environment.beyond_caches() as usize / 16]);
+        let mut controls: Vec<_> = threads.iter().flat_map(|&n| controls(n, memory.clone())).collect();
         let total = specs.len();
         let mut specs = specs.into_iter().peekable();
         while specs.peek().is_some() {

@@ -5,7 +5,7 @@
 use super::protocol::ControlSpec;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tritmark_kernels::pool::Pool;
@@ -16,20 +16,27 @@ const SECONDS: f64 = 0.03;
 /// Parts of that time, the fastest of which counts on its own too.
 const PARTS: usize = 8;
 
+/// Most numbers that a thread reads at a time. It goes on behind them the next time, so that no cache holds them.
+const STEP: usize = 1 << 17;
+
 /// Numbers that a thread computes on, which any first cache holds.
 const WORDS: usize = 2048;
 
-/// The controls `read` (GB/s over `bytes` bytes) and `compute` (10⁹ multiply-adds/s) for a number of
-/// threads.
-pub fn controls(threads: u32, bytes: u64) -> [ControlSpec<'static>; 2] {
+/// The controls `read` (GB/s, from `memory`) and `compute` (10⁹ multiply-adds/s) for a number of threads.
+pub fn controls(threads: u32, memory: Arc<Vec<u64>>) -> [ControlSpec<'static>; 2] {
     let pool = Pool::shared(threads as usize);
     let workers = threads as usize;
-    let memory = vec![1u64; (bytes as usize / 8).max(workers)];
-    let part = memory.len() / workers;
-    let read = repeated(pool.clone(), (part * workers * 8) as f64, move |worker, times| {
-        for _ in 0..times {
-            black_box(black_box(&memory[worker * part..][..part]).iter().fold(0u64, |a, &b| a ^ b));
+    let step = STEP.min(memory.len() / workers);
+    assert!(step > 0, "memory to read for each thread");
+    let steps = memory.len() / step / workers;
+    let next: Vec<_> = (0..workers).map(|_| AtomicUsize::new(0)).collect();
+    let read = repeated(pool.clone(), (8 * step * workers) as f64, move |worker, times| {
+        let first = next[worker].load(Ordering::Relaxed);
+        for at in first..first + times {
+            let numbers = &memory[(worker * steps + at % steps) * step..][..step];
+            black_box(black_box(numbers).iter().fold(0u64, |a, &b| a ^ b));
         }
+        next[worker].store((first + times) % steps, Ordering::Relaxed);
     });
     let compute = repeated(pool, (WORDS * workers) as f64, |worker, times| {
         let mut words = [worker as u32; WORDS];
@@ -219,7 +226,7 @@ mod tests {
     #[test]
     fn controls_give_rates_of_a_computer() {
         for threads in [1, 2] {
-            for mut control in controls(threads, 1 << 20) {
+            for mut control in controls(threads, Arc::new(vec![1; 1 << 17])) {
                 let [rate, best] = (control.run)();
                 assert!((1e-3..1e5).contains(&rate), "{} {threads}: {rate}", control.name);
                 assert!((rate..1e5).contains(&best), "{} {threads}: {best}", control.name);
