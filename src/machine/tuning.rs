@@ -5,6 +5,7 @@ use super::{Environment, cpu};
 use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
@@ -178,20 +179,27 @@ pub fn measure(env: &Environment, step: &mut dyn FnMut(usize, usize, &str)) -> T
     let total = tiers.len() + 3;
     let trits = Trits::new(ROWS, COLS, (0..ROWS * COLS).map(|i| (i * 31 % 97 % 3) as i8 - 1).collect());
     let trits = trits.expect("trits in the right number");
-    for (done, &i) in tiers.iter().enumerate() {
-        let (tier, default) = tuning.lookup[i];
-        step(done, total, &format!("tables of {tier}"));
-        tuning.lookup[i].1 = lookup_from(tier, default, &trits);
-    }
-    let pool = Pool::shared(env.threads as usize);
-    let x = activations(1);
-    // Decoding with weights that no cache holds.
-    let decoding = |layout| {
-        let kernel = kernel::best(layout, None).expect("our layouts have kernels");
+    // Weights that no cache holds, as a model's.
+    let copies = |layout| -> Vec<Packed> {
         let first = Packed::pack(layout, &trits).expect("our layouts hold every shape");
         let copies = (env.beyond_caches() / 2).div_ceil(first.bytes().len() as u64);
         let copy = |_| Packed::from_bytes(layout, ROWS, COLS, first.bytes()).expect("they were packed");
-        let matrices: Vec<Matrix> = (0..copies).map(|i| Matrix::new(copy(i), 1.0, kernel)).collect();
+        (0..copies).map(copy).collect()
+    };
+    // The layout that no other way comes before tables for.
+    let strips = copies(&TM2);
+    for (done, &i) in tiers.iter().enumerate() {
+        let (tier, default) = tuning.lookup[i];
+        step(done, total, &format!("tables of {tier}"));
+        tuning.lookup[i].1 = lookup_from(tier, default, &strips);
+    }
+    drop(strips);
+    let pool = Pool::shared(env.threads as usize);
+    let x = activations(1);
+    let decoding = |layout| {
+        let kernel = kernel::best(layout, None).expect("our layouts have kernels");
+        let matrices: Vec<Matrix> =
+            copies(layout).into_iter().map(|packed| Matrix::new(packed, 1.0, kernel)).collect();
         let (pool, x, mut out) = (&pool, &x, vec![0.0; ROWS]);
         move |tuning: &Tuning| {
             tuning.apply();
@@ -250,20 +258,20 @@ fn times(choices: usize, work: &mut dyn FnMut(usize)) -> Vec<f64> {
     least
 }
 
-/// From which tokens and rows on a tier gains by tables, on one thread.
-fn lookup_from(tier: Tier, default: LookupFrom, trits: &Trits) -> LookupFrom {
+/// From which tokens and rows on a tier gains by tables, on one thread, for copies of a matrix in turns.
+fn lookup_from(tier: Tier, default: LookupFrom, copies: &[Packed]) -> LookupFrom {
     const TOKENS: [usize; 10] = [8, 16, 24, 32, 48, 64, 96, 128, 192, 256];
     const MANY: usize = 128;
-    // The layout that no other way comes before tables for.
     let Some(kernel) = kernel::find(&TM2, tier) else { return default };
-    let packed = Packed::pack(&TM2, trits).expect("our layouts hold every shape");
+    let next = RefCell::new(copies.iter().cycle());
     let gains = |tokens: usize, rows: usize| {
         let x = activations(tokens);
         let times = times(2, &mut |i| {
             let tokens = [LookupFrom::NEVER, 1][i];
             let lookup = vec![(tier, LookupFrom { tokens, rows: 1 })];
             Tuning { lookup, ..Tuning::current() }.apply();
-            run(kernel, &packed, &x, rows);
+            let packed = next.borrow_mut().next().expect("a cache holds no matrix");
+            run(kernel, packed, &x, rows);
         });
         times[1] < times[0] * (1.0 - GAIN)
     };

@@ -367,10 +367,18 @@ impl<'a> Call<'a> {
         sink: Sink,
     ) {
         words.resize(self.rows.len(), self.weights.cols());
-        for (at, start) in self.rows.clone().step_by(ROWS).enumerate() {
-            let strip = self.strip(start..self.rows.end.min(start + ROWS), space);
-            // SAFETY: the tier is the caller's promise.
-            unsafe { words.decode(at, strip) };
+        let bytes = self.groups * GROUP_BYTES;
+        // Those that are there are taken while the first tokens are multiplied.
+        let mut strips: &[u8] = &[];
+        if matches!(self.source, Source::Strips) {
+            let (first, last) = (self.rows.start / ROWS, self.rows.end.div_ceil(ROWS));
+            strips = &self.weights.bytes()[first * bytes..last * bytes];
+        } else {
+            for (at, start) in self.rows.clone().step_by(ROWS).enumerate() {
+                let strip = self.strip(start..self.rows.end.min(start + ROWS), space);
+                // SAFETY: the tier is the caller's promise.
+                unsafe { words.decode(at, strip) };
+            }
         }
         let planes = self.source.planes();
         for first in self.tokens.clone().step_by(lookup512::TOKENS) {
@@ -380,7 +388,7 @@ impl<'a> Call<'a> {
                 unsafe { words.set_token(t, self.x.row(first + t), planes) };
             }
             // SAFETY: the tier is the caller's promise.
-            unsafe { words.multiply(tokens) };
+            unsafe { words.multiply(tokens, std::mem::take(&mut strips), bytes) };
             words.each_sum(tokens, |t, row, sums| self.hand_run(first + t, row, sums, sink));
         }
     }

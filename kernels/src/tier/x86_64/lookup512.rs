@@ -133,26 +133,38 @@ impl<const DOTS: bool> Words<DOTS> {
     /// Takes strip number `at` of the rows.
     #[target_feature(enable = "avx512f,avx512bw")]
     pub(super) fn decode(&mut self, at: usize, strip: &[u8]) {
-        let (run, s) = (at / STRIPS, at % STRIPS);
+        for s in 0..self.sections.len() {
+            self.decode_section(s, at, strip);
+        }
+    }
+
+    /// Takes section `s` of strip number `at` of the rows, and asks for that of the strip two behind it.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn decode_section(&mut self, s: usize, at: usize, strip: &[u8]) {
+        let (run, half) = (at / STRIPS, at % STRIPS);
         let halves = strip.as_chunks::<REG>().0;
         let looked_up = self.looked_up;
         let blocks = strip.as_chunks::<BLOCK>().0;
-        for section in &self.sections {
-            let units = &mut self.weights[section.at + run * section.bytes..][..section.bytes];
-            for (i, unit) in section.units.clone().zip(units.chunks_exact_mut(Self::UNIT)) {
-                // The four entry numbers of a row are 32 bits; a register takes two of them of all rows.
-                let words = triples::transpose([entries(halves, i, 0), entries(halves, i, 1)]);
-                for (pair, words) in words.into_iter().enumerate() {
-                    let out = unit[(pair * STRIPS + s) * REG..].first_chunk_mut().expect("inside the unit");
-                    triples::store(out, words);
-                }
-                if DOTS {
-                    let codes = &mut unit[WORDS + s * BLOCK..][..BLOCK];
-                    match blocks.get(looked_up + i) {
-                        Some(block) => codes.copy_from_slice(block),
-                        // Codes of zero add nothing.
-                        None => codes.fill(0),
-                    }
+        let behind = strip.as_ptr().wrapping_add(STRIPS * strip.len()).cast::<[u8; BLOCK]>();
+        let section = &self.sections[s];
+        let units = &mut self.weights[section.at + run * section.bytes..][..section.bytes];
+        for (i, unit) in section.units.clone().zip(units.chunks_exact_mut(Self::UNIT)) {
+            if i % 4 < 3 {
+                prefetch_block(behind.wrapping_add(i / 4 * 3 + i % 4));
+            }
+            // The four entry numbers of a row are 32 bits; a register takes two of them of all rows.
+            let words = triples::transpose([entries(halves, i, 0), entries(halves, i, 1)]);
+            for (pair, words) in words.into_iter().enumerate() {
+                let out = unit[(pair * STRIPS + half) * REG..].first_chunk_mut().expect("inside the unit");
+                triples::store(out, words);
+            }
+            if DOTS {
+                prefetch_block(behind.wrapping_add(looked_up + i));
+                let codes = &mut unit[WORDS + half * BLOCK..][..BLOCK];
+                match blocks.get(looked_up + i) {
+                    Some(block) => codes.copy_from_slice(block),
+                    // Codes of zero add nothing.
+                    None => codes.fill(0),
                 }
             }
         }
@@ -204,12 +216,13 @@ impl<const DOTS: bool> Words<DOTS> {
     }
 
     /// Multiplies the first `tokens` tokens by the rows. A tile in part costs as much as a whole one, and less than
-    /// making strips for a few tokens.
+    /// making strips for a few tokens. Strips that were not taken yet are `strips`, so many bytes each: they are when
+    /// they are needed, part by part.
     ///
     /// # Safety
     /// The CPU must have VNNI too if `DOTS`.
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) unsafe fn multiply(&mut self, tokens: usize) {
+    pub(super) unsafe fn multiply(&mut self, tokens: usize, strips: &[u8], bytes: usize) {
         let tiles = tokens.div_ceil(TILE);
         for s in 0..self.sections.len() {
             let section = self.sections[s].clone();
@@ -218,6 +231,12 @@ impl<const DOTS: bool> Words<DOTS> {
             for first in (0..self.runs).step_by(chunk) {
                 for tile in 0..tiles {
                     for run in first..self.runs.min(first + chunk) {
+                        if tile == 0 {
+                            let of_run = strips.chunks_exact(bytes).enumerate().skip(run * STRIPS);
+                            for (at, strip) in of_run.take(STRIPS) {
+                                self.decode_section(s, at, strip);
+                            }
+                        }
                         if DOTS {
                             // SAFETY: the caller vouches for the tier.
                             unsafe { self.add_with_dots(&section, run, tile) };
@@ -349,6 +368,12 @@ impl<const DOTS: bool> Words<DOTS> {
             sums,
         }
     }
+}
+
+/// Asks for a block of a strip.
+#[inline]
+fn prefetch_block(at: *const [u8; BLOCK]) {
+    (0..BLOCK).step_by(REG).for_each(|line| prefetch_l2(at.cast::<u8>().wrapping_add(line)));
 }
 
 /// Half a block (16 rows) of a strip; weights behind the last column are zero.
