@@ -260,7 +260,7 @@ fn times(choices: usize, work: &mut dyn FnMut(usize)) -> Vec<f64> {
 
 /// From which tokens and rows on a tier gains by tables, on one thread, for copies of a matrix in turns.
 fn lookup_from(tier: Tier, default: LookupFrom, copies: &[Packed]) -> LookupFrom {
-    const TOKENS: [usize; 10] = [8, 16, 24, 32, 48, 64, 96, 128, 192, 256];
+    const TOKENS: [usize; 11] = [8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
     const MANY: usize = 128;
     let Some(kernel) = kernel::find(&TM2, tier) else { return default };
     let next = RefCell::new(copies.iter().cycle());

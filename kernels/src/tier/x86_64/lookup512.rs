@@ -19,9 +19,10 @@
 //! Three in seven blocks of a strip are looked up, the first ones, and the others multiplied: as many
 //! as there are quads, or a few less, which blocks of codes 0 make up for. Without `vpdpbusd` all are
 //! looked up. A sum of three products is at most 3 · 128 = 384, so the 56 of a section, at most 21504,
-//! fit 16 bits; then they are added to 32-bit sums. Weights are decoded once a call
-//! ([`Words::decode`]), in the order in which [`Words::multiply`] reads them; rows are taken in
-//! chunks whose weights of a section stay in the second-level cache while all tokens pass.
+//! fit 16 bits; then they are added to 32-bit sums. Weights are decoded once a call, in the order in which
+//! [`Words::multiply`] reads them: whole strips that were just made ([`Words::decode`]), others section by section
+//! while the first tokens pass. Rows are taken in chunks whose weights of a section stay in the second-level cache
+//! while all tokens pass.
 
 // Indices name registers and places in tables.
 #![allow(clippy::needless_range_loop)]
@@ -134,13 +135,13 @@ impl<const DOTS: bool> Words<DOTS> {
     #[target_feature(enable = "avx512f,avx512bw")]
     pub(super) fn decode(&mut self, at: usize, strip: &[u8]) {
         for s in 0..self.sections.len() {
-            self.decode_section(s, at, strip);
+            self.decode_section(s, at, strip, false);
         }
     }
 
-    /// Takes section `s` of strip number `at` of the rows, and asks for that of the strip two behind it.
+    /// Takes section `s` of strip number `at` of the rows; `ask` says whether to ask for that of the next run.
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn decode_section(&mut self, s: usize, at: usize, strip: &[u8]) {
+    fn decode_section(&mut self, s: usize, at: usize, strip: &[u8], ask: bool) {
         let (run, half) = (at / STRIPS, at % STRIPS);
         let halves = strip.as_chunks::<REG>().0;
         let looked_up = self.looked_up;
@@ -149,7 +150,7 @@ impl<const DOTS: bool> Words<DOTS> {
         let section = &self.sections[s];
         let units = &mut self.weights[section.at + run * section.bytes..][..section.bytes];
         for (i, unit) in section.units.clone().zip(units.chunks_exact_mut(Self::UNIT)) {
-            if i % 4 < 3 {
+            if ask && i % 4 < 3 {
                 prefetch_block(behind.wrapping_add(i / 4 * 3 + i % 4));
             }
             // The four entry numbers of a row are 32 bits; a register takes two of them of all rows.
@@ -159,7 +160,9 @@ impl<const DOTS: bool> Words<DOTS> {
                 triples::store(out, words);
             }
             if DOTS {
-                prefetch_block(behind.wrapping_add(looked_up + i));
+                if ask {
+                    prefetch_block(behind.wrapping_add(looked_up + i));
+                }
                 let codes = &mut unit[WORDS + half * BLOCK..][..BLOCK];
                 match blocks.get(looked_up + i) {
                     Some(block) => codes.copy_from_slice(block),
@@ -234,7 +237,7 @@ impl<const DOTS: bool> Words<DOTS> {
                         if tile == 0 {
                             let of_run = strips.chunks_exact(bytes).enumerate().skip(run * STRIPS);
                             for (at, strip) in of_run.take(STRIPS) {
-                                self.decode_section(s, at, strip);
+                                self.decode_section(s, at, strip, true);
                             }
                         }
                         if DOTS {

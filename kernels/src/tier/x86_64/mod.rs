@@ -328,7 +328,7 @@ ops!(
     AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, chunk_tiles: Avx512 [2 3 4 5 6] to 6, digits: Avx2, gemv_registers: 2,
     tile_registers: 2, tiles: [1 2 3 4 5 6], peak: 3 x 4,
     best: [
-        Best { nibbles: [4, 4], digits: 6, ..Best::new(Algorithm::Lookup512, 16, 256, 127) },
+        Best { made: 16, nibbles: [4, 4], digits: 6, ..Best::new(Algorithm::Lookup512, 12, 256, 127) },
         Best { nibbles: [2, 2], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
     ],
     to_tm2: triples::to_tm2
