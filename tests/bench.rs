@@ -160,6 +160,8 @@ fn wrong_arguments_are_usage_errors() {
         (&["--numa", "distribute"], "numactl"),
         (&["--list-devices"], "doctor"),
         (&["--level", "kernel", "--tdp", "65"], "--level kernel"),
+        (&["--level", "kernel", "-d", "3"], "-d is of whole models"),
+        (&["--batch", "3"], "--batch is of kernels alone"),
     ] {
         let (code, _, err) = bench(args);
         assert!(code == 2 && err.contains(said), "{args:?}: {code} {err}");

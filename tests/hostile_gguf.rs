@@ -212,6 +212,7 @@ fn settings_that_are_missing_or_contradict_the_tensors() {
         ("bitnet-b1.58.block_count", u32::MAX, "out of range"),
         ("bitnet-b1.58.block_count", 1 << 27, "blocks in"),
         ("bitnet-b1.58.block_count", 4, "blk.3."),
+        ("bitnet-b1.58.block_count", 2, "is not part of a bitnet model of 2 blocks"),
         ("bitnet-b1.58.attention.head_count", 7, "7 heads do not divide the width"),
         ("bitnet-b1.58.attention.head_count_kv", 3, "is not a multiple of metadata key"),
         ("bitnet-b1.58.vocab_size", 511, "the embedding has 512 rows"),

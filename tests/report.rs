@@ -606,6 +606,47 @@ fn machines_of_one_kind_stay_apart() {
 }
 
 #[test]
+fn weights_that_a_conversion_changed_come_first() {
+    let mut record = one().remove(0);
+    let proof = record.proofs.iter_mut().find(|p| p.failure.is_none()).unwrap();
+    let layout = proof.layout.clone();
+    (proof.trits_equal, proof.changed) = (false, true);
+    proof.failure = Some(format!("{layout} changed the weight at row 3, column 0"));
+    tritmark::record::check(&record).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    report::write(&[record.clone()], dir.path(), &[report::Format::Md]).unwrap();
+    let page = read(dir.path(), "report.md");
+    let page = page.replace("\\_", "_");
+    assert!(page.contains(&format!("Conversion to {layout} CHANGED weights")), "{page}");
+    assert!(page.contains("CHANGED, see below") && page.contains("at row 3, column 0"), "{page}");
+    assert_eq!(tritmark::suite::failures(&record).len(), 1);
+    // What a layout only cannot hold is no failure.
+    record.proofs.iter_mut().for_each(|p| p.changed = false);
+    assert!(tritmark::suite::failures(&record).is_empty());
+}
+
+#[test]
+fn imported_records_and_other_time_zones_do_not_pass_for_the_newest() {
+    let mut records = vec![one().remove(0), one().remove(0)];
+    records[1].environment.cpu.push_str(" of another kind");
+    records[0].started = "2026-11-28T10:00:00Z".into();
+    records[1].started = "2026-11-28T12:00:00+05:00".into();
+    let newest = |records: &[Record]| {
+        let dir = tempfile::tempdir().unwrap();
+        report::write(records, dir.path(), &[report::Format::Md]).unwrap();
+        let page = read(dir.path(), "report.md");
+        page.lines().find(|line| line.contains("In the newest record")).unwrap().to_owned()
+    };
+    assert!(!newest(&records).contains("of another kind"));
+    records[1].started = "2026-11-28T12:00:00Z".into();
+    assert!(newest(&records).contains("of another kind"));
+    for arm in &mut records[1].arms {
+        arm.imported = Some("llama-bench, rows.json".into());
+    }
+    assert!(!newest(&records).contains("of another kind"));
+}
+
+#[test]
 fn figures_without_a_model_are_shown() {
     let mut record = one().remove(0);
     record.models.clear();

@@ -16,5 +16,5 @@ mod window;
 
 pub use model::{LanguageModel, Rows, Sink};
 pub use perplexity::{Named, Options, Running, measure};
-pub use text::{Text, read_text, text_files, tokenizer_of};
+pub use text::{Text, read_text, text_files};
 pub use window::{Convention, Window};

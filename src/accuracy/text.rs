@@ -1,6 +1,5 @@
 //! Texts: where they come from, their tokens, and which bytes each token stands for.
 
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use std::fs;
 use std::io::Read;
@@ -66,19 +65,6 @@ impl Text {
         let context: Vec<char> = self.source[..before].chars().rev().take(chars).collect();
         (context.into_iter().rev().collect(), self.source[before..self.ends[index]].to_owned())
     }
-}
-
-/// The checkpoint's tokenizer.
-///
-/// # Errors
-/// If it brings none, or one that the `tokenizers` crate cannot read.
-pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer> {
-    let name = &checkpoint.provenance.name;
-    let json = checkpoint.tokenizer.as_ref().ok_or_else(|| {
-        Error::input(name, "no tokenizer found, but a text must be tokenised")
-            .hint("put the model's tokenizer.json beside its weights, or name it with --tokenizer PATH")
-    })?;
-    Tokenizer::from_bytes(json).map_err(|e| Error::input(name, format!("unreadable tokenizer: {e}")))
 }
 
 /// Endings of the files that are texts.
@@ -158,6 +144,7 @@ fn read_file(path: &Path, text: &mut String) -> Result<()> {
 mod tests {
     use super::*;
     use crate::accuracy::{Convention, Window};
+    use crate::checkpoint::Checkpoint;
 
     fn demo_tokenizer() -> Tokenizer {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/bench-suites/demo/tokenizer.json");

@@ -1,8 +1,9 @@
 //! Perplexity conventions: how a text is cut into windows and which tokens are scored.
 
-use super::text::{Text, tokenizer_of};
+use super::text::Text;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::model::text::tokenizer_of;
 use crate::record::Test;
 use std::fmt;
 

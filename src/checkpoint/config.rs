@@ -113,14 +113,19 @@ impl ModelConfig {
             }
         }
         for (field, x) in [
-            ("rope_theta", self.rope_theta),
             ("norm_eps", self.norm_eps.into()),
             ("inner_norm_eps", self.inner_norm_eps.unwrap_or(1.0).into()),
             ("gemma.query_pre_attn_scalar", gemma.map_or(1.0, |g| g.query_pre_attn_scalar)),
-            ("gemma.local_rope_theta", gemma.map_or(1.0, |g| g.local_rope_theta)),
         ] {
             if !(x > 0.0 && x.is_finite()) {
                 return Err(format!("{}: expected a positive number, found {x}", key(field)));
+            }
+        }
+        // Below 1 frequencies grow without end.
+        let local = gemma.map_or(1.0, |g| g.local_rope_theta);
+        for (field, x) in [("rope_theta", self.rope_theta), ("gemma.local_rope_theta", local)] {
+            if !(1.0..f64::from(f32::MAX)).contains(&x) {
+                return Err(format!("{}: expected a number of at least 1, found {x}", key(field)));
             }
         }
         let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);

@@ -188,7 +188,7 @@ impl Args {
             Level::Model => self.tests(threads.len())?,
             Level::Kernel => few(batches.len() * shapes.len() * threads.len()).map(|()| Vec::new())?,
         };
-        if self.reference && (self.level == Level::Kernel || !tests.iter().any(for_reference)) {
+        if self.reference && !tests.iter().any(for_reference) {
             return Err(Error::Usage(
                 "--reference is measured in tests of prompts alone, at depth 0: give -p a number above 0 and -d a 0, \
                  or leave it out"
@@ -278,11 +278,23 @@ impl Args {
                 Err(Error::Usage(format!("--{name} must be 0 to {LONGEST} seconds, not {value}")))
             }
         };
-        if self.tdp.is_some() && self.level == Level::Kernel {
-            return Err(Error::Usage(
-                "--tdp models the energy of a token of a whole model; leave it out with --level kernel"
-                    .into(),
-            ));
+        let of_models = [
+            ("-m", !self.model.is_empty()),
+            ("-p", !self.prompt.is_empty()),
+            ("-n", !self.generate.is_empty()),
+            ("--pg", !self.pg.is_empty()),
+            ("-d", !self.depth.is_empty()),
+            ("--head", self.head != Head::default()),
+            ("--reference", self.reference),
+            ("--tdp", self.tdp.is_some()),
+        ];
+        let of_kernels = [("--shape", !self.shape.is_empty()), ("--batch", !self.batch.is_empty())];
+        let (foreign, here, there) = match self.level {
+            Level::Kernel => (&of_models[..], "--level kernel", "whole models"),
+            Level::Model => (&of_kernels[..], "--level model", "kernels alone"),
+        };
+        if let Some((option, _)) = foreign.iter().find(|(_, given)| *given) {
+            return Err(Error::Usage(format!("{option} is of {there}: leave it out with {here}")));
         }
         if self.rounds == Some(0) {
             return Err(Error::Usage("--rounds must be at least 1".into()));
@@ -361,7 +373,9 @@ impl Args {
                 None => Vec::new(),
             };
             let warnings = arm.speed.iter().flat_map(|s| s.warnings.clone()).chain(of_energy);
-            warnings.map(move |w| (w, format!("{}: {}", arm.subject, arm.test)))
+            let several = record.arms.iter().any(|a| a.subject.model != arm.subject.model);
+            let model = if several { format!("{}: ", arm.subject.model) } else { String::new() };
+            warnings.map(move |w| (w, format!("{model}{}: {}", arm.subject, arm.test)))
         });
         // The same sentence with other figures is said once.
         let kind = |w: &str| w.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();

@@ -20,8 +20,8 @@ Exit codes: 0 fine; 1 worse than --fail-on allows; 3 the measurements do not all
 --fail-on; 4 different models, processors, CPU quotas, sizes of the machine, governors or
 protocols, or one is virtual and the other is not.
 --fail-on asks where the whole 95 % interval lies: beyond the limit fails, within it passes,
-across it is inconclusive, as is an arm that only the first record has. Of perplexity the figure
-itself counts. Energy has one window on each side, so more than the limit is inconclusive, as is
+across it is inconclusive, as is an arm that only the first record has. Of perplexity and accuracy
+the figure itself counts. Energy has one window on each side, so more than the limit is inconclusive, as is
 one that the other record lacks or took from another sensor.
 Speeds are compared by the fastest run of each round (90 % quantile over the rounds): other load
 only slows runs down, so these are what it disturbs least. A difference counts where the
@@ -39,8 +39,8 @@ pub struct Args {
     /// Records: the first is what the others are held against
     #[arg(required = true)]
     records: Vec<PathBuf>,
-    /// Fail if a figure got worse by more: pp, tg, pg, kernel, speed, ppl or energy, > and a share
-    /// (3%) or, for ppl and energy, an amount (0.01)
+    /// Fail if a figure got worse by more: pp, tg, pg, kernel, speed, ppl, acc (share of questions
+    /// answered rightly) or energy, > and a share (3%) or, for the last three, an amount (0.01)
     #[arg(long, value_name = "LIMIT")]
     fail_on: Vec<Gate>,
     /// Differences of speed up to this share are called the same, in percent

@@ -1,6 +1,6 @@
 //! `tritmark doctor`.
 
-use super::common::{MeterArgs, print_json, print_line, progress};
+use super::common::{MeterArgs, print_json, print_line, progress, say};
 use crate::error::Result;
 use crate::machine::{CpuTimes, Environment, Limits, Watch, tuning};
 use crate::model::check_threads;
@@ -148,12 +148,22 @@ impl Args {
 /// Measures a tuning, uses it and stores it; says where.
 fn tune(environment: &mut Environment) -> Result<PathBuf> {
     let bar = progress(1, "tuning");
+    let before = CpuTimes::read(Path::new("/"));
     let tuning = tuning::measure(environment, &mut |done, total, what| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
         bar.set_message(what.to_owned());
     });
     bar.finish_and_clear();
+    let others =
+        CpuTimes::read(Path::new("/")).zip(before).and_then(|(end, start)| end.since(&start).others());
+    if let Some(share) = others.filter(|share| *share > 0.05) {
+        say(&format!(
+            "Other programs used {:.0} % of the CPUs meanwhile, so this tuning may be a poor one: stop them and run it \
+             again.",
+            100.0 * share
+        ));
+    }
     environment.tuning = Some(tuning::in_use());
     tuning::store(&tuning)
 }

@@ -153,11 +153,9 @@ impl View for Rows<'_> {
 
 fn write(path: &Path, logits: &[f32], vocab: usize, model: &str, kernel: &str) -> Result<()> {
     let rows = Rows { shape: [logits.len() / vocab, vocab], data: logits };
-    let metadata = HashMap::from([
-        ("model".to_owned(), model.to_owned()),
-        ("kernel".to_owned(), kernel.to_owned()),
-        ("tool".to_owned(), concat!("tritmark ", env!("CARGO_PKG_VERSION")).to_owned()),
-    ]);
+    // One entry: several come in another order each time.
+    let made = format!("{model} by {kernel}, tritmark {}", env!("CARGO_PKG_VERSION"));
+    let metadata = HashMap::from([("made".to_owned(), made)]);
     let bytes = safetensors::serialize([("logits", rows)], Some(metadata))
         .map_err(|e| Error::Bug(format!("logits cannot be serialised: {e}")))?;
     write_whole(path, |file| std::io::Write::write_all(file, &bytes))

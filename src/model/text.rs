@@ -11,19 +11,29 @@ pub struct Text {
     vocab: usize,
 }
 
+/// The checkpoint's tokenizer.
+///
+/// # Errors
+/// If it brings none, or one that the `tokenizers` crate cannot read.
+pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    let name = &checkpoint.provenance.name;
+    let json = checkpoint.tokenizer.as_deref().ok_or_else(|| {
+        Error::input(name, "no tokenizer found, so text cannot be read or written")
+            .hint("put the model's tokenizer.json beside its weights, or name it with --tokenizer PATH")
+    })?;
+    Tokenizer::from_bytes(json).map_err(|e| {
+        Error::input(name, format!("its tokenizer.json, or what stands for it, cannot be used: {e}"))
+            .hint("take that file again from where the model came from, or name one with --tokenizer PATH")
+    })
+}
+
 impl Text {
     /// Reads the checkpoint's tokenizer.
     ///
     /// # Errors
     /// If it has none or a damaged one.
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
-        let name = &checkpoint.provenance.name;
-        let json = checkpoint.tokenizer.as_deref().ok_or_else(|| {
-            Error::input(name, "there is no tokenizer, so text cannot be read or written")
-                .hint("put the model's tokenizer.json beside its weights, or name it with --tokenizer PATH")
-        })?;
-        let tokenizer = Tokenizer::from_bytes(json)
-            .map_err(|e| Error::input(name, format!("the tokenizer cannot be used: {e}")))?;
+        let tokenizer = tokenizer_of(checkpoint)?;
         Ok(Self { tokenizer, bos: checkpoint.config.bos, vocab: checkpoint.config.vocab })
     }
 

@@ -45,6 +45,7 @@ pub(super) fn figure(row: &Row, value: f64) -> String {
         Metric::Perplexity if row.a != row.b && (row.a - row.b).abs() < 1e-4 => format!("{value:.12}"),
         Metric::Perplexity => format!("{value:.4}"),
         Metric::Energy => format!("{value:.4e}"),
+        Metric::Accuracy => format!("{value:.4}"),
     }
 }
 
@@ -53,6 +54,7 @@ fn metric(row: &Row) -> String {
         Metric::Speed => row.unit.clone(),
         Metric::Perplexity => "perplexity".into(),
         Metric::Energy => "J/token, measured".into(),
+        Metric::Accuracy => "accuracy".into(),
     }
 }
 
@@ -177,10 +179,13 @@ fn junit(comparisons: &[Comparison], gates: &[Gate]) -> String {
                 row.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default(),
                 row.rounds.as_ref().map(|r| format!("; {r}")).unwrap_or_default()
             );
-            let held: Vec<Held> = gates.iter().filter_map(|gate| gate.judge(row)).collect();
+            let held: Vec<_> = gates.iter().filter_map(|gate| Some((gate, gate.judge(row)?))).collect();
+            let by = |what: Held| held.iter().find(|(_, held)| *held == what).map(|(gate, _)| gate);
             match row.verdict {
-                _ if held.contains(&Held::Passed) => Case::Failed(words),
-                _ if held.contains(&Held::Open) => Case::Skipped(words),
+                _ if let Some(gate) = by(Held::Passed) => Case::Failed(format!("{gate}: {words}")),
+                _ if let Some(gate) = by(Held::Open) => {
+                    Case::Skipped(format!("{gate} cannot be checked: {words}"))
+                }
                 Verdict::Slower | Verdict::Worse if gates.is_empty() => Case::Failed(words),
                 Verdict::CannotTell if gates.is_empty() => Case::Skipped(words),
                 _ => Case::Fine(words),
@@ -267,6 +272,9 @@ fn bencher(records: &[Record]) -> Value {
         }
         if let Some(accuracy) = &arm.accuracy {
             measures.insert("perplexity".into(), json!({ "value": accuracy.ppl }));
+        }
+        if let Some(choices) = &arm.choices {
+            measures.insert("accuracy".into(), json!({ "value": choices.acc }));
         }
         if let Some(Outcome::Measured(energy)) = &arm.energy_measured {
             measures.insert("joules-per-token".into(), json!({ "value": energy.joules_per_token }));

@@ -132,9 +132,10 @@ pub fn check(record: &Record) -> Result<(), String> {
         if !models.insert(model.id.as_str()) {
             return Err(format!("field `models[{i}].id`: '{}' stands twice", model.id));
         }
-        let hex = !model.hash.is_empty() && model.hash.bytes().all(|b| b.is_ascii_hexdigit());
+        let hex =
+            !model.hash.is_empty() && model.hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         all(&[
-            ("hash", hex, "a hash in hexadecimal digits"),
+            ("hash", hex, "a hash in small hexadecimal digits"),
             ("params", model.params > 0, "at least 1"),
             ("linear_params", model.linear_params <= model.params, "at most `params`"),
         ])
@@ -215,6 +216,7 @@ pub fn check_proof(proof: &Proof) -> Result<(), String> {
         ),
         ("scale_error", proof.scale_error >= 0.0, "at least 0"),
         ("failure", proof.trits_equal == proof.failure.is_none(), "there where `trits_equal` is false"),
+        ("changed", !(proof.changed && proof.trits_equal), "false where `trits_equal` is true"),
     ])
 }
 

@@ -24,6 +24,7 @@ enum What {
     Kernel,
     Speed,
     Perplexity,
+    Accuracy,
     Energy,
 }
 
@@ -33,7 +34,7 @@ impl FromStr for Gate {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
             format!(
-                "'{text}' is no limit: {why}; expected e.g. tg>3%, ppl>0.01 (one of pp, tg, pg, kernel, speed, ppl, energy)"
+                "'{text}' is no limit: {why}; expected e.g. tg>3%, ppl>0.01 (one of pp, tg, pg, kernel, speed, ppl, acc, energy)"
             )
         };
         let (what, limit) = text.split_once('>').ok_or_else(|| wrong("it has no '>'"))?;
@@ -44,6 +45,7 @@ impl FromStr for Gate {
             "kernel" => What::Kernel,
             "speed" => What::Speed,
             "ppl" => What::Perplexity,
+            "acc" => What::Accuracy,
             "energy" => What::Energy,
             other => return Err(wrong(&format!("nothing is called '{other}'"))),
         };
@@ -52,7 +54,7 @@ impl FromStr for Gate {
             limit.strip_suffix('%').map_or((limit, false), |number| (number.trim(), true));
         let limit = number.parse::<f64>().ok().filter(|l| l.is_finite() && *l >= 0.0);
         let limit = limit.ok_or_else(|| wrong("what follows '>' is no number of at least 0"))?;
-        let of_speed = what != What::Perplexity && what != What::Energy;
+        let of_speed = !matches!(what, What::Perplexity | What::Accuracy | What::Energy);
         if of_speed && !relative {
             return Err(wrong("a limit of speed must end in %"));
         }
@@ -86,6 +88,7 @@ impl Gate {
         let speed = |wanted: bool| metric == Metric::Speed && wanted;
         match (self.what, test) {
             (What::Perplexity, _) => metric == Metric::Perplexity,
+            (What::Accuracy, _) => metric == Metric::Accuracy,
             (What::Energy, _) => metric == Metric::Energy,
             (What::Speed, _) => speed(true),
             (What::Kernel, test) => speed(matches!(test, Test::Kernel { .. })),
@@ -132,7 +135,7 @@ impl Gate {
 
     /// Whether `b` in place of `a` passes the limit.
     fn beyond(&self, metric: Metric, a: f64, b: f64) -> bool {
-        let worse = if metric == Metric::Speed { a - b } else { b - a };
+        let worse = if matches!(metric, Metric::Speed | Metric::Accuracy) { a - b } else { b - a };
         worse > if self.relative { self.limit * a } else { self.limit }
     }
 }
@@ -202,9 +205,17 @@ mod tests {
 
     #[test]
     fn limits_are_read_or_refused_with_what_was_expected() {
-        for good in
-            ["tg>3%", "pp > 3.5 %", "pg>0%", "kernel>1%", "speed>1%", "ppl>0.01", "ppl>1%", "energy>500%"]
-        {
+        for good in [
+            "tg>3%",
+            "pp > 3.5 %",
+            "pg>0%",
+            "kernel>1%",
+            "speed>1%",
+            "ppl>0.01",
+            "ppl>1%",
+            "acc>0.02",
+            "energy>500%",
+        ] {
             good.parse::<Gate>().unwrap();
         }
         for bad in ["tg>3", "tg<3%", "tg", "x>3%", "tg>-1%", "tg>NaN%", "ppl>", "ppl>inf", "tg>100%"] {

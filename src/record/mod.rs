@@ -198,6 +198,9 @@ pub struct Proof {
     pub layout: String,
     /// Whether every trit came back equal.
     pub trits_equal: bool,
+    /// Whether a trit came back as another, which no shape excuses; records of before do not say.
+    #[serde(default)]
+    pub changed: bool,
     /// Greatest relative error of a scale in that layout's file form; 0 where it is exact.
     pub scale_error: f64,
     /// Number of matrices compared.
@@ -208,6 +211,13 @@ pub struct Proof {
     pub bits_per_weight: f64,
     /// What is wrong, where something is; also shapes the layout cannot hold.
     pub failure: Option<String>,
+}
+
+impl Record {
+    /// When it was begun; nothing for a time that [`file`] would refuse.
+    pub fn begun(&self) -> Option<jiff::Timestamp> {
+        self.started.parse().ok()
+    }
 }
 
 /// One subject under one test.

@@ -516,8 +516,8 @@ fn evaluate(
     let cpus = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
     let threads = spec.subject.threads;
     warnings.extend((threads > cpus).then_some(Warning::Oversubscribed { threads, cpus }));
-    let ratio = bound.as_ref().map_or(0.0, |b| median / b.value);
-    warnings.extend((ratio > 1.0).then_some(Warning::AboveBound { ratio }));
+    let above = bound.as_ref().map(|b| (median / b.value, b.memory)).filter(|(ratio, _)| *ratio > 1.0);
+    warnings.extend(above.map(|(ratio, memory)| Warning::AboveBound { ratio, memory }));
     warnings.extend(common.iter().cloned());
 
     let taken = |t: &CpuTimes| Some(t.others()? + t.steal()?);

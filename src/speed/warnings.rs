@@ -75,6 +75,8 @@ pub enum Warning {
     AboveBound {
         /// Speed over bound.
         ratio: f64,
+        /// Whether the bound is what memory gives.
+        memory: bool,
     },
 }
 
@@ -149,11 +151,16 @@ impl fmt::Display for Warning {
             Warning::Oversubscribed { threads, cpus } => {
                 write!(f, "{threads} threads shared {}; use at most {cpus} of them.", counted(*cpus, "CPU"))
             }
-            Warning::AboveBound { ratio } => write!(
+            Warning::AboveBound { ratio, memory } => write!(
                 f,
-                "This is {} of what the machine's limit allows: the limit was measured too low or the data \
-                 came from a nearer cache than the bound assumes; do not quote it without an explanation.",
-                percent(*ratio)
+                "This is {} of what the machine's limit allows: {}do not quote it without an explanation.",
+                percent(*ratio),
+                if *memory {
+                    "the limit was measured too low or the data came from a nearer cache than the bound assumes; "
+                } else {
+                    "its sums came from tables, of which one look-up stands for several multiply-adds, or the limit \
+                     was measured too low; "
+                }
             ),
         }
     }

@@ -307,6 +307,7 @@ mod tests {
             model: "m".into(),
             layout: layout.into(),
             trits_equal: true,
+            changed: false,
             scale_error: 0.0,
             tensors: 1,
             bytes: 2,

@@ -19,17 +19,22 @@ pub fn prove(checkpoint: &Checkpoint, model: &str, layout: &dyn Layout) -> Resul
             Ok(matrix(&w.trits, w.scale, layout))
         })
         .collect::<Result<_>>()?;
-    let bytes: u64 = found.iter().map(|m| m.bytes).sum();
-    let failure = found.iter().find_map(|m| m.failure.clone());
+    // What was changed weighs more than what was not held.
+    let changed = found.iter().find(|m| m.changed);
+    let failed = changed.or_else(|| found.iter().find(|m| m.failure.is_some()));
+    // Of a model that is held in part there is no size.
+    let held = found.iter().all(|m| m.failure.is_none() || m.changed);
+    let bytes: u64 = if held { found.iter().map(|m| m.bytes).sum() } else { 0 };
     Ok(Proof {
         model: model.into(),
         layout: layout.name().into(),
-        trits_equal: failure.is_none(),
+        trits_equal: failed.is_none(),
+        changed: changed.is_some(),
         scale_error: found.iter().map(|m| m.scale_error).fold(0.0, f64::max),
         tensors: found.len() as u64,
         bytes,
         bits_per_weight: bytes as f64 * 8.0 / checkpoint.config.linear_params() as f64,
-        failure,
+        failure: failed.and_then(|m| m.failure.clone()),
     })
 }
 
@@ -37,6 +42,7 @@ pub fn prove(checkpoint: &Checkpoint, model: &str, layout: &dyn Layout) -> Resul
 struct Matrix {
     bytes: u64,
     scale_error: f64,
+    changed: bool,
     failure: Option<String>,
 }
 
@@ -51,16 +57,20 @@ fn matrix(trits: &tritmark_kernels::Trits, scale: f32, layout: &dyn Layout) -> M
     }
     let back = match layout.unpack(trits.rows(), trits.cols(), &packed) {
         Ok(back) => back,
-        Err(e) => return failed(format!("what {} packed cannot be read back: {e}", layout.name())),
+        Err(e) => {
+            let failure = format!("what {} packed cannot be read back: {e}", layout.name());
+            return Matrix { changed: true, bytes: packed.len() as u64, ..failed(failure) };
+        }
     };
     if back.trits != *trits {
         let at = back.trits.as_slice().iter().zip(trits.as_slice()).position(|(a, b)| a != b).unwrap_or(0);
         let (row, col) = (at / trits.cols(), at % trits.cols());
-        return failed(format!("{} changed the weight at row {row}, column {col}", layout.name()));
+        let failure = format!("{} changed the weight at row {row}, column {col}", layout.name());
+        return Matrix { changed: true, bytes: packed.len() as u64, ..failed(failure) };
     }
     let scale_error = match (layout.scale_form(), back.scale) {
         (ScaleForm::Beside, _) | (_, None) => 0.0,
         (_, Some(stored)) => ((stored as f64 - scale as f64) / scale as f64).abs(),
     };
-    Matrix { bytes: packed.len() as u64, scale_error, failure: None }
+    Matrix { bytes: packed.len() as u64, scale_error, ..Matrix::default() }
 }

@@ -694,7 +694,7 @@ fn identity_note(arms: &[Arm]) -> Vec<String> {
 /// What a record proves wrong: failed conversions and perplexities that differ, full sentences.
 pub fn failures(record: &Record) -> Vec<String> {
     let notes = identity_note(&record.arms).into_iter().filter(|n| n.contains("DIFFERS"));
-    let proofs = record.proofs.iter().filter(|p| !p.trits_equal && p.bytes > 0);
+    let proofs = record.proofs.iter().filter(|p| p.changed);
     let proofs = proofs.filter_map(|p| p.failure.as_ref().map(|f| format!("{}: {f}", p.model)));
     proofs.chain(notes).collect()
 }

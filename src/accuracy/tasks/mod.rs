@@ -9,9 +9,10 @@ pub use formats::{Format, read, read_binary};
 
 use super::model::LanguageModel;
 use super::softmax::nll;
-use super::text::{read_text, tokenizer_of};
+use super::text::read_text;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::model::text::tokenizer_of;
 use crate::record::{Choices, Test};
 use serde::Serialize;
 use std::path::Path;

@@ -18,11 +18,12 @@ use super::{
     TensorInfo, Ternary, number,
 };
 use crate::error::{Error, Result};
+use crate::words::counted;
 use arrangement::Evidence;
 use form::{Form, Open, Resolved};
 use half::{bf16, f16};
 use reader::Reader;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use tritmark_kernels::Trits;
@@ -178,7 +179,7 @@ fn common(groups: &[Vec<&'static dyn Layout>]) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Proves that every tensor of the model is there with its shape.
+/// Proves that every tensor of the model is there with its shape, and nothing else that would have to be computed.
 fn check_shapes(reader: &Reader, config: &ModelConfig, by_role: &HashMap<Role, usize>) -> Result<()> {
     for role in config.roles() {
         let name = names::name(role).ok_or_else(|| Error::Bug(format!("{role} has no GGUF name")))?;
@@ -195,7 +196,18 @@ fn check_shapes(reader: &Reader, config: &ModelConfig, by_role: &HashMap<Role, u
             return Err(Error::tensor(reader.path(), name, message));
         }
     }
-    Ok(())
+    let scales = config.linear_roles().filter_map(|role| match role {
+        Role::Layer(layer, LayerRole::Linear(linear)) => Some(Role::Layer(layer, LayerRole::Scale(linear))),
+        _ => None,
+    });
+    let known: HashSet<String> = config.roles().into_iter().chain(scales).filter_map(names::name).collect();
+    let unknown = |tensor: &&reader::Tensor| !known.contains(&tensor.name);
+    reader.tensors().iter().find(unknown).map_or(Ok(()), |tensor| {
+        let (family, layers) = (settings::family(config), counted(config.layers as u64, "block"));
+        let message = format!("is not part of a {family} model of {layers}");
+        let hint = "A model with parts that are not computed would run and be wrong.";
+        Err(Error::tensor(reader.path(), &tensor.name, message).hint(hint))
+    })
 }
 
 /// Tensors whose bytes are tried as each layout; a wrong one fails at the first.

@@ -249,7 +249,7 @@ pub fn start_threads() -> Result<()> {
 fn length(form: Form, name: &dyn std::fmt::Display, rows: usize, cols: usize) -> Result<usize> {
     form.len(rows, cols).map_err(|reason| {
         Error::Usage(format!(
-            "tensor {name}: {reason}\n  Choose another form with --to (tm2 holds every shape), for embedding and head with --embedding."
+            "tensor {name}: {reason}\n  Choose another form with --to (`tritmark formats` lists them; safetensors hold every shape in tm2), for embedding and head with --embedding."
         ))
     })
 }

@@ -41,6 +41,8 @@ pub enum Metric {
     Perplexity,
     /// Gross joules a token; less is better.
     Energy,
+    /// Share of multiple-choice questions that were answered rightly; more is better.
+    Accuracy,
 }
 
 /// What can be said of a difference.
@@ -146,6 +148,7 @@ impl Lone {
             arm.speed.is_some().then_some(Metric::Speed),
             arm.accuracy.is_some().then_some(Metric::Perplexity),
             matches!(arm.energy_measured, Some(Outcome::Measured(_))).then_some(Metric::Energy),
+            arm.choices.is_some().then_some(Metric::Accuracy),
         ];
         Self {
             name: arm_name(&arm.subject, &arm.test) + &on(machine),
@@ -242,6 +245,10 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
         if arms(side.1) == 0 {
             return Err(Error::NotComparable(format!("{} holds no measurement", side.0)));
         }
+    }
+    if result.rows.is_empty() && result.only_a.is_empty() && result.only_b.is_empty() {
+        let what = "hold no figure that can be compared";
+        return Err(Error::NotComparable(format!("{} and {} {what}", a.0, b.0)));
     }
     if result.rows.is_empty() {
         let hint = if options.force { "" } else { "\n  --force compares arms that are alone in their test" };
@@ -355,6 +362,18 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             };
             result.rows.push(row);
         }
+        if let (Some(x), Some(y)) = (&before.choices, &after.choices) {
+            let mut row = row(after, Metric::Accuracy, "", x.acc, y.acc, machine.clone());
+            row.seconds = y.seconds;
+            // Of the same questions; the same program answers them alike each time.
+            row.verdict = match y.acc.partial_cmp(&x.acc) {
+                Some(std::cmp::Ordering::Equal) => Verdict::Same,
+                Some(std::cmp::Ordering::Less) => Verdict::Worse,
+                Some(std::cmp::Ordering::Greater) => Verdict::Better,
+                None => Verdict::CannotTell,
+            };
+            result.rows.push(row);
+        }
         let Some(Outcome::Measured(x)) = &before.energy_measured else { continue };
         let why = match &after.energy_measured {
             Some(Outcome::Measured(y)) if (&x.source, &x.domain) == (&y.source, &y.domain) => {
@@ -429,7 +448,7 @@ fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<St
         unit: unit.into(),
         a,
         b,
-        ratio: b / a,
+        ratio: if a == b { 1.0 } else { b / a },
         ratio_of: "figures",
         interval: None,
         p: None,
@@ -446,8 +465,9 @@ fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<St
 mod tests {
     use super::verdict::{SIGNIFICANT, of_one_state};
     use super::*;
-    use crate::record::Model;
+    use crate::record::gate::{Gate, check};
     use crate::record::{Bound, example};
+    use crate::record::{Choices, Model};
     use crate::speed::stats;
     use rand::rngs::Xoshiro256PlusPlus;
     use rand::{RngExt, SeedableRng};
@@ -503,6 +523,33 @@ mod tests {
         );
         assert_eq!(comparison.speed_mean, Some(1.0));
         assert!(comparison.only_a.is_empty() && comparison.only_b.is_empty());
+    }
+
+    #[test]
+    fn answers_to_the_same_questions_are_compared() {
+        let mut a = example();
+        a.arms.truncate(1);
+        let arm = &mut a.arms[0];
+        (arm.speed, arm.accuracy, arm.energy_measured) = (None, None, None);
+        arm.test = Test::Choices { task: "arc".into(), format: "arc".into(), questions: 4 };
+        arm.choices = Some(Choices {
+            questions: 4,
+            acc: 0.75,
+            acc_stderr: Some(0.25),
+            acc_norm: None,
+            acc_norm_stderr: None,
+            chance: 0.25,
+            seconds: 1.0,
+        });
+        assert_eq!(held(&a, &a).unwrap().rows[0].verdict, Verdict::Same);
+        let mut b = a.clone();
+        b.arms[0].choices.as_mut().unwrap().acc = 0.5;
+        let worse = held(&a, &b).unwrap();
+        assert_eq!((worse.rows[0].metric, worse.rows[0].verdict), (Metric::Accuracy, Verdict::Worse));
+        assert_eq!(held(&b, &a).unwrap().rows[0].verdict, Verdict::Better);
+        let gate = |limit: &str| limit.parse::<Gate>().unwrap();
+        check(&[gate("acc>0.3")], &[held(&a, &b).unwrap()]).unwrap();
+        assert_eq!(check(&[gate("acc>0.2")], &[worse]).unwrap_err().exit_code(), 1);
     }
 
     #[test]

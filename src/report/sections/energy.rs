@@ -3,8 +3,9 @@
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{joules, significant};
 use super::super::row::subject_name;
-use super::{dedup, model_name, record_heading};
+use super::{dedup, model_name, model_of_several, record_heading, subject_words};
 use crate::record::{MeasuredEnergy, Outcome, Record};
+use crate::words::counted;
 
 /// What meters said, and what a model of the arithmetic says.
 pub fn section(records: &[Record]) -> Section {
@@ -50,7 +51,7 @@ fn measured(record: &Record) -> Vec<Block> {
             Some(Outcome::Measured(e)) => {
                 let net = e.net_joules.map(|n| n / e.tokens as f64);
                 table.row(vec![
-                    Cell::text(subject_name(arm)),
+                    Cell::text(subject_name(arm)).detail(model_of_several(record, arm)),
                     Cell::text(arm.test.to_string()),
                     Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
                     Cell::figure(e.joules_per_token, joules(e.joules_per_token)),
@@ -65,8 +66,13 @@ fn measured(record: &Record) -> Vec<Block> {
                     Cell::text(&e.domain).detail(&e.source),
                     if e.domains.is_empty() { Cell::none() } else { Cell::text(domains(e)) },
                 ]);
-                warnings
-                    .extend(e.warnings.iter().map(|w| format!("{} {}: {w}", arm.test, subject_name(arm))));
+                let of = format!(
+                    "{} of {} on {}",
+                    arm.test,
+                    subject_words(record, arm),
+                    counted(arm.subject.threads, "thread")
+                );
+                warnings.extend(e.warnings.iter().map(|w| format!("{of}: {w}")));
             }
             Some(Outcome::NotMeasured(reason)) => reasons.push(reason.clone()),
             None => {}
@@ -96,7 +102,7 @@ fn rated(record: &Record) -> Table {
     for arm in &record.arms {
         let Some(e) = &arm.energy_rated else { continue };
         table.row(vec![
-            Cell::text(subject_name(arm)),
+            Cell::text(subject_name(arm)).detail(model_of_several(record, arm)),
             Cell::text(arm.test.to_string()),
             Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
             Cell::figure(e.watts, format!("{} W", significant(e.watts, 3))),

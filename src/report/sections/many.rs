@@ -78,9 +78,7 @@ fn matrix(records: &[Record]) -> Vec<Block> {
     if machines.len() < 2 {
         return Vec::new();
     }
-    let newest = |m: &Machine| {
-        records.iter().filter(|r| Machine::of(r) == *m).max_by(|a, b| a.started.cmp(&b.started))
-    };
+    let newest = |m: &Machine| records.iter().filter(|r| Machine::of(r) == *m).max_by_key(|r| r.begun());
     let chosen: Vec<&Record> = machines.iter().filter_map(newest).collect();
     let mut tests: Vec<(String, &Test)> = Vec::new();
     for record in &chosen {
@@ -179,7 +177,7 @@ impl Trend {
 /// The records of one machine by time, where there are several.
 fn history<'a>(records: &'a [Record], machine: &Machine) -> Option<Vec<&'a Record>> {
     let mut mine: Vec<&Record> = records.iter().filter(|r| Machine::of(r) == *machine).collect();
-    mine.sort_by(|a, b| a.started.cmp(&b.started));
+    mine.sort_by_key(|r| r.begun());
     (mine.len() > 1).then_some(mine)
 }
 

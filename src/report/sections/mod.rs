@@ -14,6 +14,7 @@ mod verdict;
 
 use super::document::{Block, Document, Section};
 use super::number;
+use super::row::subject_name;
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Arm, Model, Record, Test};
 use crate::speed::lists::distinct;
@@ -91,7 +92,8 @@ fn subtitle(records: &[Record]) -> String {
         _ => {
             let mut cpus: Vec<&str> = records.iter().map(cpu).collect();
             dedup(&mut cpus);
-            format!("{} records from {} kinds of CPU: {}", records.len(), cpus.len(), cpus.join("; "))
+            let kinds = if cpus.len() == 1 { "one kind".into() } else { format!("{} kinds", cpus.len()) };
+            format!("{} records from {kinds} of CPU: {}", records.len(), cpus.join("; "))
         }
     }
 }
@@ -115,6 +117,20 @@ fn model<'a>(record: &'a Record, id: &str) -> Option<&'a Model> {
 /// Name of the model that arms call `id`.
 fn model_name<'a>(record: &'a Record, id: &'a str) -> &'a str {
     model(record, id).map_or(id, |m| m.name.as_str())
+}
+
+/// Name of the arm's model, where the record has figures of several; else nothing.
+fn model_of_several<'a>(record: &'a Record, arm: &'a Arm) -> &'a str {
+    let several = record.arms.iter().any(|a| a.subject.model != arm.subject.model);
+    if several { model_name(record, &arm.subject.model) } else { "" }
+}
+
+/// What an arm measures, in a sentence: its subject, and of which model where there are several.
+fn subject_words(record: &Record, arm: &Arm) -> String {
+    match model_of_several(record, arm) {
+        "" => subject_name(arm),
+        model => format!("{model}, {}", subject_name(arm)),
+    }
 }
 
 /// Heading of a part of a section that is repeated for each record, where there are several.

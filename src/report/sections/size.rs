@@ -43,7 +43,15 @@ fn table(record: &Record) -> Table {
                 layout,
                 Cell::none(),
                 Cell::none(),
-                Cell { text: "cannot hold this model, see below".into(), missing: true, ..Cell::default() },
+                if p.changed {
+                    Cell::text("CHANGED, see below")
+                } else {
+                    Cell {
+                        text: "cannot hold this model, see below".into(),
+                        missing: true,
+                        ..Cell::default()
+                    }
+                },
                 Cell::none(),
                 Cell::none(),
             ]);
@@ -58,7 +66,7 @@ fn table(record: &Record) -> Table {
             layout,
             Cell::figure(p.bits_per_weight, significant(p.bits_per_weight, 3)).bar(p.bits_per_weight / most),
             Cell::figure(p.bytes as f64, bytes(p.bytes)),
-            Cell::text(if p.trits_equal { "all equal" } else { "CHANGED" }),
+            Cell::text("all equal"),
             scale,
             Cell::figure(p.tensors as f64, count(p.tensors)),
         ]);

@@ -5,7 +5,8 @@ use super::super::number::{percent, significant};
 use super::super::plot::{Bar, Bars, Plot};
 use super::super::row::{subject_name, test_name};
 use super::{
-    Ranked, dedup, median, model_name, plot_prefix, ranking, record_heading, several_timed, slug, speed_tests,
+    Ranked, dedup, median, model_name, model_of_several, plot_prefix, ranking, record_heading, several_timed,
+    slug, speed_tests, subject_words,
 };
 use crate::record::{Arm, Record, Speed, Test};
 use crate::words::counted;
@@ -201,22 +202,26 @@ fn latencies(record: &Record, model: &str) -> Option<Table> {
 
 /// How the limits follow from what was measured.
 fn limits(record: &Record) -> Option<Block> {
-    let mut items: Vec<String> = record
+    let of = |a: &Arm| match model_of_several(record, a) {
+        "" => a.test.to_string(),
+        model => format!("{model}, {}", a.test),
+    };
+    let mut items: Vec<(String, &str)> = record
         .arms
         .iter()
-        .filter_map(|a| Some(format!("{}: {}", a.test, a.speed.as_ref()?.bound.as_ref()?.how)))
+        .filter_map(|a| Some((of(a), a.speed.as_ref()?.bound.as_ref()?.how.as_str())))
         .collect();
     items.sort();
-    items.dedup();
     // One example for each test is enough to see how; all are in the data.
-    items.dedup_by_key(|i| i.split(':').next().map(str::to_owned));
+    items.dedup_by(|a, b| a.0 == b.0);
+    let mut items: Vec<String> = items.into_iter().map(|(of, how)| format!("{of}: {how}")).collect();
     let over = record
         .arms
         .iter()
         .filter(|a| a.speed.as_ref().is_some_and(|s| s.bound.as_ref().is_some_and(|b| s.median > b.value)));
-    let over: Vec<String> = over.map(|a| format!("{} in {}", subject_name(a), a.test)).collect();
+    let over: Vec<String> = over.map(|a| format!("{} in {}", subject_words(record, a), a.test)).collect();
     if !over.is_empty() {
-        items.push(format!("Above its limit, which then is not the one that binds (a cache holds the weights, or the limit was measured low): {}", over.join("; ")));
+        items.push(format!("Above its limit, which then is not the one that binds (tables stand for several multiply-adds, a cache holds the weights, or the limit was measured low): {}", over.join("; ")));
     }
     (!items.is_empty()).then_some(Block::List { items })
 }
@@ -233,7 +238,7 @@ fn warnings(record: &Record) -> Vec<Block> {
             let text = format!(
                 "{} of {} on {}: {warning}",
                 arm.test,
-                subject_name(arm),
+                subject_words(record, arm),
                 counted(arm.subject.threads, "thread")
             );
             match kinds.iter_mut().find(|k| k.0 == kind) {

@@ -16,9 +16,11 @@ use crate::words::counted;
 /// Two-sided 95 % of a normal distribution.
 const Z: f64 = 1.96;
 
-/// The newest record, which the verdict is about; of equally old ones the last.
+/// The newest record, which the verdict is about; of equally old ones the last. What was only imported tells when that
+/// was, not when it was measured.
 fn newest(records: &[Record]) -> Option<&Record> {
-    records.iter().max_by(|a, b| a.started.cmp(&b.started))
+    let ours = |r: &Record| r.arms.is_empty() || r.arms.iter().any(|arm| arm.imported.is_none());
+    records.iter().max_by_key(|r| (ours(r), r.begun()))
 }
 
 /// The verdict, of the newest record in detail.
@@ -38,10 +40,12 @@ pub fn sentences(records: &[Record]) -> Vec<String> {
 
 /// Whether the conversions kept the model and the kernels agree.
 fn exactness(records: &[Record]) -> String {
-    let proofs: Vec<_> = records.iter().flat_map(|r| &r.proofs).filter(|p| p.failure.is_none()).collect();
-    let broken: Vec<_> = proofs.iter().filter(|p| !p.trits_equal).map(|p| p.layout.as_str()).collect();
+    let (proofs, failed): (Vec<_>, Vec<_>) =
+        records.iter().flat_map(|r| &r.proofs).partition(|p| p.failure.is_none());
+    let mut broken: Vec<_> = failed.iter().filter(|p| p.changed).map(|p| p.layout.as_str()).collect();
+    dedup(&mut broken);
     let layouts = if !broken.is_empty() {
-        format!("Conversion to {} changed weights", broken.join(", "))
+        format!("Conversion to {} CHANGED weights", broken.join(", "))
     } else if proofs.is_empty() {
         "Cannot tell whether conversions keep the model: none was proven".into()
     } else {
@@ -72,24 +76,19 @@ fn exactness(records: &[Record]) -> String {
     format!("{layouts}, and {kernels}.")
 }
 
-/// The greatest number of different results that kernels of one machine gave under one test, and how
-/// many combinations of kernel and threads were compared, each counted once however many tests and
-/// models it went through.
+/// The greatest number of different results that kernels of one machine gave under one test, and of how
+/// many combinations of kernel and threads most were held against each other under one.
 fn identity(records: &[Record]) -> (usize, usize) {
-    let (mut worst, mut compared) = (0, Vec::new());
+    let (mut worst, mut compared) = (0, 0);
     for record in records {
         for group in identical_groups(record).iter().filter(|g| g.len() > 1) {
             let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
             dedup(&mut bits);
             worst = worst.max(bits.len());
-            compared.extend(group.iter().map(|(arm, _)| {
-                let s = &arm.subject;
-                (&s.layout, &s.tier, s.threads)
-            }));
+            compared = compared.max(group.len());
         }
     }
-    dedup(&mut compared);
-    (worst, compared.len())
+    (worst, compared)
 }
 
 /// Arms of our kernels that must agree: same model, same test, nothing else that distinguishes them.
