@@ -157,6 +157,7 @@ fn record(cpu: &str, started: &str, factor: f64) -> Record {
         }],
         f32: Vec::new(),
         method: vec!["Limits: best of three passes.".into()],
+        ..Limits::default()
     };
     let record = json!({
         "schema": 1,

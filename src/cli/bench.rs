@@ -240,6 +240,7 @@ impl Args {
         notes.append(&mut bench.notes);
         let (arms, controls) = (std::mem::take(&mut bench.arms), std::mem::take(&mut bench.controls));
         bar.0.finish_and_clear();
+        notes.extend(limits.unsteady());
 
         let mut record = Record {
             schema: SCHEMA,

@@ -118,11 +118,36 @@ impl Limits {
             // The same size for all numbers of threads.
             let memory = memory.get_or_insert_with(|| WorkingSet::new(read.bytes as usize));
             let pool = Pool::shared(read.threads as usize);
-            read.gb_per_s = read.gb_per_s.max(memory.bandwidth(&pool, LOOK.as_secs_f64()) / 1e9);
+            let look = memory.bandwidth(&pool, LOOK.as_secs_f64()) / 1e9;
+            read.gb_per_s = read.gb_per_s.max(look);
+            match self.slowest.iter_mut().find(|(threads, _)| *threads == read.threads) {
+                Some((_, least)) => *least = least.min(look),
+                None => self.slowest.push((read.threads, look)),
+            }
         }
         if !self.method.iter().any(|sentence| sentence == AGAIN) {
             self.method.push(AGAIN.into());
         }
+    }
+
+    /// Sentences on memory that was read much faster at one time than at another.
+    pub fn unsteady(&self) -> Vec<String> {
+        /// Best over slowest look from which on shares of a bound mislead.
+        const MUCH: f64 = 1.25;
+        let ram = self.read.iter().filter(|read| read.level == "RAM");
+        let looks = ram.filter_map(|read| {
+            let (_, least) = self.slowest.iter().find(|(threads, _)| *threads == read.threads)?;
+            (read.gb_per_s > MUCH * least).then(|| {
+                format!(
+                    "{} read memory at {least:.1} to {:.1} GB/s from look to look (other programs, or a virtual machine \
+                     that moves between cores that share a way to memory and cores that do not). Bounds are of the best \
+                     look, so shares of them are low for what was measured at other times.",
+                    counted(read.threads, "thread"),
+                    read.gb_per_s
+                )
+            })
+        });
+        looks.collect()
     }
 
     /// Figures that cannot be: a cache that is slower than what lies behind it, or more threads that
@@ -239,6 +264,10 @@ mod tests {
         assert!(found[1].starts_with("2 threads read RAM slower than fewer"), "{found:?}");
         assert!(found[2].starts_with("2 threads multiply slower than fewer with avx2"), "{found:?}");
         assert_eq!(found.len(), 3);
+        assert!(odd.unsteady().is_empty());
+        odd.slowest = vec![(1, 39.0), (2, 12.0)];
+        let [said] = &odd.unsteady()[..] else { panic!("one of two is unsteady") };
+        assert!(said.starts_with("2 threads read memory at 12.0 to 30.0 GB/s"), "{said}");
     }
 
     #[test]

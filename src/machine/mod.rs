@@ -252,6 +252,9 @@ pub struct Limits {
     pub f32: Vec<ComputeLimit>,
     /// How they were measured.
     pub method: Vec<String>,
+    /// Threads, and GB/s of the slowest further look at memory with them; not part of a record.
+    #[serde(skip)]
+    pub slowest: Vec<(u32, f64)>,
 }
 
 /// Read bandwidth.

@@ -104,7 +104,7 @@ mod tests {
             read: vec![read("L3", 16 << 20, 100.0), read("RAM", 128 << 20, 40.0)],
             int8: peak(400.0),
             f32: peak(100.0),
-            method: Vec::new(),
+            ..Limits::default()
         }
     }
 

@@ -153,6 +153,9 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let mut notes: Vec<String> =
         checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).chain(notes).collect();
     notes.extend(identity_note(&arms));
+    if let Outcome::Measured(limits) = &limits {
+        notes.extend(limits.unsteady());
+    }
     let mut record = Record {
         schema: record::SCHEMA,
         tool,

@@ -260,6 +260,12 @@ pub fn compare(a: (&str, &[Record]), b: (&str, &[Record]), options: &Options) ->
             names(&result.only_b)
         )));
     }
+    for (name, records) in [a, b] {
+        for proof in records.iter().flat_map(|r| &r.proofs).filter(|p| p.changed) {
+            let (model, layout) = (&proof.model, &proof.layout);
+            result.notes.push(format!("In {name} conversion of {model} to {layout} CHANGED weights."));
+        }
+    }
     let speeds: Vec<f64> =
         result.rows.iter().filter(|r| r.metric == Metric::Speed).map(|r| r.ratio.ln()).collect();
     result.speed_mean =
