@@ -6,10 +6,7 @@ use crate::error::{Error, Result};
 use crate::files::{writable, write_whole};
 use crate::model::Logits;
 use crate::model::sample::greatest;
-use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Write the logits of token ids, to compare with other software.
@@ -127,37 +124,19 @@ fn reference(_: &Checkpoint, _: &[u32], _: &str) -> Result<Vec<f32>> {
     ))
 }
 
-/// Logits as a tensor `[tokens, vocab]`.
-struct Rows<'a> {
-    shape: [usize; 2],
-    data: &'a [f32],
-}
-
-impl View for Rows<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.data.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>().into()
-    }
-
-    fn data_len(&self) -> usize {
-        size_of_val(self.data)
-    }
-}
-
+/// Writes logits as a tensor `[tokens, vocab]`, to the same bytes each time.
 fn write(path: &Path, logits: &[f32], vocab: usize, model: &str, kernel: &str) -> Result<()> {
-    let rows = Rows { shape: [logits.len() / vocab, vocab], data: logits };
-    // One entry: several come in another order each time.
-    let made = format!("{model} by {kernel}, tritmark {}", env!("CARGO_PKG_VERSION"));
-    let metadata = HashMap::from([("made".to_owned(), made)]);
-    let bytes = safetensors::serialize([("logits", rows)], Some(metadata))
-        .map_err(|e| Error::Bug(format!("logits cannot be serialised: {e}")))?;
+    let tool = concat!("tritmark ", env!("CARGO_PKG_VERSION"));
+    let header = serde_json::json!({
+        "__metadata__": { "kernel": kernel, "model": model, "tool": tool },
+        "logits": { "dtype": "F32", "shape": [logits.len() / vocab, vocab], "data_offsets": [0, size_of_val(logits)] },
+    });
+    let mut header = header.to_string();
+    // The data begin at a multiple of 8.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.bytes());
+    bytes.extend(logits.iter().flat_map(|v| v.to_le_bytes()));
     write_whole(path, |file| std::io::Write::write_all(file, &bytes))
 }
 
