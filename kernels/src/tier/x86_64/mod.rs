@@ -84,10 +84,8 @@ struct Ops {
 /// What is fastest on a tier, unless [`tuning`] says otherwise.
 #[derive(Clone, Copy)]
 struct Best {
-    /// From where on lookup is faster than multiplying, for strips that are there.
+    /// From where on lookup is faster than multiplying.
     lookup_from: LookupFrom,
-    /// The fewest tokens for which it is for strips that are made: these are decoded whole.
-    made: usize,
     /// The way of looking up.
     lookup: Algorithm,
     /// The most tokens for which the nibbles of `tl1`, and those of `tl2`, are faster than strips.
@@ -109,7 +107,6 @@ impl Best {
         let lookup_from = LookupFrom { tokens, rows };
         Self {
             lookup_from,
-            made: tokens,
             lookup,
             triples,
             nibbles: nibbles::MOST,
@@ -328,7 +325,7 @@ ops!(
     AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, chunk_tiles: Avx512 [2 3 4 5 6] to 6, digits: Avx2, gemv_registers: 2,
     tile_registers: 2, tiles: [1 2 3 4 5 6], peak: 3 x 4,
     best: [
-        Best { made: 16, nibbles: [4, 4], digits: 6, ..Best::new(Algorithm::Lookup512, 12, 256, 127) },
+        Best { nibbles: [4, 4], digits: 6, ..Best::new(Algorithm::Lookup512, 12, 256, 127) },
         Best { nibbles: [2, 2], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 32, 256, 15) }
     ],
     to_tm2: triples::to_tm2
@@ -338,7 +335,7 @@ ops!(
     strips: Vnni512, chunks: Vnni256, chunk_tiles: Vnni512 [2 3 4 5 6 7 8 9 10 11 12] to 12, digits: Vnni512, gemv_registers: 2, tile_registers: 2,
     tiles: [1 2 3 4 5 6 7 8 9 10 11 12], peak: 3 x 4,
     best: [
-        Best { made: 32, nibbles: [3, 4], chunks: 17, ..Best::new(Algorithm::Mixed, 16, 512, 63) },
+        Best { nibbles: [3, 4], chunks: 17, ..Best::new(Algorithm::Mixed, 16, 512, 31) },
         Best { nibbles: [2, 2], spread_from: 64, digits: 12, rows: 20, ..Best::new(Algorithm::Mixed, LookupFrom::NEVER, 512, 4) }
     ],
     to_tm2: triples::to_tm2
@@ -540,9 +537,8 @@ impl X86 {
             Source::Rows if tokens <= best.rows => return Algorithm::Rows,
             _ => {}
         }
-        let LookupFrom { tokens: least, rows: least_rows } = self.lookup_from();
-        let least = if matches!(source, Source::Strips) { least } else { least.max(best.made) };
-        if tokens >= least && rows >= least_rows {
+        let least = self.lookup_from();
+        if tokens >= least.tokens && rows >= least.rows {
             return best.lookup;
         }
         match source {
