@@ -307,7 +307,7 @@ ops!(
     AVX2, Tier::Avx2, "avx2", strips: Avx2, chunks: Avx2, chunk_tiles: Avx2 [2 3 4 5 6 7 8] to 8, digits: Avx2,
     gemv_registers: 4, tile_registers: 2,
     tiles: [1 2 4], peak: 2 x 4, best: [
-        Best { digits: 11, ..Best::new(Algorithm::Lookup256, 16, 256, 0) },
+        Best { digits: 11, ..Best::new(Algorithm::Lookup256, 13, 256, 0) },
         Best { nibbles: [3, 3], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
     ],
     to_tm2: tm1_67::to_tm2
