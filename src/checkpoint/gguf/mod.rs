@@ -205,7 +205,7 @@ fn check_shapes(reader: &Reader, config: &ModelConfig, by_role: &HashMap<Role, u
     reader.tensors().iter().find(unknown).map_or(Ok(()), |tensor| {
         let (family, layers) = (settings::family(config), counted(config.layers as u64, "block"));
         let message = format!("is not part of a {family} model of {layers}");
-        let hint = "A model with parts that are not computed would run and be wrong.";
+        let hint = "A model with parts that are not computed would run and be wrong: convert it again from its source.";
         Err(Error::tensor(reader.path(), &tensor.name, message).hint(hint))
     })
 }

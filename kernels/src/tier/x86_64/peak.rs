@@ -13,8 +13,8 @@ pub(super) const fn macs<V: Vector, const CODES: usize, const X: usize>() -> f64
 
 /// Multiplies each of `CODES` registers by each of `X`, `times` times, into sums of their own. All must fit the
 /// registers, and the sums be enough to cover the latency, with some to spare: more than ten where `vpdpbusd` takes
-/// five cycles and two start in each. Narrow sums are not widened, so this
-/// bounds any kernel that multiplies; tables can do more.
+/// five cycles and two start in each. Narrow sums are not widened, so this bounds any kernel that
+/// multiplies; tables can do more.
 ///
 /// # Safety
 /// The CPU must have the tier of `V` and the caller be compiled for it.
