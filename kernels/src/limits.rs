@@ -222,16 +222,18 @@ mod tests {
 
     #[test]
     fn figures_are_those_of_a_computer() {
+        // An emulated and busy one as well.
+        const POSSIBLE: std::ops::Range<f64> = 1e6..1e13;
         for threads in [1, 2] {
             let pool = Pool::new(threads);
             let bandwidth = WorkingSet::new(1 << 22).bandwidth(&pool, 0.02);
-            assert!((1e8..1e13).contains(&bandwidth), "{bandwidth} bytes/s");
+            assert!(POSSIBLE.contains(&bandwidth), "{bandwidth} bytes/s");
             let f32s = f32_peak(&pool, 0.02);
-            assert!((1e8..1e13).contains(&f32s), "{f32s} multiply-adds/s");
+            assert!(POSSIBLE.contains(&f32s), "{f32s} multiply-adds/s");
             for tier in Tier::ALL {
                 let peak = int8_peak(tier, &pool, 0.02);
                 assert!(peak.is_none() || tier.is_available(), "{tier}");
-                assert!(peak.is_none_or(|p| (1e8..1e13).contains(&p)), "{tier}: {peak:?}");
+                assert!(peak.is_none_or(|p| POSSIBLE.contains(&p)), "{tier}: {peak:?}");
             }
         }
     }

@@ -7,6 +7,8 @@ mod nibbles;
 pub(crate) mod scalar;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod source;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod triples;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 

@@ -117,51 +117,6 @@ pub(crate) fn planes_of(triple: usize) -> [(usize, usize); 3] {
 /// Bytes of a section of a strip as [`tm2`](super::TM2).
 pub(crate) const SECTION_TM2: usize = SECTION * BLOCKS * QUAD * ROWS;
 
-/// Turns the groups of a section of a strip into blocks of [`tm2`](super::TM2); blocks that `out` has
-/// no room for are padding. Inlined so that callers compiled for wider vectors get them here too.
-#[inline(always)]
-pub(crate) fn to_tm2(section: &[u8], out: &mut [u8]) {
-    // Two rows of a word are a number here, and all words go through a loop together, which compilers
-    // make vectors of.
-    const BOTH: u32 = 0x1_0001;
-    const LANES: usize = ROWS / 2;
-    let groups = section.as_chunks::<GROUP_BYTES>().0;
-    for (group, blocks) in groups.iter().zip(out.chunks_mut(BLOCKS * QUAD * ROWS)) {
-        let mut words = [0; WORDS * LANES];
-        for (word, bytes) in words.iter_mut().zip(group.as_chunks().0) {
-            *word = u32::from_le_bytes(*bytes);
-        }
-        let mut triples = [[[0; LANES]; TRIPLES / 3 + 1]; 3];
-        for (i, triples) in triples.iter_mut().enumerate() {
-            for (triple, word) in triples.as_flattened_mut().iter_mut().zip(&words) {
-                *triple = (word >> (5 * i)) & (31 * BOTH);
-            }
-        }
-        for (lane, triple) in triples[0][WORDS].iter_mut().enumerate() {
-            let bit = |w: usize| (words[w * LANES + lane] >> 15 & BOTH) << w;
-            *triple = bit(0) | bit(1) | bit(2) | bit(3) | bit(4);
-        }
-        for codes in triples.as_flattened_mut().as_flattened_mut() {
-            let [a, b, c] = digits(*codes, BOTH);
-            *codes = a | b << 2 | c << 4;
-        }
-        let triples: [_; TRIPLES] = std::array::from_fn(|n| triples[n % 3][n / 3]);
-        let (quads, top) = triples.as_chunks::<QUAD>().0.split_at(BLOCKS);
-        for ((b, block), quad) in
-            blocks.as_chunks_mut::<{ QUAD * ROWS }>().0.iter_mut().enumerate().zip(quads)
-        {
-            let (first, second) = block.split_at_mut(QUAD * ROWS / 2);
-            let lanes = first.as_chunks_mut().0.iter_mut().zip(second.as_chunks_mut().0);
-            for (lane, (first, second)) in lanes.enumerate() {
-                let byte = |c: usize| quad[c][lane] | (top[0][c][lane] >> (2 * b) & 0x3_0003) << 6;
-                let [low, high] = [byte(0) | byte(1) << 8, byte(2) | byte(3) << 8];
-                *first = (low & 0xffff | high << 16).to_le_bytes();
-                *second = (low >> 16 | high & 0xffff_0000).to_le_bytes();
-            }
-        }
-    }
-}
-
 /// The codes of the three weights of a triple by its code; of several at once, in the parts of the word in
 /// whose lowest bits `ones` has ones.
 #[inline(always)]
@@ -291,7 +246,6 @@ fn word(group: &[u8; GROUP_BYTES], w: usize, lane: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::TM2;
 
     fn some(rows: usize, cols: usize) -> Trits {
         Trits::new(rows, cols, (0..rows * cols).map(|i| (i * 7 % 11 % 3) as i8 - 1).collect()).unwrap()
@@ -340,20 +294,5 @@ mod tests {
         bytes = good;
         bytes[64 + 2] |= 31;
         assert!(matches!(TM1_67.check(rows, cols, &bytes), Err(UnpackError::Code { offset: 66, .. })));
-    }
-
-    #[test]
-    fn strips_turn_into_tm2() {
-        for cols in [1, 128, 129, 160, 240, 241, 640, 641, 2560] {
-            let trits = some(64, cols);
-            let (packed, expected) = (pack(&TM1_67, &trits), pack(&TM2, &trits));
-            let mut strips = vec![0; expected.len()];
-            for (s, strip) in strips.chunks_mut(tm2::strip_bytes(cols)).enumerate() {
-                for (groups, out) in sections(cols).zip(strip.chunks_mut(SECTION_TM2)) {
-                    to_tm2(&packed[place(&groups, s, 2)], out);
-                }
-            }
-            assert_eq!(strips, expected, "{cols} columns");
-        }
     }
 }

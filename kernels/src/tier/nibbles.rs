@@ -87,6 +87,17 @@ pub(super) trait Halves: Copy {
     /// These sums.
     unsafe fn of_sums(sums: &[[i16; 8]; 2]) -> Self;
 
+    /// 16-bit lanes shifted left by `by` bits, or right by `-by`, of which those in `mask` are kept.
+    unsafe fn field(self, by: i16, mask: u16) -> Self;
+
+    /// For each of `at`, all below 32, the byte of that number: of the first of `tables`, each the same in both
+    /// halves, those below 16, of the second the others.
+    unsafe fn look_up_long(tables: [Self; 2], at: Self) -> Self;
+
+    /// The 32-bit words of which these have the low and the high lanes of 16 bits: those of even lanes, then those
+    /// of odd ones.
+    unsafe fn turn(low: Self, high: Self) -> [[u8; 32]; 2];
+
     /// The 32-bit words of which these are the low and the high sums, of each half.
     unsafe fn words(low: Self, high: Self) -> [[u8; 32]; 2];
 

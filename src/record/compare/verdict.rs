@@ -4,9 +4,10 @@
 //! rounds is compared: other load only ever makes a run slower, so these are what it disturbed least
 //! (after Chen & Revels, "Robust benchmarking in noisy environments", 2016). A slower program is
 //! slower at its fastest too. What this cannot see, a program whose typical run got slower while its
-//! fastest did not, shows in the medians, and is told where nothing else explains it. Where other load
-//! hardly ever pauses, the fastest runs are those that met one of its pauses, and scatter; if the medians
-//! do not, and agree, they show that typical runs are the same.
+//! fastest did not, shows in the medians, and is told where nothing else explains it and they do not
+//! scatter: who shares a core with a virtual machine slows some rounds of vector code by a third, and
+//! controls do not see it. Where other load hardly ever pauses, the fastest runs are those that met one of
+//! its pauses, and scatter; if the medians do not, and agree, they show that typical runs are the same.
 //!
 //! A virtual machine moves between cores that share a cache and cores that do not. How fast threads
 //! hand each other a cache line tells which, and is kept beside each sample. Where both records hold
@@ -298,6 +299,7 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     } else if fastest.is_some()
         && !sides.disturbed()
         && medians.differs(options.tolerance)
+        && !medians.too_wide()
         && !medians.explained_by(sides.shift(threads, false, options.seed))
     {
         (row.ratio, row.interval, row.p) = (medians.ratio, Some(medians.interval), Some(medians.p));

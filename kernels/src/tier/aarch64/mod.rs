@@ -11,7 +11,6 @@ mod vector;
 
 use crate::acts::Activations;
 use crate::kernel::{Kernel, New, Packed, Way, check_call};
-use crate::layout::tm1_67;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
 use crate::layout::{
     HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_67, TM2, TQ1_0,
@@ -20,6 +19,7 @@ use crate::layout::{
 use crate::sealed::Sealed;
 use crate::tier::Tier;
 use crate::tier::source::{Chunks, Source, Space};
+use crate::tier::triples;
 use std::cell::RefCell;
 use std::ops::Range;
 use strip::CHUNK_ROWS;
@@ -192,7 +192,9 @@ impl Kernel for Aarch64 {
                     let rows = start..rows.end.min(start + ROWS);
                     // SAFETY: `boxed` has seen the tier, which includes Advanced SIMD.
                     let strip = unsafe {
-                        source.strip::<nibbles::Neon>(weights, rows.clone(), space, tm1_67::to_tm2)
+                        source.strip::<nibbles::Neon>(weights, rows.clone(), space, |section, out| {
+                            triples::to_tm2::<nibbles::Neon>(section, out);
+                        })
                     };
                     self.by_tiles(strip, source.planes(), x, tokens.clone(), rows, sink);
                 }

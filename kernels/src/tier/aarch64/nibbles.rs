@@ -146,6 +146,36 @@ impl Halves for Neon {
     }
 
     #[inline(always)]
+    unsafe fn field(self, by: i16, mask: u16) -> Self {
+        let field = |i: usize| {
+            // SAFETY: the tier is the caller's promise.
+            unsafe {
+                let lanes = vshlq_u16(vreinterpretq_u16_u8(self.0[i]), vdupq_n_s16(by));
+                vreinterpretq_u8_u16(vandq_u16(lanes, vdupq_n_u16(mask)))
+            }
+        };
+        Self([field(0), field(1)])
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_long([low, high]: [Self; 2], at: Self) -> Self {
+        // SAFETY: the tier is the caller's promise.
+        let look_up = |i: usize| unsafe { vqtbl2q_u8(uint8x16x2_t(low.0[i], high.0[i]), at.0[i]) };
+        Self([look_up(0), look_up(1)])
+    }
+
+    #[inline(always)]
+    unsafe fn turn(Self(low): Self, Self(high): Self) -> [[u8; 32]; 2] {
+        // SAFETY: the tier is the caller's promise; two registers are 32 bytes.
+        unsafe {
+            std::mem::transmute([
+                [vtrn1q_s16(lanes(low[0]), lanes(high[0])), vtrn1q_s16(lanes(low[1]), lanes(high[1]))],
+                [vtrn2q_s16(lanes(low[0]), lanes(high[0])), vtrn2q_s16(lanes(low[1]), lanes(high[1]))],
+            ])
+        }
+    }
+
+    #[inline(always)]
     unsafe fn words(Self(low): Self, Self(high): Self) -> [[u8; 32]; 2] {
         // SAFETY: the tier is the caller's promise; two registers are 32 bytes.
         unsafe {

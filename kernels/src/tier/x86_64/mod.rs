@@ -24,7 +24,6 @@ mod vector;
 use crate::acts::Activations;
 use crate::buffer::Array;
 use crate::kernel::{Kernel, New, Packed, Way, check_call};
-use crate::layout::tm1_67;
 use crate::layout::tm2::{GROUP, ROWS};
 use crate::layout::{
     HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_67, TM2, TQ1_0,
@@ -310,7 +309,7 @@ ops!(
         Best { digits: 11, ..Best::new(Algorithm::Lookup256, 13, 256, 0) },
         Best { nibbles: [3, 3], digits: 5, rows: 31, ..Best::new(Algorithm::Lookup256, 16, 256, 0) }
     ],
-    to_tm2: tm1_67::to_tm2
+    to_tm2: crate::tier::triples::to_tm2::<nibbles::Avx2>
 );
 ops!(
     AVXVNNI, Tier::AvxVnni, "avx2,avxvnni", strips: AvxVnni, chunks: AvxVnni, chunk_tiles: AvxVnni [2 3 4 5] to 5, digits: AvxVnni, gemv_registers: 4,
@@ -319,7 +318,7 @@ ops!(
         Best::new(Algorithm::Lookup256, 32, 512, 0),
         Best { nibbles: [2, 2], rows: 31, ..Best::new(Algorithm::Lookup256, 32, 512, 0) }
     ],
-    to_tm2: tm1_67::to_tm2
+    to_tm2: crate::tier::triples::to_tm2::<nibbles::Avx2>
 );
 ops!(
     AVX512, Tier::Avx512, "avx512f,avx512bw", strips: Avx512, chunks: Avx2, chunk_tiles: Avx512 [2 3 4 5 6] to 6, digits: Avx2, gemv_registers: 2,

@@ -123,6 +123,41 @@ impl Halves for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn field(self, by: i16, mask: u16) -> Self {
+        let count = i32::from(by.abs());
+        // SAFETY: the tier is the caller's promise.
+        unsafe {
+            let count = _mm_cvtsi32_si128(count);
+            let lanes =
+                if by < 0 { _mm256_srl_epi16(self.0, count) } else { _mm256_sll_epi16(self.0, count) };
+            Self(_mm256_and_si256(lanes, _mm256_set1_epi16(mask as i16)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_long([low, high]: [Self; 2], at: Self) -> Self {
+        // Where the top bit of an index is set, a zero is found.
+        // SAFETY: the tier is the caller's promise.
+        unsafe {
+            let low = _mm256_shuffle_epi8(low.0, _mm256_add_epi8(at.0, _mm256_set1_epi8(0x70)));
+            let high = _mm256_shuffle_epi8(high.0, _mm256_sub_epi8(at.0, _mm256_set1_epi8(16)));
+            Self(_mm256_or_si256(low, high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn turn(low: Self, high: Self) -> [[u8; 32]; 2] {
+        const ODD: i32 = 0b1010_1010;
+        // SAFETY: the tier is the caller's promise; registers are 32 bytes.
+        unsafe {
+            std::mem::transmute([
+                _mm256_blend_epi16::<ODD>(low.0, _mm256_slli_epi32::<16>(high.0)),
+                _mm256_blend_epi16::<ODD>(_mm256_srli_epi32::<16>(low.0), high.0),
+            ])
+        }
+    }
+
+    #[inline(always)]
     unsafe fn words(low: Self, high: Self) -> [[u8; 32]; 2] {
         // SAFETY: the tier is the caller's promise; registers are 32 bytes.
         unsafe {

@@ -313,7 +313,7 @@ fn words(group: &[u8; GROUP_BYTES]) -> [__m512i; WORDS] {
     words
 }
 
-/// [`tm1_67::to_tm2`](crate::layout::tm1_67::to_tm2).
+/// [`to_tm2`](crate::tier::triples::to_tm2) with tables of 32 words.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn to_tm2(section: &[u8], out: &mut [u8]) {
     // 2-bit codes of the weights of a triple.
@@ -398,25 +398,31 @@ pub(super) fn store(to: &mut [u8; REG], v: __m512i) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::tm1_67;
+    use crate::layout::tm1_67::SECTION_TM2;
+    use crate::layout::{Layout, TM1_67, TM2, tm2};
+    use crate::tier::triples::to_tm2 as by_bytes;
+    use crate::tier::x86_64::nibbles::Avx2;
+    use crate::{Tier, Trits};
 
     #[test]
-    fn turns_strips_like_plain_code() {
-        if !crate::Tier::Avx512.is_available() {
-            return println!("skipped: this CPU lacks AVX-512");
-        }
-        for (groups, blocks) in [(1, 3), (1, 2), (3, 8), (5, 15)] {
-            // Codes 0 to 26 in all places, and bits of the last triple that make 26 at most.
-            let words = (0..groups * GROUP_BYTES / 2).map(|i| {
-                let code = |n: usize| ((i * 31 + n * 7) % 1009 % 27) as u16;
-                code(0) | code(1) << 5 | code(2) << 10 | u16::from(i / ROWS % WORDS != 2 && i % 3 == 0) << 15
-            });
-            let section: Vec<u8> = words.flat_map(u16::to_le_bytes).collect();
-            let (mut a, mut b) = (vec![7; blocks * 128], vec![9; blocks * 128]);
-            // SAFETY: the CPU has the features, see above.
-            unsafe { to_tm2(&section, &mut a) };
-            tm1_67::to_tm2(&section, &mut b);
-            assert!(a == b, "{groups} groups, {blocks} blocks");
+    fn strips_turn_into_tm2() {
+        type Turn = unsafe fn(&[u8], &mut [u8]);
+        let ways: [(Tier, Turn); 2] = [(Tier::Avx2, by_bytes::<Avx2>), (Tier::Avx512, to_tm2)];
+        for (_, turn) in ways.into_iter().filter(|(tier, _)| tier.is_available()) {
+            for cols in [1, 128, 129, 160, 240, 241, 640, 641, 2560] {
+                let trits = (0..64 * cols).map(|i| (i * 7 % 11 % 3) as i8 - 1).collect();
+                let trits = Trits::new(64, cols, trits).unwrap();
+                let pack = |layout| Packed::pack(layout, &trits).unwrap();
+                let (packed, expected) = (pack(&TM1_67 as &dyn Layout), pack(&TM2));
+                let mut strips = vec![0; expected.bytes().len()];
+                for (s, strip) in strips.chunks_mut(tm2::strip_bytes(cols)).enumerate() {
+                    for (groups, out) in sections(cols).zip(strip.chunks_mut(SECTION_TM2)) {
+                        // SAFETY: the CPU has the tier.
+                        unsafe { turn(&packed.bytes()[place(&groups, s, 2)], out) };
+                    }
+                }
+                assert!(strips == expected.bytes(), "{cols} columns");
+            }
         }
     }
 }
