@@ -57,11 +57,12 @@ run_x86() (
 
 # The machine code of the kernels, as the tests contain it.
 instructions() {
-  local arch=$1 objdump=$2 program
+  local arch=$1 objdump=$2 programs
   shift 2
   printf '\n== instructions of %s ==\n' "$arch"
-  program=$(cargo test --locked -p tritmark-kernels "$@" --test kernels --no-run 2>&1 | sed -n 's|.*(\(target.*\))$|\1|p')
-  ci/instructions.sh "$arch" "$objdump" "$program"
+  programs=$(cargo test --locked -p tritmark-kernels "$@" --lib --test kernels --no-run 2>&1 | sed -n 's|.*(\(target.*\))$|\1|p')
+  # shellcheck disable=SC2086 # One word each.
+  ci/instructions.sh "$arch" "$objdump" $programs
 }
 
 # What depends on the instructions of a CPU: everything but thread scheduling and speed limits.

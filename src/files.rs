@@ -43,6 +43,15 @@ pub fn writable<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> 
     })
 }
 
+/// Makes a folder for output, and those around it.
+///
+/// # Errors
+/// If the system does not allow it.
+pub fn make_folder(path: &Path) -> Result<()> {
+    // That something is not there is no fault of an input here.
+    std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.into(), source })
+}
+
 /// The folder that a file of this name would stand in.
 ///
 /// # Errors

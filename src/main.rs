@@ -1,5 +1,6 @@
 //! Parse, dispatch, exit code; nothing else.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// What Linux gives a main thread.
@@ -23,7 +24,9 @@ fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", tritmark::words::printable(&error.to_string()));
+            let text = tritmark::words::printable(&error.to_string()).into_owned();
+            // Who closed standard error does not want to know; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "error: {text}");
             ExitCode::from(error.exit_code())
         }
     }

@@ -54,6 +54,9 @@ pub fn preset(name: &str) -> Option<ModelConfig> {
 /// Names that [`preset`] knows.
 pub const PRESETS: [&str; 5] = ["tiny", "0.7b", "2b4t", "3b", "8b"];
 
+/// Most blocks of a model that is made.
+const MAX_LAYERS: usize = 4096;
+
 /// Writes a checkpoint directory `out` of the shape `config`, its trits drawn independently with
 /// `zeros` as the share of 0 and the rest split evenly, from `seed`.
 ///
@@ -64,6 +67,12 @@ pub fn write(config: &ModelConfig, zeros: f64, seed: u64, out: &Path) -> Result<
         return Err(Error::Usage(format!("the share of zeros must be between 0 and 1, found {zeros}")));
     }
     config.check(|field| format!("--{}", field.replace('_', "-"))).map_err(Error::Usage)?;
+    if config.layers > MAX_LAYERS {
+        return Err(Error::Usage(format!(
+            "--layers: {} are more than any model has; at most {MAX_LAYERS}",
+            config.layers
+        )));
+    }
     for linear in Linear::ALL {
         let (rows, cols) = config.linear_shape(linear);
         if rows % 4 != 0 {

@@ -162,6 +162,9 @@ fn wrong_arguments_are_usage_errors() {
         (&["--level", "kernel", "--tdp", "65"], "--level kernel"),
         (&["--level", "kernel", "-d", "3"], "-d is of whole models"),
         (&["--batch", "3"], "--batch is of kernels alone"),
+        (&["--level", "kernel", "--batch", "0"], "a token at least"),
+        (&["--level", "kernel", "--shape", "32x1048576", "--batch", "1000000"], "at most 256"),
+        (&["--tdp", "2000000"], "1000000"),
     ] {
         let (code, _, err) = bench(args);
         assert!(code == 2 && err.contains(said), "{args:?}: {code} {err}");
@@ -170,6 +173,22 @@ fn wrong_arguments_are_usage_errors() {
     assert!(code == 2 && err.contains("0 to 86400"), "{code} {err}");
     let (code, _, err) = bench(&["-m", "/nowhere/model"]);
     assert!([5, 74].contains(&code) && err.contains("/nowhere/model"), "{code} {err}");
+}
+
+#[test]
+fn what_is_left_out_and_the_tuning_are_told_in_every_form() {
+    let few = ["--level", "kernel", "--shape", "6x7", "--batch", "1", "-t", "1", "-k", "all", "-o"];
+    for form in ["md", "csv", "none"] {
+        let (code, out, err) = bench(&[&few[..], &[form]].concat());
+        assert_eq!(code, 0, "{err}");
+        let told = if form == "md" { &out } else { &err };
+        assert!(told.contains("Left out: tl1 cannot hold"), "{form}: {told}");
+        assert_eq!(out.is_empty(), form == "none");
+        assert_eq!(
+            out.contains("tables from") || out.contains("multiply-adds on one thread"),
+            form != "none"
+        );
+    }
 }
 
 #[test]

@@ -597,6 +597,52 @@ fn post_training_ternarisation_stays_labelled() {
 }
 
 #[test]
+fn full_precision_comes_back_and_is_not_called_proven() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("full.gguf");
+    let convert = tritmark(&["convert", "demo-full", text(&out), "--to", "f16"]).success();
+    let said = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (printed, notes) = (said(&convert.get_output().stdout), said(&convert.get_output().stderr));
+    assert!(!printed.contains("proven") && notes.contains("rounded to f16"), "{printed}{notes}");
+    tritmark(&["verify", "demo-full", text(&out)]).success();
+    let wide = dir.path().join("wide.gguf");
+    tritmark(&["convert", "demo-full", text(&wide), "--to", "f32"]).success().stderr("");
+    tritmark(&["verify", "demo-full", text(&wide)]).success();
+}
+
+#[test]
+fn a_tokenizer_travels_through_one_of_our_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let [ours, alone, hf] = ["a.safetensors", "b/a.safetensors", "hf"].map(|name| dir.path().join(name));
+    tritmark(&["convert", "demo", text(&ours)]).success();
+    std::fs::create_dir(alone.parent().unwrap()).unwrap();
+    std::fs::rename(&ours, &alone).unwrap();
+    let convert = tritmark(&["convert", text(&alone), text(&hf)]).success();
+    assert!(!String::from_utf8_lossy(&convert.get_output().stderr).contains("no tokenizer"));
+    assert!(Checkpoint::open(text(&hf)).unwrap().tokenizer.is_some());
+}
+
+#[test]
+fn what_is_not_finite_is_no_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let nan = half::bf16::NAN.to_le_bytes();
+    let model = changed(dir.path(), "bitnet2b-packed", "model.norm.weight", &nan);
+    let out = dir.path().join("l.safetensors");
+    let commands: [&[&str]; 4] = [
+        &["logits", text(&model), "--ids", "1,2", "-o", text(&out)],
+        &["generate", text(&model), "-p", "a", "-n", "2"],
+        &["embed", text(&model), "-p", "a"],
+        &["bench", "-m", text(&model), "-p", "4", "-n", "0", "--quick", "-r", "1"],
+    ];
+    for args in commands {
+        let failed = tritmark(args).code(5);
+        let said = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+        assert!(said.contains("not finite") && said.contains("verify"), "{args:?}: {said}");
+    }
+    assert!(!out.exists());
+}
+
+#[test]
 fn a_model_without_a_tokenizer_says_so_to_runtimes() {
     let dir = tempfile::tempdir().unwrap();
     let [source, out, again] = ["synth", "x.gguf", "y.gguf"].map(|name| dir.path().join(name));

@@ -28,6 +28,26 @@ fn usage_errors_are_2() {
     fails(&["generate", "demo", "-p", "x", "--kernel", "i2_s/sse9"], 2, &["sse9", "avx2"]);
     fails(&["generate", "demo", "-p", "x", "--threads", "0"], 2, &["threads"]);
     fails(&["synth", "9b", "-o", "nowhere"], 2, &["9b", "2b4t"]);
+    fails(&["synth", "tiny", "-o", "nowhere", "--layers", "100000000"], 2, &["--layers", "4096"]);
+    fails(&["ppl", "demo", "--n-ctx", "3000"], 2, &["windows of 3000", "2048", "--n-ctx"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn full_outputs_do_not_hide_the_exit_code() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+    let program = || std::process::Command::new(assert_cmd::cargo::cargo_bin("tritmark"));
+    let inspect = program().args(["inspect", "nofile"]).stderr(full()).status().expect("runs");
+    assert_eq!(inspect.code(), Some(5));
+    for args in [&["--help"][..], &["bench", "--help"], &["--version"], &["formats"]] {
+        let output = program().args(args).stdout(full()).output().expect("runs");
+        assert_eq!(output.status.code(), Some(74), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"), "{args:?}");
+    }
+    for args in [&["convert", "demo", "/proc/x.gguf"][..], &["run", "quick", "-o", "/proc/x"]] {
+        let output = program().args(args).output().expect("runs");
+        assert_eq!(output.status.code(), Some(74), "{args:?}");
+    }
 }
 
 #[test]

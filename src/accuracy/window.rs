@@ -94,8 +94,15 @@ impl Convention {
     /// llama.cpp and that token to transformers.
     ///
     /// # Errors
-    /// If the model brings no tokenizer, or it fails.
+    /// If windows are longer than what the model was made for, it brings no tokenizer, or that fails.
     pub fn tokenise(&self, name: &str, source: String, checkpoint: &Checkpoint) -> Result<Text> {
+        let (Convention::LlamaCpp { n_ctx: len } | Convention::Hf { len, .. }) = *self;
+        if len > checkpoint.config.context {
+            return Err(Error::Usage(format!(
+                "windows of {len} tokens are too long for {}, which was made for {}: choose --n-ctx, or N of hf-N, to fit",
+                checkpoint.provenance.name, checkpoint.config.context
+            )));
+        }
         let mut tokenizer = tokenizer_of(checkpoint)?;
         tokenizer.set_encode_special_tokens(matches!(self, Convention::LlamaCpp { .. }));
         Text::tokenise(name, source, &tokenizer, checkpoint.config.bos)

@@ -109,7 +109,7 @@ impl ModelConfig {
             ("gemma.window", gemma.map_or(1, |g| g.window)),
         ] {
             if !(1..MAX_DIMENSION).contains(&n) {
-                return Err(format!("{}: {n} is out of range", key(field)));
+                return Err(format!("{}: expected 1 to {}, found {n}", key(field), MAX_DIMENSION - 1));
             }
         }
         for (field, x) in [

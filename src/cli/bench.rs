@@ -131,14 +131,39 @@ fn few(arms: usize) -> Result<()> {
     )))
 }
 
+/// That products of so many tokens have some, and no more than memory holds.
+fn fit(batches: &[u32], shapes: &[(u32, u32)]) -> Result<()> {
+    for &batch in batches {
+        let widest = shapes.iter().map(|&(rows, cols)| rows.max(cols)).max().unwrap_or(1);
+        if batch == 0 {
+            return Err(Error::Usage("--batch: a product has a token at least".into()));
+        }
+        if u64::from(batch) * u64::from(widest) > MAX_VALUES {
+            return Err(Error::Usage(format!(
+                "--batch {batch}: tokens of {widest} numbers each are more than memory is asked for; at most {} with \
+                 this --shape",
+                MAX_VALUES / u64::from(widest)
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Most weights of a matrix of `--shape`.
 const MAX_WEIGHTS: u64 = 1 << 30;
 
+/// Most rows and columns of such a matrix.
+const MAX_SIDE: u32 = 1 << 20;
+
+/// Most numbers that `--batch` tokens have, as wide as a matrix or its results.
+const MAX_VALUES: u64 = 1 << 28;
+
 fn shape(text: &str) -> Result<(u32, u32), String> {
-    let parse = |n: &str| n.parse().ok().filter(|n| (1..=1 << 20).contains(n));
+    let parse = |n: &str| n.parse().ok().filter(|n| (1..=MAX_SIDE).contains(n));
     let shape = text.split_once('x').and_then(|(rows, cols)| Some((parse(rows)?, parse(cols)?)));
-    let (rows, cols) =
-        shape.ok_or_else(|| format!("'{text}' is no shape; expected ROWSxCOLS, e.g. 6912x2560"))?;
+    let (rows, cols) = shape.ok_or_else(|| {
+        format!("'{text}' is no shape; expected ROWSxCOLS, each 1 to {MAX_SIDE}, e.g. 6912x2560")
+    })?;
     if u64::from(rows) * u64::from(cols) > MAX_WEIGHTS {
         return Err(format!(
             "'{text}' has more than {MAX_WEIGHTS} weights, which is more than any model's matrix"
@@ -186,7 +211,11 @@ impl Args {
         let shapes = distinct(if self.shape.is_empty() { vec![(6912, 2560)] } else { self.shape.clone() });
         let tests = match self.level {
             Level::Model => self.tests(threads.len())?,
-            Level::Kernel => few(batches.len() * shapes.len() * threads.len()).map(|()| Vec::new())?,
+            Level::Kernel => {
+                few(batches.len() * shapes.len() * threads.len())?;
+                fit(&batches, &shapes)?;
+                Vec::new()
+            }
         };
         if self.reference && !tests.iter().any(for_reference) {
             return Err(Error::Usage(
@@ -228,9 +257,6 @@ impl Args {
                 bench.models(&candidates, &threads, &tests, self.reference)?;
             }
             Level::Kernel => {
-                if batches.contains(&0) {
-                    return Err(Error::Usage("--batch: a product has a token at least".into()));
-                }
                 for shape in shapes {
                     bench.kernel(&choices, &threads, shape, &batches)?;
                 }
@@ -359,12 +385,15 @@ impl Args {
     fn print(&self, record: &Record) -> Result<()> {
         let format = if self.json { Format::Json } else { self.output };
         let text = rows::write(std::slice::from_ref(record), format);
-        print_line(text.trim_end_matches('\n'))?;
+        if format != Format::None {
+            print_line(text.trim_end_matches('\n'))?;
+        }
         if let Some(format) = self.llama_bench.output_err {
             let text = rows::write(std::slice::from_ref(record), format);
             std::io::stderr().write_all(text.as_bytes()).map_err(|e| Error::io("standard error", e))?;
         }
         if format != Format::Md {
+            record.notes.iter().for_each(|note| say(note));
             return Ok(());
         }
         let warned = record.arms.iter().flat_map(|arm| {
@@ -390,7 +419,8 @@ impl Args {
         let more =
             |n: u64| if n == 0 { String::new() } else { format!(" (And {}.)", counted(n, "more arm")) };
         let warnings = kinds.into_iter().map(|(_, first, others)| first + &more(others));
-        let remarks: Vec<String> = record.notes.iter().cloned().chain(warnings).collect();
+        let tuning = record.environment.tuning.iter().map(|tuning| format!("Tuning: {tuning}."));
+        let remarks: Vec<String> = tuning.chain(record.notes.iter().cloned()).chain(warnings).collect();
         print_line("")?;
         for remark in remarks {
             print_line(&format!("- {remark}"))?;

@@ -113,8 +113,8 @@ impl MeterArgs {
 
 /// A power in watts of the command line.
 pub fn watts(text: &str) -> Result<f64, String> {
-    let watts = text.parse().ok().filter(|w: &f64| w.is_finite() && *w > 0.0);
-    watts.ok_or_else(|| format!("'{text}' is no number of watts above 0"))
+    let watts = text.parse().ok().filter(|w: &f64| *w > 0.0 && *w <= record::MOST_WATTS);
+    watts.ok_or_else(|| format!("'{text}' is no number of watts above 0, up to {}", record::MOST_WATTS))
 }
 
 /// Which kernel runs the ternary matrices, on how many threads, and the precision of the head.

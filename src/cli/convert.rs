@@ -1,7 +1,9 @@
 //! `tritmark convert`.
 
 use super::common::{OpenArgs, print_json, print_line, progress, say};
+use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::gguf::runtime::Runtime;
+use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::write::gguf::TL2_IDS;
 use crate::checkpoint::write::{Inexact, Item, Plan, left_behind, start_threads};
 use crate::convert::{self, Container};
@@ -19,7 +21,8 @@ Examples:
   tritmark convert demo demo.safetensors --to tm2
 
 OUT ending in .gguf is a GGUF file, in .safetensors one of our own files; anything else is a Hugging
-Face directory. `tritmark formats` lists what converts to what.")]
+Face directory. A file of that name is replaced when the new one is whole, a directory is not.
+`tritmark formats` lists what converts to what.")]
 pub struct Args {
     /// Model to read
     input: String,
@@ -75,7 +78,9 @@ impl Args {
         };
         let plan = convert::plan(&checkpoint, &self.out, &options)?;
         let gguf = Container::of(&self.out) == Container::Gguf;
+        let full = checkpoint.config.linear == LinearKind::Float;
         let notes = checkpoint.provenance.notes.iter().chain(&plan.warnings).cloned();
+        let notes = notes.chain(narrowed(&plan).filter(|_| full));
         if self.dry_run {
             let notes = notes.chain(rounding(&plan.inexact(&checkpoint)?, gguf));
             return dry_run(&plan, &notes.collect::<Vec<_>>(), self.json);
@@ -102,7 +107,11 @@ impl Args {
             }));
         }
         warnings.iter().for_each(|warning| say(warning));
-        let exact = if inexact.is_empty() { "trits and scales proven equal" } else { "trits proven equal" };
+        let exact = match (full, inexact.is_empty()) {
+            (true, _) => "full precision, no trits to prove",
+            (_, true) => "trits and scales proven equal",
+            (_, false) => "trits proven equal",
+        };
         print_line(&format!(
             "wrote {}: {}, {} bytes in {seconds:.1} s; {exact}",
             self.out.display(),
@@ -110,6 +119,21 @@ impl Args {
             plan.bytes()
         ))
     }
+}
+
+/// What to say of a full-precision model's matrices in a form that may not hold them.
+fn narrowed(plan: &Plan) -> Option<String> {
+    let items = plan.files.iter().flat_map(|f| &f.tensors);
+    let matrices = items.filter(|item| matches!(item.role, Some(Role::Layer(_, LayerRole::Linear(_)))));
+    // Any other form holds less than f32, or other numbers.
+    let mut narrowed = matrices.filter(|item| item.from != item.to && item.to != "f32");
+    narrowed.next().map(|item| {
+        format!(
+            "Matrices that are {} in the source are rounded to {}, so the conversion may not be lossless; `tritmark verify` \
+             tells by how much.",
+            item.from, item.to
+        )
+    })
 }
 
 /// What to say of scales that the output rounds; a GGUF keeps the exact ones beside them.

@@ -53,7 +53,10 @@ impl Args {
     /// too long for it.
     pub fn run(self) -> Result<()> {
         if !(self.temp >= 0.0 && self.temp.is_finite()) {
-            return Err(Error::Usage(format!("--temp must be 0 or more, found {}", self.temp)));
+            return Err(Error::Usage(format!(
+                "--temp must be a finite number of 0 or more, found {}",
+                self.temp
+            )));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(Error::Usage(format!("--top-p must be above 0 and at most 1, found {}", self.top_p)));

@@ -2,15 +2,18 @@
 //! change the meaning of the figures is refused with the reason.
 
 use crate::error::{Error, Result};
+use crate::model::BATCH;
 use crate::record::rows::Format;
 use std::ffi::OsString;
 
 /// Its options of several letters behind a single dash, which are none of ours, and their long names.
-const SHORT: [(&str, &str); 24] = [
+const SHORT: [(&str, &str); 26] = [
     ("-pg", "--pg"),
     ("-ub", "--ubatch-size"),
     ("-ngl", "--n-gpu-layers"),
     ("-fa", "--flash-attn"),
+    ("-fitt", "--fit-target"),
+    ("-fitc", "--fit-ctx"),
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-mmp", "--mmap"),
@@ -59,6 +62,10 @@ pub struct LlamaBenchArgs {
     n_gpu_layers: Option<String>,
     #[arg(long, hide = true)]
     flash_attn: Option<String>,
+    #[arg(long, hide = true)]
+    fit_target: Option<String>,
+    #[arg(long, hide = true)]
+    fit_ctx: Option<String>,
     #[arg(long, hide = true)]
     cache_type_k: Option<String>,
     #[arg(long, hide = true)]
@@ -166,6 +173,8 @@ impl LlamaBenchArgs {
             ("-ub", self.ubatch_size.is_some()),
             ("-ngl", self.n_gpu_layers.is_some()),
             ("-fa", self.flash_attn.is_some()),
+            ("-fitt", self.fit_target.is_some()),
+            ("-fitc", self.fit_ctx.is_some()),
             ("-ctk", self.cache_type_k.is_some()),
             ("-ctv", self.cache_type_v.is_some()),
             ("-mmp", self.mmap.is_some()),
@@ -195,7 +204,7 @@ impl LlamaBenchArgs {
         let names: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
         Ok((!names.is_empty()).then(|| {
             format!(
-                "without effect here: {} (a prompt is one batch, all arms are warmed up, and nothing leaves the CPU)",
+                "without effect here: {} (a prompt is read in batches of {BATCH}, all arms are warmed up, and nothing leaves the CPU)",
                 names.join(", ")
             )
         }))

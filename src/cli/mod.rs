@@ -22,7 +22,7 @@ mod run;
 mod synth;
 mod verify;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine::tuning;
 use clap::{Parser, Subcommand};
 
@@ -71,7 +71,11 @@ enum Command {
 pub fn run() -> Result<()> {
     let of_bench = std::env::args_os().nth(1).is_some_and(|command| command == "bench");
     let args = std::env::args_os().map(|arg| if of_bench { llama_bench::ours(arg) } else { arg });
-    let cli = Cli::parse_from(args);
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(usage) if usage.use_stderr() => usage.exit(),
+        Err(help) => return help.print().map_err(|e| Error::io("standard output", e)),
+    };
     if let Some(reason) = tuning::use_stored() {
         common::say(&reason);
     }

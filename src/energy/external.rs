@@ -2,6 +2,7 @@
 
 use crate::checkpoint::file;
 use crate::error::{Error, Result};
+use crate::record::MOST_WATTS;
 use crate::speed::stats;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -19,6 +20,8 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
+    /// Whether it held no sample when it was opened.
+    empty: bool,
 }
 
 impl Log {
@@ -27,9 +30,14 @@ impl Log {
     /// # Errors
     /// If it is no such file; the message names the line.
     pub fn open(path: &Path) -> Result<Self> {
-        let log = Self { path: path.into() };
-        log.samples()?;
+        let mut log = Self { path: path.into(), empty: true };
+        log.empty = log.samples()?.is_empty();
         Ok(log)
+    }
+
+    /// Whether it held no sample when it was opened.
+    pub fn is_empty(&self) -> bool {
+        self.empty
     }
 
     /// What the user named.
@@ -81,13 +89,17 @@ impl Log {
                     ));
                 }
                 return integral.map(|(joules, period, _)| (joules, period)).ok_or_else(|| {
-                    let span =
-                        samples.first().zip(samples.last()).map(|(a, b)| format!("{} to {}", a.0, b.0));
+                    let shown = |seconds: f64| (1e3 * seconds).round() / 1e3;
+                    let covered = match samples.first().zip(samples.last()) {
+                        Some((a, b)) => format!("covers {} to {}", shown(a.0), shown(b.0)),
+                        None => "holds no sample".into(),
+                    };
                     format!(
-                        "{} covers {} but the window was {from} to {to} (seconds since 1970); the meter must \
-                         write the log meanwhile, by this machine's clock",
+                        "{} {covered}, but the window was {} to {} (seconds since 1970); the meter must write the log \
+                         meanwhile, by this machine's clock",
                         self.name(),
-                        span.unwrap_or_else(|| "nothing".into())
+                        shown(from),
+                        shown(to)
                     )
                 });
             }
@@ -114,9 +126,6 @@ fn of_utc(time: DateTime) -> f64 {
 
 /// Greatest size of a log: years of a sample a second.
 const MAX_BYTES: u64 = 4 << 30;
-
-/// Most watts that a meter may show: a megawatt, which feeds a hall of machines.
-const MOST: f64 = 1e6;
 
 fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
     // Samples stand at the end, whatever is in front of them.
@@ -169,7 +178,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
             }
             Err(wrong) => return Err(wrong),
         };
-        if !at.is_finite() || !(0.0..=MOST).contains(&watts) {
+        if !at.is_finite() || !(0.0..=MOST_WATTS).contains(&watts) {
             return Err(format!("line {line} holds {watts} W at {at}, which cannot be"));
         }
         match samples.last_mut() {

@@ -141,7 +141,11 @@ impl Meter {
 
     /// What can be read: source, what it covers, and whether the figure of a measurement rests on it.
     pub fn sources(&self) -> Vec<(String, String, bool)> {
-        let mut sources: Vec<_> = self.log.iter().map(|log| (log_source(log), "plug".into(), true)).collect();
+        let of_log = |log: &external::Log| {
+            let yet = if log.is_empty() { ", which holds no sample yet" } else { "" };
+            (log_source(log) + yet, "plug".into(), true)
+        };
+        let mut sources: Vec<_> = self.log.iter().map(of_log).collect();
         let main = if self.unusable().is_some() { Vec::new() } else { self.main() };
         sources.extend(
             self.sensors
@@ -274,19 +278,23 @@ impl Meter {
     fn window<T>(&mut self, body: impl FnOnce() -> Result<T>) -> Result<(Window, T)> {
         let (stop, stopped) = mpsc::channel();
         let sensors = &mut self.sensors;
+        let first = Instant::now();
         let seen = first_look(sensors);
-        let (result, start, end, seconds, mut sources) = std::thread::scope(|scope| {
+        let (result, [start, end], (last, mut sources)) = std::thread::scope(|scope| {
             let watcher = scope.spawn(move || watch(sensors, seen, &stopped));
-            let (start, clock) = (Timestamp::now(), Instant::now());
+            let start = Timestamp::now();
             let result = body();
-            let (seconds, end) = (clock.elapsed().as_secs_f64(), Timestamp::now());
+            let end = Timestamp::now();
             // The watcher takes a last look when it hears of the end.
             drop(stop);
-            let sources = watcher.join().expect("the watcher does not panic");
-            (result, start, end, seconds, sources)
+            let looks = watcher.join().expect("the watcher does not panic");
+            (result, [start, end], looks)
         });
         let result = result?;
+        // What sensors counted is of the time between both looks, which go through them in one order.
+        let mut seconds = (last - first).as_secs_f64();
         if let Some(log) = &self.log {
+            seconds = end.duration_since(start).as_secs_f64();
             let counted = log.joules(start, end, Duration::from_secs(10));
             sources.push(counted.map(|(joules, period)| {
                 let updates = (seconds / period) as u32;
@@ -396,7 +404,8 @@ impl Meter {
                          so the net figure is uncertain. Stop other programs and repeat."
                     ));
                 }
-                Some((before + after) / 2.0)
+                // A sensor may show somewhat less than nothing where there is nothing.
+                Some(((before + after) / 2.0).max(0.0))
             }
             Err(reason) => {
                 warnings.push(format!("Idle power was not measured: {reason}."));
@@ -406,7 +415,10 @@ impl Meter {
         let net_joules = idle_watts.map(|watts| gross_joules - watts * loaded.seconds);
         if net_joules.is_some_and(|net| net <= 0.0) {
             warnings.push(
-                "The load took no more power than the machine at rest; other programs were running.".into(),
+                format!(
+                    "By {source} the load took no more power than the machine at rest: other programs ran at rest, or \
+                     what it shows changes too late or too little."
+                ),
             );
         }
         // Sensors of power are looked at all the while; a meter writes its samples when it does.
@@ -509,13 +521,13 @@ fn first_look(sensors: &mut [Sensor]) -> Vec<Result<Seen, String>> {
     sensors.iter_mut().map(look).collect()
 }
 
-/// Looks at the sensors until `stopped` hangs up.
+/// Looks at the sensors until `stopped` hangs up; gives when the last look began too.
 fn watch(
     sensors: &mut [Sensor],
     mut all: Vec<Result<Seen, String>>,
     stopped: &mpsc::Receiver<()>,
-) -> Vec<Result<Counted, String>> {
-    loop {
+) -> (Instant, Vec<Result<Counted, String>>) {
+    let end = loop {
         let last = stopped.recv_timeout(POLL) != Err(mpsc::RecvTimeoutError::Timeout);
         let now = Instant::now();
         for (sensor, seen) in sensors.iter_mut().zip(&mut all) {
@@ -532,10 +544,9 @@ fn watch(
             }
         }
         if last {
-            break;
+            break now;
         }
-    }
-    let end = Instant::now();
+    };
     let counted = |(sensor, seen): (&mut Sensor, Result<Seen, String>)| {
         let seen = seen?;
         let period = seen.changes.and_then(|(first, last, count)| {
@@ -557,7 +568,7 @@ fn watch(
             watts: seen.shown.filter(|_| sensor.shows_power()),
         })
     };
-    sensors.iter_mut().zip(all).map(counted).collect()
+    (end, sensors.iter_mut().zip(all).map(counted).collect())
 }
 
 // Names of zones hold colons, which other systems' files cannot.

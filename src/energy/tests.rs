@@ -617,6 +617,23 @@ fn batteries_count_only_while_they_discharge() {
 }
 
 #[test]
+fn joules_and_seconds_are_of_the_same_time() {
+    let tree = Tree::new(&[
+        ("class/power_supply/BAT0/type", "Battery\n"),
+        ("class/power_supply/BAT0/status", "Discharging\n"),
+        ("class/power_supply/BAT0/power_now", "6000000\n"),
+    ]);
+    let windows = Windows { idle: SHORT.load, ..SHORT };
+    let mut load = || {
+        std::thread::sleep(POLL);
+        Ok(())
+    };
+    let energy = measured(tree.meter().measure(windows, 1, &mut load).unwrap());
+    let watts = [energy.gross_joules / energy.seconds, energy.idle_watts.unwrap()];
+    assert!(watts.iter().all(|w| (w - 6.0).abs() < 0.06), "{watts:?}");
+}
+
+#[test]
 fn a_meter_at_the_plug_goes_before_all_else() {
     let tree = package("5\n");
     let log = tree.path("log.csv");

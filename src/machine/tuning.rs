@@ -4,6 +4,7 @@
 use super::{Environment, cpu};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::words::counted;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -129,7 +130,7 @@ pub fn store(tuning: &Tuning) -> Result<PathBuf> {
         Error::Usage("there is no place to store a tuning: set XDG_CONFIG_HOME to a folder".into())
     })?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    files::make_folder(folder)?;
     let text = serde_json::to_string_pretty(&Stored::new(this_cpu(), tuning))
         .map_err(|e| Error::Bug(e.to_string()))?;
     files::write_whole(&path, |file| std::io::Write::write_all(file, format!("{text}\n").as_bytes()))?;
@@ -158,7 +159,8 @@ pub fn in_use() -> String {
     let _ = write!(
         out,
         "products below {alone} multiply-adds on one thread, prefetch {prefetch} bytes ahead ({of_sequences}), \
-         {tasks} tasks a thread"
+         {} a thread",
+        counted(tasks as u64, "task")
     );
     out
 }

@@ -20,6 +20,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::error::{Error, Result};
 use forward::Forward;
 pub use head::Head;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tritmark_kernels::Tier;
@@ -30,7 +31,7 @@ use weights::Weights;
 pub(crate) use weights::choose_kernel;
 
 /// Tokens that go through the blocks together; longer batches are cut.
-const BATCH: usize = 512;
+pub const BATCH: usize = 512;
 
 /// More threads than any machine that this runs on has.
 const MAX_THREADS: usize = 4096;
@@ -81,6 +82,8 @@ pub struct Model {
     forward: Forward,
     logits: Vec<f32>,
     load_seconds: f64,
+    /// The checkpoint's file or directory.
+    path: PathBuf,
 }
 
 /// Keys and values of the positions seen so far.
@@ -129,7 +132,8 @@ impl Model {
         let forward = Forward::new(&config);
         let (head, logits) = (options.head, Vec::new());
         let load_seconds = start.elapsed().as_secs_f64();
-        Ok(Self { config, kernel, weights, head, pool, forward, logits, load_seconds })
+        let path = checkpoint.provenance.path().to_owned();
+        Ok(Self { config, kernel, weights, head, pool, forward, logits, load_seconds, path })
     }
 
     /// Its hyperparameters.
@@ -193,8 +197,8 @@ impl Model {
     /// `[positions asked for, vocab]`.
     ///
     /// # Errors
-    /// If an id is not in the vocabulary, the cache is full, or the text gets longer than what the
-    /// model was made for; the cache is then as before.
+    /// If an id is not in the vocabulary, the cache is full, the text gets longer than what the
+    /// model was made for, or what comes out is not finite; the cache is then as before.
     pub fn forward(&mut self, cache: &mut KvCache, ids: &[u32], logits: Logits) -> Result<&[f32]> {
         let mut out = std::mem::take(&mut self.logits);
         let (vocab, mut done) = (self.config.vocab, 0);
@@ -244,7 +248,7 @@ impl Model {
         wanted: Logits,
         mut take: impl FnMut(&Pool, &Weights, &[f32], usize),
     ) -> Result<()> {
-        let Self { config, weights, pool, forward, .. } = self;
+        let Self { config, weights, pool, forward, path, .. } = self;
         if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab) {
             return Err(Error::Usage(format!(
                 "token {at} is {id}, but the model's vocabulary ends at {}",
@@ -264,6 +268,7 @@ impl Model {
                 cache.capacity
             )));
         }
+        let before = cache.len;
         let first = match wanted {
             Logits::None => ids.len(),
             Logits::Last => ids.len().saturating_sub(1),
@@ -273,6 +278,12 @@ impl Model {
             let wanted = first.saturating_sub(batch).min(ids.len())..ids.len();
             let count = wanted.len();
             let hidden = forward.run(pool, config, weights, cache, ids, wanted);
+            if let Some(at) = hidden.iter().position(|x| !x.is_finite()) {
+                cache.truncate(before);
+                let position = before + batch + ids.len() - count + at / config.hidden;
+                let what = format!("at position {position} its state is not finite, so a weight is damaged");
+                return Err(Error::input(path, what).hint("`tritmark verify` tells which"));
+            }
             if count > 0 {
                 take(pool, weights, hidden, count);
             }

@@ -15,7 +15,7 @@ pub mod rows;
 
 pub use describe::arm_name;
 pub(crate) use describe::shorten_paths;
-pub use file::{check, check_arm, check_control, check_proof, now, read, write};
+pub use file::{MOST_WATTS, check, check_arm, check_control, check_proof, now, read, write};
 
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::{Environment, Limits};

@@ -19,6 +19,8 @@ pub enum Format {
     Jsonl,
     /// SQL statements.
     Sql,
+    /// Nothing.
+    None,
 }
 
 /// One row of an arm with a speed; absent figures are null.
@@ -31,6 +33,7 @@ pub enum Format {
 struct Row<'a> {
     build_commit: Option<&'a str>,
     cpu_info: &'a str,
+    tuning: Option<&'a str>,
     model_filename: Option<&'a str>,
     model_type: Option<String>,
     model_size: Option<u64>,
@@ -123,6 +126,7 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
     let row = Row {
         build_commit: record.tool.git_revision.as_deref(),
         cpu_info: &record.environment.cpu,
+        tuning: record.environment.tuning.as_deref(),
         model_filename: model.map(|m| m.name.as_str()),
         model_type: model.map(|m| format!("{} {}", m.family, m.dialect)),
         model_size: model.map(|m| m.file_bytes),
@@ -206,6 +210,7 @@ pub fn write(records: &[Record], format: Format) -> String {
         Format::Jsonl => rows.into_iter().map(|row| format!("{}\n", Value::Object(row))).collect(),
         Format::Csv => csv(&rows),
         Format::Sql => sql(&rows),
+        Format::None => String::new(),
     }
 }
 

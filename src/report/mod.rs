@@ -13,7 +13,7 @@ mod row;
 mod sections;
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{make_folder, write_whole};
 use crate::record::Record;
 use document::Block;
 use serde::Serialize;
@@ -78,7 +78,7 @@ pub fn write(records: &[Record], dir: &Path, formats: &[Format]) -> Result<Vec<P
     if records.is_empty() {
         return Err(Error::Usage("no record to report on".into()));
     }
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+    make_folder(dir)?;
     let document = sections::document(records);
     let data = Data {
         verdict: &document.verdict,
@@ -103,7 +103,7 @@ pub fn write(records: &[Record], dir: &Path, formats: &[Format]) -> Result<Vec<P
             Format::Json => save("report.json", json(&data, true)?.as_bytes())?,
             Format::Svg | Format::Png => {
                 let folder = dir.join("plots");
-                std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+                make_folder(&folder)?;
                 for block in document.sections.iter().flat_map(|s| &s.blocks) {
                     if let Block::Figure(plot) = block {
                         match format {

@@ -4,6 +4,7 @@
 //! journal of another suite, model, text, machine or build is refused, since it may be hours of work.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::record::{self, Arm, Control, Proof};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -129,7 +130,7 @@ impl Journal {
     /// # Errors
     /// If the folder cannot be made or written, or holds a journal of another fingerprint.
     pub fn open(dir: &Path, fingerprint: Fingerprint, now: String) -> Result<Self> {
-        std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+        files::make_folder(dir)?;
         let path = dir.join(FILE);
         let file =
             OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
@@ -154,6 +155,8 @@ impl Journal {
                         ));
                     }
                 },
+                // Of another run that finished nothing.
+                Some(Entry::Start(..)) if entries.len() == 1 && damage.is_none() => (Vec::new(), 0),
                 first => {
                     let what = match first {
                         Some(Entry::Start(found, _)) => fingerprint.differs(found),
@@ -416,7 +419,10 @@ mod tests {
         let journal = Journal::open(dir.path(), fingerprint("a"), "now".into()).expect("continued");
         assert_eq!(journal.proofs, [proof("i2_s")]);
         drop(journal);
-        // A journal whose first line was never finished holds nothing to lose.
+        // Nothing is lost of a journal without a finished piece, nor of one whose first line was never finished.
+        let empty = tempfile::tempdir().expect("a folder");
+        drop(Journal::open(empty.path(), fingerprint("a"), "then".into()).expect("new"));
+        assert!(!Journal::open(empty.path(), fingerprint("b"), "now".into()).expect("new").resumed);
         std::fs::write(dir.path().join(FILE), "{\"start\"").expect("cut");
         assert!(!Journal::open(dir.path(), fingerprint("b"), "now".into()).expect("new").resumed);
     }

@@ -371,41 +371,52 @@ mod x86_64 {
         #[inline(always)]
         fn to_f32(self, v: Self::I) -> Self::V {
             // SAFETY: the token proves AVX.
-            v.map(|v| unsafe { _mm256_cvtepi32_ps(v) })
+            unsafe { [_mm256_cvtepi32_ps(v[0]), _mm256_cvtepi32_ps(v[1])] }
         }
 
+        // Indices name registers.
+        #[allow(clippy::needless_range_loop)]
         #[inline(always)]
         fn codes(self, x: &[u8; 12 * LANES]) -> [Self::Codes; 4] {
-            let half = |i: usize| {
-                // SAFETY: the token proves AVX2; each load is inside the array of 192. Bits that 16-bit
-                // shifts bring in from the neighbour are masked.
-                unsafe {
-                    let [a, b, c] = [0, 64, 128].map(|v| _mm256_loadu_si256(x.as_ptr().add(v + i).cast()));
-                    let masked = |v, mask| _mm256_and_si256(v, _mm256_set1_epi8(mask));
-                    let (a6, b4) = (_mm256_srli_epi16::<6>(a), _mm256_srli_epi16::<4>(b));
-                    let fourth = _mm256_or_si256(masked(a6, 0x03), masked(b4, 0x0c));
-                    let fourth = _mm256_or_si256(fourth, masked(_mm256_srli_epi16::<2>(c), 0x30));
-                    [masked(a, 63), masked(b, 63), masked(c, 63), fourth]
+            // No closures here and in `dot`: those of functions that are inlined do not have the features of the
+            // function they end up in, and are called with the registers in memory.
+            // SAFETY: the token proves AVX2; each load is inside the array of 192. Bits that 16-bit shifts bring in
+            // from the neighbour are masked.
+            unsafe {
+                let mut codes = [[_mm256_setzero_si256(); 2]; 4];
+                for half in 0..2 {
+                    let mut fourth = _mm256_setzero_si256();
+                    for (i, mask) in [0x03, 0x0c, 0x30].into_iter().enumerate() {
+                        let run = _mm256_loadu_si256(x.as_ptr().add(64 * i + 32 * half).cast());
+                        codes[i][half] = _mm256_and_si256(run, _mm256_set1_epi8(63));
+                        let up = _mm256_srl_epi16(run, _mm_cvtsi32_si128(6 - 2 * i as i32));
+                        fourth = _mm256_or_si256(fourth, _mm256_and_si256(up, _mm256_set1_epi8(mask)));
+                    }
+                    codes[3][half] = fourth;
                 }
-            };
-            let (a, b) = (half(0), half(32));
-            std::array::from_fn(|i| [a[i], b[i]])
+                codes
+            }
         }
 
         #[inline(always)]
         fn dot(self, sum: Self::I, codes: [Self::Codes; 2], x: &[i8; LANES]) -> Self::I {
-            // SAFETY: the token proves AVX2; each load is inside the array of 16. For the bounds see
-            // AVX-512.
-            std::array::from_fn(|half| unsafe {
-                let x = |i| _mm256_set1_epi32(x.as_ptr().add(i).cast::<i32>().read_unaligned());
-                let pairs = |i| {
-                    let first = _mm256_maddubs_epi16(codes[0][half], x(i));
-                    _mm256_add_epi16(first, _mm256_maddubs_epi16(codes[1][half], x(i + 8)))
-                };
-                let high = _mm256_madd_epi16(pairs(0), _mm256_set1_epi16(256));
-                let low = _mm256_madd_epi16(pairs(4), _mm256_set1_epi16(1));
-                _mm256_add_epi32(sum[half], _mm256_add_epi32(high, low))
-            })
+            let mut sums = sum;
+            for (half, sum) in sums.iter_mut().enumerate() {
+                // The upper bytes' products count 256-fold.
+                for (part, factor) in [(0, 256), (4, 1)] {
+                    // SAFETY: the token proves AVX2; each load is inside the array of 16. For the bounds see
+                    // AVX-512.
+                    unsafe {
+                        let x = x.as_ptr().add(part).cast::<i32>();
+                        let x0 = _mm256_set1_epi32(x.read_unaligned());
+                        let x1 = _mm256_set1_epi32(x.add(2).read_unaligned());
+                        let first = _mm256_maddubs_epi16(codes[0][half], x0);
+                        let pairs = _mm256_add_epi16(first, _mm256_maddubs_epi16(codes[1][half], x1));
+                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(factor)));
+                    }
+                }
+            }
+            sums
         }
     }
 }

@@ -42,6 +42,9 @@ pub const SCALES_KEY: &str = "tritmark.scales";
 /// Key under which we write [`Kept`] as JSON.
 pub const KEPT_KEY: &str = "tritmark.kept";
 
+/// Key under which we write `true` where the matrices of a BitNet are in full precision, as in none of its releases.
+pub const FULL_KEY: &str = "tritmark.full_precision";
+
 /// The form to which a layout rounds scales, if it does.
 pub fn rounding(layout: &dyn Layout) -> Option<Form> {
     match layout.scale_form() {
@@ -367,7 +370,7 @@ impl Gguf {
         let Some(first) = config.linear_roles().next() else { return Ok(LinearKind::Float) };
         match dequantised(&self.float(first)?) {
             Ok(_) => Ok(LinearKind::Ternary),
-            Err(_) if !config.sub_norms => Ok(LinearKind::Float),
+            Err(_) if !config.sub_norms || self.reader.flag(FULL_KEY)? == Some(true) => Ok(LinearKind::Float),
             Err(found) => {
                 let (tensor, ..) = self.find(first)?;
                 let message = format!("a BitNet's weights must be ternary, but it has {found}");

@@ -93,7 +93,10 @@ impl Json {
         match self.typed::<u64>(key, "a whole number")? {
             None => Ok(None),
             Some(n) if (1..MAX_DIMENSION as u64).contains(&n) => Ok(Some(n as usize)),
-            Some(n) => Err(self.error(format!("{}: {n} is out of range", self.key(key)))),
+            Some(n) => {
+                let most = MAX_DIMENSION - 1;
+                Err(self.error(format!("{}: expected 1 to {most}, found {n}", self.key(key))))
+            }
         }
     }
 
@@ -252,6 +255,13 @@ impl Json {
             Some(n) => n,
             // Only where the architecture defines it so; Qwen3 and Gemma 3 have other defaults.
             None if !family.qk_norm && hidden.is_multiple_of(heads) => hidden / heads,
+            None if !family.qk_norm => {
+                return Err(self.error(format!(
+                    "{} is {hidden}, which is no multiple of the {heads} heads, and {} does not tell their width",
+                    self.key("hidden_size"),
+                    self.key("head_dim")
+                )));
+            }
             None => return Err(self.missing("head_dim")),
         };
         let layers = self.need_count("num_hidden_layers")?;

@@ -206,8 +206,13 @@ impl Encoder<'_> {
 
     fn trits(&self, role: Role, interleave: Option<usize>, spare: &mut Vec<i8>) -> Result<(Trits, f32)> {
         let ternary = self.checkpoint.ternary_into(role, std::mem::take(spare))?;
-        if !PLAUSIBLE_SCALES.contains(&ternary.scale) && ternary.trits.zero_fraction() < 1.0 {
-            let odd = self.error(role, format!("its scale {} is not plausible", number(ternary.scale)));
+        let odd = match ternary.trits.zero_fraction() < 1.0 {
+            false => Some("all its weights are zero".to_owned()),
+            true if PLAUSIBLE_SCALES.contains(&ternary.scale) => None,
+            true => Some(format!("its scale {} is not plausible", number(ternary.scale))),
+        };
+        if let Some(odd) = odd {
+            let odd = self.error(role, odd);
             self.odd.lock().expect("no thread panics with the lock").push(odd.to_string());
         }
         let Some(heads) = interleave else { return Ok((ternary.trits, ternary.scale)) };

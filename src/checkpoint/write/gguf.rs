@@ -7,7 +7,9 @@ use crate::checkpoint::gguf::quant::Quant;
 use crate::checkpoint::gguf::reader::Reader;
 use crate::checkpoint::gguf::runtime::{self, Held, Runtime, Verdict};
 use crate::checkpoint::gguf::writer::{Header, Listed, Meta};
-use crate::checkpoint::gguf::{KEPT_KEY, LAYOUT_KEY, ORIGIN_KEY, SCALES_KEY, names, rounding, tokenizer};
+use crate::checkpoint::gguf::{
+    FULL_KEY, KEPT_KEY, LAYOUT_KEY, ORIGIN_KEY, SCALES_KEY, names, rounding, tokenizer,
+};
 use crate::checkpoint::role::{LayerRole, Linear, Role};
 use crate::checkpoint::tokenizer::pieces;
 use crate::checkpoint::{Checkpoint, Kept};
@@ -70,7 +72,7 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         )));
     }
     let mut warnings = vec![];
-    let (runtime, architecture) = target(config, options, &mut warnings)?;
+    let (runtime, architecture, right) = target(config, options, &mut warnings)?;
     if options.scale_tensors && architecture != "bitnet" {
         return Err(Error::Usage(format!(
             "only the architecture bitnet has scale tensors, and {runtime} is to find this model as {architecture}"
@@ -108,6 +110,9 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         listed.push(Listed { name: item.name.clone(), shape: item.shape.clone(), kind, len: item.len });
     }
     let mut metadata = metadata(checkpoint, architecture, options, &mut warnings)?;
+    if config.linear == LinearKind::Float && config.sub_norms {
+        metadata.push((FULL_KEY.into(), Meta::Flag(true)));
+    }
     metadata.extend(kept(checkpoint, options, &tensors)?);
     let header = move |origin: &Origin| {
         let mut metadata = metadata.clone();
@@ -121,7 +126,8 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     }
     let header = Box::new(move |origin: &Origin| header(origin).encode());
     let cpu = runtime::cpu(&options.matrices.name()).map(|cpu| format!(" on {cpu}")).unwrap_or_default();
-    let target = format!("GGUF {architecture} {} for {runtime}{cpu}", options.matrices.name());
+    let whom = if right { format!(" for {runtime}{cpu}") } else { String::new() };
+    let target = format!("GGUF {architecture} {}{whom}", options.matrices.name());
     let files = vec![FilePlan { name: "model.gguf".into(), header, len, tensors }];
     Ok(Plan { target, directory: false, files, side: vec![], warnings })
 }
@@ -154,12 +160,12 @@ fn kept(checkpoint: &Checkpoint, options: &Options, tensors: &[Item]) -> Result<
     Ok(all)
 }
 
-/// Who shall run the file, and as which architecture.
+/// Who shall run the file, as which architecture, and whether it does so rightly.
 fn target(
     config: &ModelConfig,
     options: &Options,
     warnings: &mut Vec<String>,
-) -> Result<(Runtime, &'static str)> {
+) -> Result<(Runtime, &'static str, bool)> {
     let layout = options.matrices.name();
     let held = |architecture| Held {
         architecture,
@@ -177,7 +183,7 @@ fn target(
             Ok((architecture, Verdict::Right)) => {
                 let condition = runtime::condition(runtime, held(architecture));
                 warnings.extend(condition.map(|how| format!("{runtime} runs it rightly {how}.")));
-                return Ok((runtime, architecture));
+                return Ok((runtime, architecture, true));
             }
             Ok((_, verdict)) => reasons.push(verdict.sentence(runtime)),
             Err(reason) => reasons.push(reason),
@@ -189,7 +195,7 @@ fn target(
     match judge(first) {
         Ok((architecture, _)) if options.force => {
             warnings.push(format!("Written because of --force, although: {}", reasons.replace("\n  ", "; ")));
-            Ok((first, architecture))
+            Ok((first, architecture, false))
         }
         Ok(_) => Err(Error::Usage(format!(
             "this model as {layout} would not run rightly:\n  {reasons}\n  Choose another layout or runtime (`tritmark formats`), or write it all the same with --force."

@@ -70,7 +70,7 @@ impl Output {
             true => builder.tempdir_in(parent).map(Made::Dir),
             false => builder.tempfile_in(parent).map(Made::File),
         };
-        let made = made.map_err(|e| Error::io(parent, e))?;
+        let made = made.map_err(|e| Error::Io { path: target.into(), source: e.kind().into() })?;
         let temporary = interrupt::guard(match &made {
             Made::File(file) => file.path(),
             Made::Dir(dir) => dir.path(),
@@ -107,7 +107,7 @@ impl Output {
         };
         let path = dir.path().join(name);
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+            files::make_folder(parent)?;
         }
         std::fs::write(&path, content).map_err(|e| Error::io(&path, e))
     }

@@ -28,22 +28,23 @@ const LIMIT: u64 = 256 << 20;
 pub fn files(checkpoint: &Checkpoint) -> Result<Vec<(String, Vec<u8>)>> {
     let path = checkpoint.provenance.path();
     let dir = if path.is_dir() { Some(path) } else { path.parent().filter(|_| is(path, "safetensors")) };
+    let mut files = vec![];
     if let Some(dir) = dir {
-        let mut files = vec![];
         for name in COPIED {
             let path = dir.join(name);
             if path.is_file() {
                 files.push(((*name).to_owned(), file::read(&path, LIMIT)?));
             }
         }
-        return Ok(files);
     }
-    let Some(tokenizer) = &checkpoint.tokenizer else { return Ok(vec![]) };
-    let config = tokenizer_config(checkpoint, tokenizer, chat_template(path)?);
-    Ok(vec![
-        ("tokenizer.json".into(), tokenizer.clone()),
-        ("tokenizer_config.json".into(), format!("{config:#}\n").into_bytes()),
-    ])
+    let there = files.iter().any(|(name, _)| name.starts_with("tokenizer."));
+    if let Some(tokenizer) = checkpoint.tokenizer.as_ref().filter(|_| !there) {
+        let config = tokenizer_config(checkpoint, tokenizer, chat_template(path)?);
+        files.retain(|(name, _)| name != "tokenizer_config.json");
+        files.push(("tokenizer.json".into(), tokenizer.clone()));
+        files.push(("tokenizer_config.json".into(), format!("{config:#}\n").into_bytes()));
+    }
+    Ok(files)
 }
 
 /// The chat template of a checkpoint, where it brings one.

@@ -281,9 +281,10 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
         None
     } else if let Some(taken) = crowded {
         Some(format!(
-            "other programs took {:.0} % of the CPUs, so {} had no CPU each",
+            "other programs took {:.0} % of the CPUs, so {} had none {}",
             100.0 * taken,
-            counted(threads, "thread")
+            counted(threads, "thread"),
+            if threads == 1 { "of its own" } else { "each" }
         ))
     } else {
         main.explained_by(shift).then(|| {

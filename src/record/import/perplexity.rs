@@ -36,7 +36,9 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
     let chunks = whole(run).ok_or_else(|| missing("the number of chunks"))?;
     check_chunks(log, chunks, ppl)?;
     let n_ctx = run.split_once("n_ctx=").and_then(|(_, n)| whole(n)).ok_or_else(|| {
-        "the log states no n_ctx with its chunks: perplexity with a stride is another convention, which is not imported".to_owned()
+        "the log states no n_ctx with its chunks: it is of perplexity with a stride, which is another convention, or of a \
+         llama.cpp of before March 2024, which does not tell the two apart; neither is imported"
+            .to_owned()
     })?;
     let threads =
         after("system_info: n_threads =").and_then(whole).ok_or_else(|| missing("'n_threads ='"))?;
