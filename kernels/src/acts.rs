@@ -56,7 +56,8 @@ impl Activations {
         (self.tokens, self.cols, self.stride) = (tokens, cols, stride);
     }
 
-    /// Quantises `tokens` rows of `cols` numbers; see [`quantize`].
+    /// Quantises `tokens` rows of `cols` numbers; see [`quantize`]. Allocates; models write to
+    /// [`parts_mut`](Self::parts_mut) themselves.
     ///
     /// # Panics
     /// If `x` is not `tokens * cols` long or `cols` exceeds [`MAX_COLS`].

@@ -6,7 +6,7 @@
 //!   everything is proven against.
 //! * A [`Layout`](layout::Layout) is a byte arrangement of such a matrix (`i2_s`, `tq2_0`, …). It is
 //!   a property of a file, never of the CPU that reads it. Packing is lossless: `unpack(pack(x)) == x`.
-//! * A [`Tier`] is an instruction-set level (`scalar`, `avx2`, …, `neon-i8mm`).
+//! * A [`Tier`] is an instruction-set level (`scalar`, `avx2`, …, `i8mm`).
 //! * A [`Kernel`](kernel::Kernel) is layout × tier. It multiplies packed weights by int8
 //!   [`Activations`](acts::Activations) and gives *exact* `i32` sums: every kernel agrees with the scalar one
 //!   for every shape and every input. A kernel value exists only on a CPU that can run it.

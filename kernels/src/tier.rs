@@ -15,7 +15,8 @@ pub(crate) mod x86_64;
 use std::fmt;
 use std::str::FromStr;
 
-/// An instruction-set level. A higher level of the same architecture includes the lower ones.
+/// An instruction-set level. A higher level of the same architecture includes the lower ones, but that those of AVX-512
+/// do not include AVX-VNNI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// Plain Rust; runs everywhere and is the law for all others.

@@ -88,6 +88,9 @@ static IN_USE: InUse = InUse {
 };
 
 impl Tuning {
+    /// Most tasks of a thread, and bytes ahead.
+    pub const MOST: usize = 1 << 20;
+
     /// What is in use.
     pub fn current() -> Self {
         let mut tuning = Self::default();
@@ -100,9 +103,10 @@ impl Tuning {
     /// Uses these numbers from now on, in all threads; tiers that are left out get their defaults.
     ///
     /// # Panics
-    /// If a number is 0 that must be at least 1.
+    /// If a number is 0 that must be at least 1, or tasks or bytes are more than [`MOST`](Self::MOST).
     pub fn apply(&self) {
-        assert!(self.tasks > 0, "one task or more for each thread");
+        assert!((1..=Self::MOST).contains(&self.tasks), "one task or more for each thread, and not too many");
+        assert!(self.prefetch <= Self::MOST, "bytes that are not too far ahead");
         for [tokens, _] in &IN_USE.lookup {
             tokens.store(0, Relaxed);
         }

@@ -301,6 +301,25 @@ fn large_products_give_the_defined_sums() {
     }
 }
 
+/// More rows than the tables of AVX-512 take at a time.
+#[test]
+fn tall_products_give_the_defined_sums() {
+    let (rows, cols, tokens) = (7200, 1024, 17);
+    let tables = |k: &&dyn Kernel| k.layout().name() == "tm2" && k.tier() >= Tier::Avx512;
+    let kernels: Vec<_> = kernels().into_iter().filter(|k| tables(&&**k)).collect();
+    if kernels.is_empty() {
+        return println!("skipped: this CPU lacks AVX-512");
+    }
+    let _turn = tuned(&Tuning::default());
+    let trits = random_trits(rows, cols);
+    let packed = [Packed::pack(&layout::TM2, &trits).unwrap()];
+    let (_, q) = &activations(tokens, cols)[0];
+    let mut x = Activations::new();
+    x.set_i8(tokens, cols, q);
+    let case = Case { packed: &packed, x: &x, expected: &naive(&trits, q), name: format!("{rows}x{cols}") };
+    case.check(&kernels, 0..tokens, 0..rows);
+}
+
 /// Bytes and activations may come from anywhere in memory.
 #[test]
 fn unaligned_inputs_give_the_defined_sums() {

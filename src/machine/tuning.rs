@@ -55,9 +55,6 @@ struct Lookup {
     rows: usize,
 }
 
-/// The largest numbers that a file may hold.
-const MOST: usize = 1 << 20;
-
 impl Stored {
     fn new(cpu: String, tuning: &Tuning) -> Self {
         let lookup = tuning.lookup.iter().map(|(tier, from)| {
@@ -71,8 +68,9 @@ impl Stored {
     /// The tuning, if its numbers make sense.
     fn tuning(&self) -> Result<Tuning, String> {
         let between = |name: &str, least: usize, n: usize| {
-            let fits = (least..=MOST).contains(&n);
-            if fits { Ok(n) } else { Err(format!("`{name}` must be {least} to {MOST}, it is {n}")) }
+            let most = Tuning::MOST;
+            let fits = (least..=most).contains(&n);
+            if fits { Ok(n) } else { Err(format!("`{name}` must be {least} to {most}, it is {n}")) }
         };
         let lookup = self.lookup.iter().map(|(tier, from)| {
             let tokens = from.tokens.map_or(Ok(LookupFrom::NEVER), |n| between("tokens", 1, n))?;

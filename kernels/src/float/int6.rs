@@ -36,6 +36,9 @@ const ZERO: u8 = 32;
 /// 1.5 · 2^23: adding it rounds to the nearest integer, which then stands in the low bits.
 pub(super) const ROUND: f32 = 12_582_912.0;
 
+/// Magnitudes below which all products are as good as 0, and reciprocals could be infinite.
+pub(super) const TINY: f32 = 1e-30;
+
 /// 127 · 256, the magnitude that a token's greatest number is scaled to: upper bytes stay below 128.
 const LARGEST: f32 = 32512.0;
 
@@ -185,7 +188,8 @@ fn encode_body<S: Simd>(_: S, values: &[f32; BLOCK]) -> (bf16, [u8; BLOCK]) {
         .zip(values)
         .fold(BLOCK as u32, |first, (i, &v)| if magnitude(v) == most { first.min(i) } else { first });
     let greatest = values[first as usize];
-    let scale = bf16::from_f32(greatest / -f32::from(ZERO));
+    let scale = if greatest.abs() < TINY { 0.0 } else { greatest / -f32::from(ZERO) };
+    let scale = bf16::from_f32(scale);
     let inverse = if scale == bf16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
     (
         scale,
@@ -202,8 +206,7 @@ on_every_level! {
 fn round_body<S: Simd>(_: S, x: &[f32], columns: &mut [Columns]) -> f32 {
     // Magnitudes order as their bits do, and NaN above infinity.
     let absmax = f32::from_bits(x.iter().fold(0, |max, v| v.abs().to_bits().max(max)));
-    // Below that the quotient could be infinite, and all products are as good as 0.
-    let scale = if absmax >= 1e-30 { LARGEST / absmax } else { 0.0 };
+    let scale = if absmax >= TINY { LARGEST / absmax } else { 0.0 };
     for (x, columns) in x.chunks(BLOCK).zip(columns) {
         let mut values = [0.0; BLOCK];
         if scale > 0.0 {

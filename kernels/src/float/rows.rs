@@ -1,6 +1,6 @@
 //! Float matrices in the precision that they are stored in.
 
-use super::int6::{Int6, ROUND};
+use super::int6::{Int6, ROUND, TINY};
 use super::on_every_level;
 use super::simd::Simd;
 use super::tile::{Element, Line, Lines, Out, PANEL, TASK, for_each_tile, multiply};
@@ -119,7 +119,7 @@ impl FloatRows {
     }
 
     /// As [`read`](Self::read), each row rounded to int8: `round(w · 127 / absmax)`, with a scale of its
-    /// own. This is not exact: a value is off by up to `absmax / 254`.
+    /// own. This is not exact: a value is off by up to `absmax / 254`, and rows whose absmax is below 1e-30 become 0.
     ///
     /// # Errors
     /// As `read`.
@@ -140,6 +140,7 @@ impl FloatRows {
             for (i, (row, scale)) in values.chunks_exact(cols).zip(scales).enumerate() {
                 // Magnitudes order as their bits do, and NaN above infinity: the scale shows it.
                 let absmax = f32::from_bits(row.iter().fold(0, |max, v| v.abs().to_bits().max(max)));
+                let absmax = if absmax < TINY { 0.0 } else { absmax };
                 let inverse = if absmax > 0.0 { 127.0 / absmax } else { 0.0 };
                 for (line, v) in lines.iter_mut().zip(row) {
                     line.0[i] = (*v * inverse + ROUND).to_bits() as i8;
@@ -157,7 +158,7 @@ impl FloatRows {
 
     /// As [`read`](Self::read), rounded to six bits a weight, with a scale for every 64 columns of a row:
     /// 6.25 bits. This is not exact: a value is off by up to about 1.06 / 32 of the greatest of the 64, as
-    /// the scale is rounded too, to bf16. Products round the activations, to 16 bits.
+    /// the scale is rounded too, to bf16; 64 that are all below 1e-30 become 0. Products round the activations, to 16 bits.
     ///
     /// # Errors
     /// As `read`.

@@ -146,7 +146,7 @@ pub(crate) fn blocks(bytes: &[u8], cols: usize, row: usize) -> &[[u8; BYTES]] {
     bytes[row * row_bytes..][..row_bytes].as_chunks().0
 }
 
-/// The codes of a block, 128 columns each, as [`tm2::put_row`](super::tm2::put_row) takes them. Inlined so that callers
+/// The codes of a block, 128 columns each, as [`tm2::put_row`] takes them. Inlined so that callers
 /// compiled for wider vectors get them here too.
 #[inline(always)]
 pub(crate) fn codes(block: &[u8; BYTES]) -> [[u8; ROW_BYTES]; 2] {

@@ -90,7 +90,7 @@ impl Source {
     }
 
     /// The strip of up to [`ROWS`] rows from a multiple of that on: in the weights, or made in
-    /// `space`; `to_tm2` is [`tm1_67::to_tm2`] in the caller's instructions. Inlined so that the rest is
+    /// `space`; `to_tm2` turns the sections of `tm1_67`. Inlined so that the rest is
     /// compiled for them too.
     ///
     /// # Safety
