@@ -55,12 +55,12 @@ run_x86() (
   instructions x86_64 objdump
 )
 
-# The machine code of the kernels, as the tests contain it.
+# The machine code of the kernels, as the tests contain it, compiled as a release is.
 instructions() {
   local arch=$1 objdump=$2 programs
   shift 2
   printf '\n== instructions of %s ==\n' "$arch"
-  programs=$(cargo test --locked -p tritmark-kernels "$@" --lib --test kernels --no-run 2>&1 | sed -n 's|.*(\(target.*\))$|\1|p')
+  programs=$(cargo test --release --locked -p tritmark-kernels "$@" --lib --test kernels --no-run 2>&1 | sed -n 's|.*(\(target.*\))$|\1|p')
   # shellcheck disable=SC2086 # One word each.
   ci/instructions.sh "$arch" "$objdump" $programs
 }

@@ -29,7 +29,7 @@ fn usage_errors_are_2() {
     fails(&["generate", "demo", "-p", "x", "--threads", "0"], 2, &["threads"]);
     fails(&["synth", "9b", "-o", "nowhere"], 2, &["9b", "2b4t"]);
     fails(&["synth", "tiny", "-o", "nowhere", "--layers", "100000000"], 2, &["--layers", "4096"]);
-    fails(&["ppl", "demo", "--n-ctx", "3000"], 2, &["windows of 3000", "2048", "--n-ctx"]);
+    fails(&["ppl", "demo", "--n-ctx", "3000"], 2, &["windows of 3000", "2048", "n_ctx"]);
 }
 
 #[test]

@@ -404,7 +404,8 @@ fn verdict(records: &[Record]) -> Vec<String> {
 fn the_verdict_follows_from_the_figures() {
     let got = verdict(&one());
     assert!(
-        got[0].contains("each of the 5 layouts kept every ternary weight")
+        got[0].contains("each of 5 layouts kept every ternary weight")
+            && got[0].contains("tl2 cannot hold ternary")
             && got[0].contains("equal bit for bit over 45"),
         "{}",
         got[0]
@@ -604,6 +605,54 @@ fn machines_of_one_kind_stay_apart() {
     let data: Value = serde_json::from_str(&read(dir.path(), "report.json")).unwrap();
     let trends = data["trends"].as_array().unwrap();
     assert!(!trends.is_empty() && trends.iter().all(|t| t["machine"] == "alpha: AMD EPYC, 4 threads"));
+}
+
+#[test]
+fn points_of_one_size_or_nearly_are_drawn() {
+    for bits in [2.0, 2.002] {
+        let mut record = one().remove(0);
+        record.proofs.iter_mut().for_each(|p| p.bits_per_weight = 2.0);
+        record.proofs[0].bits_per_weight = bits;
+        let dir = tempfile::tempdir().unwrap();
+        report::write_all(&[record], dir.path()).unwrap();
+        let plots = fs::read_dir(dir.path().join("plots")).unwrap().map(|f| f.unwrap().path());
+        let svg = plots.into_iter().find(|p| p.ends_with("size-speed.svg")).unwrap();
+        // No two ticks have one label.
+        let svg = fs::read_to_string(svg).unwrap();
+        let texts = svg.split("<text").skip(1).map(|t| t.split('>').nth(1).unwrap_or_default().trim());
+        assert!(texts.filter(|t| t.starts_with("2<") || t.starts_with("2\n")).count() < 2, "{svg}");
+    }
+}
+
+#[test]
+fn records_of_several_models_name_them() {
+    let mut records = vec![one().remove(0), one().remove(0)];
+    for model in &mut records[1].models {
+        model.name += " (another)";
+    }
+    let dir = tempfile::tempdir().unwrap();
+    report::write(&records, dir.path(), &[report::Format::Md]).unwrap();
+    let page = read(dir.path(), "report.md");
+    assert!(page.matches("(another)").count() > 5, "{page}");
+}
+
+#[test]
+fn one_sample_tells_no_order() {
+    let mut record = one().remove(0);
+    for arm in &mut record.arms {
+        if let Some(speed) = &mut arm.speed {
+            for list in [&mut speed.samples, &mut speed.seconds] {
+                list.truncate(1);
+            }
+            speed.best.truncate(1);
+            speed.handoff.clear();
+            speed.outliers.clear();
+            (speed.median, speed.mad, speed.interval) = (speed.samples[0], 0.0, [speed.samples[0]; 2]);
+        }
+    }
+    let said = &verdict(&[record])[1];
+    assert!(said.contains("(1 sample)") && said.contains("fewer than 5 samples"), "{said}");
+    assert!(!said.contains("times ["), "{said}");
 }
 
 #[test]

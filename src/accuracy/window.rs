@@ -90,19 +90,28 @@ impl Convention {
         }
     }
 
+    /// That a model was made for windows as long as these.
+    ///
+    /// # Errors
+    /// If it was not.
+    pub fn fits(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let (Convention::LlamaCpp { n_ctx: len } | Convention::Hf { len, .. }) = *self;
+        if len > checkpoint.config.context {
+            return Err(Error::Usage(format!(
+                "windows of {len} tokens are too long for {}, which was made for {}: choose a smaller n_ctx, or N of hf-N",
+                checkpoint.provenance.name, checkpoint.config.context
+            )));
+        }
+        Ok(())
+    }
+
     /// Tokenises a text for a model. What looks like a special token in the text is plain text to
     /// llama.cpp and that token to transformers.
     ///
     /// # Errors
     /// If windows are longer than what the model was made for, it brings no tokenizer, or that fails.
     pub fn tokenise(&self, name: &str, source: String, checkpoint: &Checkpoint) -> Result<Text> {
-        let (Convention::LlamaCpp { n_ctx: len } | Convention::Hf { len, .. }) = *self;
-        if len > checkpoint.config.context {
-            return Err(Error::Usage(format!(
-                "windows of {len} tokens are too long for {}, which was made for {}: choose --n-ctx, or N of hf-N, to fit",
-                checkpoint.provenance.name, checkpoint.config.context
-            )));
-        }
+        self.fits(checkpoint)?;
         let mut tokenizer = tokenizer_of(checkpoint)?;
         tokenizer.set_encode_special_tokens(matches!(self, Convention::LlamaCpp { .. }));
         Text::tokenise(name, source, &tokenizer, checkpoint.config.bos)

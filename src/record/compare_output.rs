@@ -3,7 +3,7 @@
 use super::compare::{Comparison, Metric, Row, Verdict, machine_names, names, on};
 use super::gate::{Gate, Held};
 use super::{Outcome, Record, arm_name};
-use crate::words::table_cell;
+use crate::words;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -66,21 +66,25 @@ const RATIOS: &str = "Before and after are medians. Ratio, interval and p are of
 fn tables(comparisons: &[Comparison], markdown: bool) -> String {
     let mut out = String::new();
     for comparison in comparisons {
-        let _ = writeln!(out, "{}{} → {}\n", if markdown { "### " } else { "" }, comparison.a, comparison.b);
+        // Names come from outside.
+        let text =
+            |text: &str| if markdown { words::markdown(text) } else { text.replace(['\n', '\r'], " ") };
+        let (a, b) = (text(&comparison.a), text(&comparison.b));
+        let _ = writeln!(out, "{}{a} → {b}\n", if markdown { "### " } else { "" });
         let mut lines = vec![
             ["arm", "figure", "before", "after", "ratio", "of", "95 % interval", "p", "sees", "verdict"]
                 .map(str::to_owned),
         ];
         for row in &comparison.rows {
             let verdict = match (&row.reason, row.verdict) {
-                (Some(reason), verdict) => format!("{verdict} ({reason})"),
+                (Some(reason), verdict) => format!("{verdict} ({})", text(reason)),
                 (None, verdict) if markdown && matches!(verdict, Verdict::Slower | Verdict::Worse) => {
                     format!("**{verdict}**")
                 }
                 (None, verdict) => verdict.to_string(),
             };
             lines.push([
-                row.name(),
+                text(&row.name()),
                 metric(row),
                 figure(row, row.a),
                 figure(row, row.b),
@@ -98,7 +102,6 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
         let widths: Vec<usize> = (0..10).map(width).collect();
         for (i, line) in lines.iter().enumerate() {
             let padded = line.iter().zip(&widths).map(|(text, width)| {
-                let text = if markdown { table_cell(text) } else { text.replace(['\n', '\r'], " ") };
                 format!("{text}{}", " ".repeat(width.saturating_sub(text.chars().count())))
             });
             let padded: Vec<String> = padded.collect();
@@ -129,7 +132,7 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
         }
         out.push('\n');
         for remark in remarks {
-            let _ = writeln!(out, "- {remark}");
+            let _ = writeln!(out, "- {}", text(&remark));
         }
         out.push('\n');
     }

@@ -4,6 +4,7 @@ use super::document::{Block, Document};
 use super::plot::PALETTE;
 use super::visible;
 use crate::error::{Error, Result};
+use crate::words::markdown as markdown_text;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use flate2::{Compression, write::GzEncoder};
 use minijinja::syntax::SyntaxConfig;
@@ -58,7 +59,7 @@ fn render(name: &str, template: &str, context: Value) -> Result<String> {
         if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
     });
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.add_filter("md", |text: String| isolated(&escape_markdown(&text), ["&#x2068;", "&#x2069;"]));
+    environment.add_filter("md", |text: String| isolated(&markdown_text(&text), ["&#x2068;", "&#x2069;"]));
     environment.add_filter("prose", |text: String| {
         let text = HtmlEscape(&visible(&text)).to_string();
         Value::from_safe_string(isolated(&text, ["<bdi>", "</bdi>"]))
@@ -96,25 +97,6 @@ fn isolated(text: &str, [open, close]: [&str; 2]) -> String {
         }
     };
     text.split_inclusive(char::is_whitespace).map(word).collect()
-}
-
-/// Keeps text from being read as Markdown or HTML, also inside of a table.
-fn escape_markdown(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '\n' | '\r' => out.push(' '),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' | '@' => {
-                out.push('\\');
-                out.push(c);
-            }
-            _ => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

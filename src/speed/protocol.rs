@@ -97,14 +97,14 @@ impl Options {
         let mut method = vec![
             format!(
                 "Each arm was warmed up until {SETTLED_RUNS} runs agreed within {} % (standard deviation over mean) \
-                 or {:.1} s had passed.",
+                 or {} s had passed.",
                 100.0 * SETTLED,
                 self.warmup.as_secs_f64()
             ),
             format!(
                 "Then all arms (of every model, kernel, number of threads and test; where they are many, those of a \
                  few tests at a time) ran once a round in an order drawn anew for each round (seed {}), {} rounds{}; \
-                 a sample repeats its run until {:.0} ms have passed.",
+                 a sample repeats its run until {} ms have passed.",
                 self.seed,
                 self.rounds,
                 self.budget.map_or_else(String::new, |b| format!(" or as many as fit into {:.0} s", b.as_secs_f64())),

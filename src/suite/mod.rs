@@ -154,6 +154,9 @@ impl Suite {
             if let Some(twice) = twice(list) {
                 return wrong(format!("`{field}` holds '{twice}' twice"));
             }
+            if list.iter().any(|name| name.trim().is_empty()) {
+                return wrong(format!("`{field}` holds an empty name"));
+            }
             let odd =
                 known.as_ref().and_then(|known| list.iter().find(|name| !known.contains(&name.as_str())));
             if let (Some(odd), Some(known)) = (odd, known) {
@@ -165,7 +168,8 @@ impl Suite {
             run::threads(list).map(drop).or_else(|error| wrong(error.message()))?;
         }
         if let Some(accuracy) = &self.accuracy {
-            accuracy.convention()?;
+            let convention = accuracy.convention();
+            convention.map(drop).or_else(|error| wrong(format!("`accuracy`: {}", error.message())))?;
             if accuracy.windows == Some(0) || accuracy.identity_windows == 0 {
                 return wrong("`accuracy.windows` and `accuracy.identity_windows` must be at least 1".into());
             }
@@ -219,7 +223,13 @@ impl Accuracy {
     fn convention(&self) -> Result<Convention> {
         match self.convention.as_str() {
             "hf" => Convention::parse(&format!("hf-{}", self.n_ctx), self.n_ctx, None),
-            name => Convention::parse(name, self.n_ctx, None),
+            name => match Convention::parse(name, self.n_ctx, None)? {
+                Convention::Hf { len, .. } if len != self.n_ctx => Err(Error::Usage(format!(
+                    "convention '{name}' and n_ctx = {} contradict each other; write hf for windows of n_ctx",
+                    self.n_ctx
+                ))),
+                convention => Ok(convention),
+            },
         }
     }
 

@@ -189,6 +189,8 @@ fn can_run(suite: &Suite, checkpoints: &[Checkpoint]) -> Result<()> {
         text.map(|text| std::fs::metadata(text).map_err(|e| Error::io(text, e)))
             .collect::<Result<Vec<_>>>()?;
         plan.tasks.iter().try_for_each(|name| Task::open(name, None).map(drop))?;
+        let convention = plan.convention()?;
+        checkpoints.iter().try_for_each(|checkpoint| convention.fits(checkpoint))?;
     }
     if let Some(plan) = &suite.speed {
         let tests: Vec<Test> = plan.tests().collect();

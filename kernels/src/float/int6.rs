@@ -250,7 +250,10 @@ fn panel<S: Simd, const T: usize>(
         before(block);
         let scales = simd.widen_bf16(&block.scales);
         for (half, scale) in [scales.0, scales.1].into_iter().enumerate() {
-            let mut dots: [S::I; T] = std::array::from_fn(|t| simd.splat_i32(columns[t][b].offset));
+            let mut dots = [simd.splat_i32(0); T];
+            for (dot, columns) in dots.iter_mut().zip(&columns) {
+                *dot = simd.splat_i32(columns[b].offset);
+            }
             for (run, codes) in block.codes[half].iter().take(runs).enumerate() {
                 let codes = simd.codes(codes);
                 for (dot, columns) in dots.iter_mut().zip(&columns) {

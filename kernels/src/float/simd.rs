@@ -458,8 +458,12 @@ mod aarch64 {
 
         #[inline(always)]
         fn load(self, x: &[f32; LANES]) -> Self::V {
-            // SAFETY: the target requires NEON; each load is inside the array of 16.
-            std::array::from_fn(|i| unsafe { vld1q_f32(x.as_ptr().add(4 * i)) })
+            let mut v = self.splat(0.0);
+            for (i, v) in v.iter_mut().enumerate() {
+                // SAFETY: the target requires NEON; each load is inside the array of 16.
+                *v = unsafe { vld1q_f32(x.as_ptr().add(4 * i)) };
+            }
+            v
         }
 
         #[inline(always)]
@@ -474,8 +478,12 @@ mod aarch64 {
 
         #[inline(always)]
         fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-            // SAFETY: the target requires NEON.
-            std::array::from_fn(|i| unsafe { vfmaq_f32(c[i], a[i], b[i]) })
+            let mut sum = c;
+            for (i, sum) in sum.iter_mut().enumerate() {
+                // SAFETY: the target requires NEON.
+                *sum = unsafe { vfmaq_f32(*sum, a[i], b[i]) };
+            }
+            sum
         }
 
         #[inline(always)]
@@ -522,8 +530,12 @@ mod aarch64 {
 
         #[inline(always)]
         fn to_f32(self, [high, low]: Self::I) -> Self::V {
-            // SAFETY: the target requires NEON.
-            std::array::from_fn(|i| unsafe { vcvtq_f32_s32(vaddq_s32(vshlq_n_s32::<8>(high[i]), low[i])) })
+            let mut v = self.splat(0.0);
+            for (i, v) in v.iter_mut().enumerate() {
+                // SAFETY: the target requires NEON.
+                *v = unsafe { vcvtq_f32_s32(vaddq_s32(vshlq_n_s32::<8>(high[i]), low[i])) };
+            }
+            v
         }
 
         // Indices name registers.
@@ -535,12 +547,13 @@ mod aarch64 {
             for i in 0..4 {
                 // SAFETY: the target requires NEON; each load is inside the array of 192.
                 unsafe {
-                    let [a, b, c] = [0, 64, 128].map(|v| vld1q_u8(x.as_ptr().add(v + 16 * i)));
-                    let low = |v| vandq_u8(v, vdupq_n_u8(63));
-                    let fourth = vsliq_n_u8::<2>(vshrq_n_u8::<6>(a), vshrq_n_u8::<6>(b));
-                    let fourth = vsliq_n_u8::<4>(fourth, vshrq_n_u8::<6>(c));
-                    (codes[0][i], codes[1][i], codes[2][i]) = (low(a), low(b), low(c));
-                    codes[3][i] = fourth;
+                    let mut runs = [vdupq_n_u8(0); 3];
+                    for (g, run) in runs.iter_mut().enumerate() {
+                        *run = vld1q_u8(x.as_ptr().add(64 * g + 16 * i));
+                        codes[g][i] = vandq_u8(*run, vdupq_n_u8(63));
+                    }
+                    let fourth = vsliq_n_u8::<2>(vshrq_n_u8::<6>(runs[0]), vshrq_n_u8::<6>(runs[1]));
+                    codes[3][i] = vsliq_n_u8::<4>(fourth, vshrq_n_u8::<6>(runs[2]));
                 }
             }
             codes

@@ -72,7 +72,9 @@ impl Scale {
             let all = decades.flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d)));
             (from, to, own(all.filter(|v| (from..=to).contains(&v.log10())).collect()))
         } else {
-            let from = if axis.close { low - 0.15 * (high - low) } else { 0.0 };
+            // Not so close that what is nearly equal stands at both ends.
+            let spread = (high - low).max(0.1 * high);
+            let from = if axis.close { high - 1.15 * spread } else { 0.0 };
             let fine = if axis.close { (count as f64 * high / (high - from)) as usize } else { count };
             let steps = ticks(high, fine);
             let to = steps.last().copied().unwrap_or(high).min(high + 0.12 * (high - from));

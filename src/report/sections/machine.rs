@@ -22,11 +22,10 @@ pub fn environment(records: &[Record]) -> Section {
         let values: Vec<&Option<String>> = sheets.iter().map(|s| &s[i].1).collect();
         let differs = values.iter().any(|v| *v != values[0]);
         let mut cells = vec![Cell::text(*name).detail(if differs { "differs" } else { "" })];
-        cells.extend(
-            values
-                .iter()
-                .map(|v| v.as_ref().map_or(Cell::not_measured("this system does not tell"), Cell::text)),
-        );
+        cells.extend(values.iter().zip(records).map(|(value, record)| {
+            let silent = if only_imported(record) { "the imported file" } else { "this system" };
+            value.as_ref().map_or(Cell::not_measured(&format!("{silent} does not tell")), Cell::text)
+        }));
         table.row(cells);
     }
     let mut blocks = vec![Block::Table(table)];
@@ -40,6 +39,11 @@ pub fn environment(records: &[Record]) -> Section {
     Section { id: "environment", title: "Environment", blocks }
 }
 
+/// Whether another program measured all that a record holds.
+fn only_imported(record: &Record) -> bool {
+    !record.arms.is_empty() && record.arms.iter().all(|arm| arm.imported.is_some())
+}
+
 fn properties(record: &Record) -> Vec<(&'static str, Option<String>)> {
     let e: &Environment = &record.environment;
     let text = |t: &str| (!t.is_empty()).then(|| t.to_owned());
@@ -50,6 +54,8 @@ fn properties(record: &Record) -> Vec<(&'static str, Option<String>)> {
     let caches: Vec<String> =
         e.caches.iter().map(|(name, size)| format!("{name} {}", bytes(*size))).collect();
     let kinds: Vec<String> = e.core_kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    // Nothing is nothing only where one knows.
+    let known = |l: &[String]| (!l.is_empty() || !only_imported(record)).then(|| l.join(" "));
     let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
     vec![
         ("CPU", text(&e.cpu)),
@@ -59,11 +65,11 @@ fn properties(record: &Record) -> Vec<(&'static str, Option<String>)> {
         ("Features usable", list(&e.features)),
         (
             "Features switched off",
-            Some(e.features_off.join(" ")).map(|f| if f.is_empty() { "none".into() } else { f }),
+            known(&e.features_off).map(|f| if f.is_empty() { "none".into() } else { f }),
         ),
         (
             "Features compiled in",
-            Some(e.compiled_features.join(" "))
+            known(&e.compiled_features)
                 .map(|f| if f.is_empty() { "none beyond the baseline".into() } else { f }),
         ),
         ("Caches", text(&caches.join(", "))),
@@ -204,13 +210,19 @@ pub fn method(records: &[Record]) -> Section {
         let rounds = || record.arms.iter().filter_map(|a| Some(a.speed.as_ref()?.samples.len()));
         // What was asked for may have been cut short by a budget, or lengthened where the machine changed.
         if let (Some(least), Some(most)) = (rounds().min(), rounds().max()) {
-            items.push(format!(
-                "{}{} of each arm, samples of at least {} s, order and bootstrap seeded with {}.",
+            let rounds = format!(
+                "{}{} of each arm",
                 if least < most { format!("{least} to ") } else { String::new() },
-                counted(most as u64, "round"),
-                significant(p.min_time_s, 3),
-                p.seed
-            ));
+                counted(most as u64, "round")
+            );
+            items.push(match only_imported(record) {
+                true => format!("{rounds}, as the other program made them."),
+                false => format!(
+                    "{rounds}, samples of at least {} s, order and bootstrap seeded with {}.",
+                    significant(p.min_time_s, 3),
+                    p.seed
+                ),
+            });
             items.extend(p.method.iter().cloned());
         }
         if record.arms.iter().any(|a| a.choices.is_some()) {

@@ -58,7 +58,8 @@ fn title(records: &[Record]) -> String {
         })
         .collect();
     dedup(&mut names);
-    let kernels = |r: &Record| r.arms.iter().all(|a| matches!(a.test, Test::Kernel { .. }));
+    let kernels =
+        |r: &Record| !r.arms.is_empty() && r.arms.iter().all(|a| matches!(a.test, Test::Kernel { .. }));
     // What others measured may have been on a GPU.
     let imported = records.iter().flat_map(|r| &r.arms).any(|arm| arm.imported.is_some());
     let inference = if imported { "ternary inference" } else { "ternary inference on CPUs" };
@@ -137,8 +138,18 @@ fn subject_words(record: &Record, arm: &Arm) -> String {
 fn record_heading(records: &[Record], index: usize) -> Option<Block> {
     (records.len() > 1).then(|| {
         let record = &records[index];
-        Block::heading(format!("Record {}: {}, {}", index + 1, cpu(record), record.started))
+        let models = match several_models(records) {
+            true => record.models.iter().map(|m| format!(", {}", m.name)).collect(),
+            false => String::new(),
+        };
+        Block::heading(format!("Record {}: {}, {}{models}", index + 1, cpu(record), record.started))
     })
+}
+
+/// Whether records hold figures of several models together.
+fn several_models(records: &[Record]) -> bool {
+    let mut names = records.iter().flat_map(|r| r.arms.iter().map(|a| model_name(r, &a.subject.model)));
+    names.next().is_some_and(|first| names.any(|name| name != first))
 }
 
 /// Start of file and figure names of a record's plots.

@@ -112,6 +112,9 @@ fn side_by_side(record: &Record) -> Option<Table> {
 }
 
 fn contents(record: &Record) -> String {
+    if record.arms.is_empty() {
+        return "No arm: neither speed nor accuracy was measured.".into();
+    }
     let ours = record.arms.iter().filter(|a| a.imported.is_none());
     let mut kernels: Vec<_> =
         ours.filter(|a| a.subject.layout.is_some()).map(|a| (&a.subject.layout, &a.subject.tier)).collect();

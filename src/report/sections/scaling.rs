@@ -286,8 +286,8 @@ fn sweep(record: &Record, model: &str, test: &Test, prefix: &str) -> Vec<Block> 
         );
         let knee = stats::knee(&points)
             .filter(|k| k.0 < last.0)
-            .map_or(String::new(), |k| format!("; {} give 95 % of the best", counted(k.0, "thread")));
-        knees.push(format!("{}: {gain}{knee}.", subject_name(ranked.best())));
+            .map_or(String::new(), |k| format!("; 95 % of the best with {}", counted(k.0, "thread")));
+        knees.push(format!("{}, {test}: {gain}{knee}.", subject_name(ranked.best())));
         series.push(Series {
             name: subject_name(ranked.best()),
             style: Some(index),

@@ -3,15 +3,15 @@
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{bytes, joules, percent, significant};
 use super::super::row::{subject_name, weight_bits};
-use super::model_name;
 use super::speed::speed_cell;
+use super::{model_name, several_models};
 use crate::record::{Arm, Outcome, Record};
 use crate::words::seconds;
 
 /// All arms of all records.
 pub fn section(records: &[Record]) -> Section {
     // Columns that would say the same in every row are left out.
-    let (several, models) = (records.len() > 1, records.iter().any(|r| r.models.len() > 1));
+    let (several, models) = (records.len() > 1, several_models(records));
     let choices = records.iter().any(|r| r.arms.iter().any(|a| a.choices.is_some()));
     let load = |arm: &Arm| arm.speed.as_ref()?.load.clone();
     let loads = records.iter().any(|r| r.arms.iter().any(|a| load(a).is_some()));

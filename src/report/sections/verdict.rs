@@ -10,6 +10,7 @@ use super::{
 };
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Accuracy, Arm, Divergence, Model, Outcome, Record, Test};
+use crate::speed::control::ENOUGH_ROUNDS;
 use crate::speed::stats;
 use crate::words::counted;
 
@@ -34,6 +35,7 @@ pub fn sentences(records: &[Record]) -> Vec<String> {
             record.started.chars().take(10).collect::<String>(),
             sentences[1]
         );
+        sentences[2] = format!("In that record: {}", sentences[2]);
     }
     sentences
 }
@@ -52,17 +54,23 @@ fn exactness(records: &[Record]) -> String {
         let mut names: Vec<&str> = proofs.iter().map(|p| p.layout.as_str()).collect();
         dedup(&mut names);
         let lossy = proofs.iter().filter(|p| p.scale_error > 0.0).map(|p| p.scale_error).fold(0.0, f64::max);
-        let scales = if lossy > 0.0 {
-            format!(" (a file's scale may differ by up to {} of its value)", significant(lossy, 2))
-        } else {
-            String::new()
-        };
-        match names.as_slice() {
-            [one] => format!("Conversion to {one} kept every ternary weight{scales}"),
-            all => {
-                format!("Conversion to each of the {} layouts kept every ternary weight{scales}", all.len())
-            }
+        let mut exceptions: Vec<String> =
+            failed.iter().map(|p| format!("{} cannot hold {}", p.layout, p.model)).collect();
+        dedup(&mut exceptions);
+        if exceptions.len() > 3 {
+            exceptions = vec![format!("{} pairs of layout and model do not fit", exceptions.len())];
         }
+        if lossy > 0.0 {
+            let scale = format!("a file's scale may differ by up to {} of its value", significant(lossy, 2));
+            exceptions.insert(0, scale);
+        }
+        let exceptions =
+            if exceptions.is_empty() { String::new() } else { format!(" ({})", exceptions.join("; ")) };
+        let layouts = match names.as_slice() {
+            [one] => (*one).to_owned(),
+            all => format!("each of {} layouts", all.len()),
+        };
+        format!("Conversion to {layouts} kept every ternary weight{exceptions}")
     };
     let kernels = match identity(records) {
         (_, 0 | 1) => "whether kernels agree was not measured".to_owned(),
@@ -76,19 +84,16 @@ fn exactness(records: &[Record]) -> String {
     format!("{layouts}, and {kernels}.")
 }
 
-/// The greatest number of different results that kernels of one machine gave under one test, and of how
-/// many combinations of kernel and threads most were held against each other under one.
+/// The greatest number of different results that kernels of one machine gave under one test, and how many
+/// combinations of kernel and threads were held against each other under it, at most.
 fn identity(records: &[Record]) -> (usize, usize) {
-    let (mut worst, mut compared) = (0, 0);
-    for record in records {
-        for group in identical_groups(record).iter().filter(|g| g.len() > 1) {
-            let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
-            dedup(&mut bits);
-            worst = worst.max(bits.len());
-            compared = compared.max(group.len());
-        }
-    }
-    (worst, compared)
+    let groups = records.iter().flat_map(identical_groups).filter(|group| group.len() > 1);
+    let counts = groups.map(|group| {
+        let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
+        dedup(&mut bits);
+        (bits.len(), group.len())
+    });
+    counts.max().unwrap_or_default()
 }
 
 /// Arms of our kernels that must agree: same model, same test, nothing else that distinguishes them.
@@ -130,12 +135,14 @@ fn speed(record: &Record) -> String {
     );
     let several = tests.iter().any(|(m, t)| *t == test && *m != model);
     let first = format!(
-        "{}{} is the fastest to {what} ({test}) at {} [{}–{}] on {}{limit}",
+        "{}{} is the fastest to {what} ({test}) at {}{} on {}{limit}",
         if several { format!("For {}, ", model_name(record, model)) } else { String::new() },
         subject_name(best),
         speed_text(best),
-        significant(speed.interval[0], 3),
-        significant(speed.interval[1], 3),
+        match speed.samples.len() {
+            1 => " (1 sample)".to_owned(),
+            _ => format!(" [{}–{}]", significant(speed.interval[0], 3), significant(speed.interval[1], 3)),
+        },
         counted(best.subject.threads, "thread")
     );
     let tied: Vec<String> =
@@ -159,7 +166,9 @@ fn speed(record: &Record) -> String {
 
 /// How many times as fast as `other` an arm is, or that one cannot tell.
 fn times(record: &Record, best: &Arm, other: &Arm, name: &str) -> String {
-    let [low, high] = ratio(record, other, best);
+    let Some([low, high]) = ratio(record, other, best) else {
+        return format!("; cannot tell it from {name}: fewer than {ENOUGH_ROUNDS} samples");
+    };
     if low <= 1.0 && 1.0 <= high {
         return format!("; cannot tell it from {name} [{}–{}]", significant(low, 3), significant(high, 3));
     }
@@ -167,14 +176,16 @@ fn times(record: &Record, best: &Arm, other: &Arm, name: &str) -> String {
     format!("; {ratio} times [{}–{}] as fast as {name}", significant(low, 3), significant(high, 3))
 }
 
-fn ratio(record: &Record, base: &Arm, other: &Arm) -> [f64; 2] {
-    let samples = |arm: &Arm| arm.speed.as_ref().map(|s| s.samples.clone()).unwrap_or_default();
-    stats::ratio_interval(&samples(base), &samples(other), record.protocol.seed)
+/// The interval of the ratio of two speeds, where there are samples enough to have one.
+fn ratio(record: &Record, base: &Arm, other: &Arm) -> Option<[f64; 2]> {
+    let [base, other] = [base, other].map(|arm| arm.speed.as_ref().map_or(&[][..], |s| &s.samples));
+    let enough = base.len().min(other.len()) >= ENOUGH_ROUNDS;
+    enough.then(|| stats::ratio_interval(base, other, record.protocol.seed))
 }
 
 /// Whether `arm` is slower than `best` beyond doubt: the interval of their ratio is below 1.
 fn slower(record: &Record, arm: &Arm, best: &Arm) -> bool {
-    ratio(record, best, arm)[1] < 1.0
+    ratio(record, best, arm).is_some_and(|[_, high]| high < 1.0)
 }
 
 /// What quantising activations costs, how models differ, and energy.
