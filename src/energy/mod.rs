@@ -280,21 +280,21 @@ impl Meter {
         let sensors = &mut self.sensors;
         let first = Instant::now();
         let seen = first_look(sensors);
-        let (result, [start, end], (last, mut sources)) = std::thread::scope(|scope| {
+        let (result, [start, end], of_body, (last, mut sources)) = std::thread::scope(|scope| {
             let watcher = scope.spawn(move || watch(sensors, seen, &stopped));
-            let start = Timestamp::now();
+            let (start, clock) = (Timestamp::now(), Instant::now());
             let result = body();
-            let end = Timestamp::now();
+            let (of_body, end) = (clock.elapsed(), Timestamp::now());
             // The watcher takes a last look when it hears of the end.
             drop(stop);
             let looks = watcher.join().expect("the watcher does not panic");
-            (result, [start, end], looks)
+            (result, [start, end], of_body, looks)
         });
         let result = result?;
         // What sensors counted is of the time between both looks, which go through them in one order.
         let mut seconds = (last - first).as_secs_f64();
         if let Some(log) = &self.log {
-            seconds = end.duration_since(start).as_secs_f64();
+            seconds = of_body.as_secs_f64();
             let counted = log.joules(start, end, Duration::from_secs(10));
             sources.push(counted.map(|(joules, period)| {
                 let updates = (seconds / period) as u32;

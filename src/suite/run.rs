@@ -312,7 +312,8 @@ impl Job<'_> {
         }
         self.step("perplexity", ways.len(), ways.len(), "");
 
-        let long = Pass { convention, text: &text, limit: plan.windows };
+        let all = convention.windows(&text)?.len();
+        let long = Pass { convention, text: &text, limit: plan.windows.filter(|&n| n < all) };
         match &plan.against {
             Some(other) if *other != checkpoint.provenance.name => {
                 self.against(other, checkpoint, model, &long)?;

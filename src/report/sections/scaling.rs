@@ -435,8 +435,11 @@ fn roof(record: &Record, limits: &Limits, prefix: &str) -> Option<Plot> {
             .filter(|l| l.level == *level && at(l.threads))
             .max_by(|a, b| a.gb_per_s.total_cmp(&b.gb_per_s));
         let Some(read) = read else { continue };
-        // Up to where it meets the peak.
-        let end = (peak.gmac_per_s / read.gb_per_s).clamp(low * 1.01, high);
+        // Up to where it meets the peak; left of all points it binds none of them.
+        let end = (peak.gmac_per_s / read.gb_per_s).min(high);
+        if end <= low {
+            continue;
+        }
         series.push(Series {
             name: format!("{level}, {} GB/s", significant(read.gb_per_s, 3)),
             style: Some([7, 5, 4, 3][i % 4]),
