@@ -257,6 +257,7 @@ impl Args {
                 bench.models(&candidates, &threads, &tests, self.reference)?;
             }
             Level::Kernel => {
+                bench.part = 1.0 / shapes.len() as f64;
                 for shape in shapes {
                     bench.kernel(&choices, &threads, shape, &batches)?;
                 }

@@ -219,12 +219,12 @@ impl Meter {
         if let Some(reason) = self.unusable() {
             return Ok(Outcome::NotMeasured(reason));
         }
+        let fast = self.fast_periods();
+        let windows = windows.for_period(fast.iter().flatten().copied().reduce(f64::max));
         let rest = || {
             std::thread::sleep(windows.idle);
             Ok(0)
         };
-        let fast = self.fast_periods();
-        let windows = windows.for_period(fast.iter().flatten().copied().reduce(f64::max));
         let (before, _) = self.window(rest)?;
         // What does not cover the time before will hardly cover the load, which may take long.
         if self.log.is_some()

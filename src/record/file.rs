@@ -214,7 +214,7 @@ pub fn check_proof(proof: &Proof) -> Result<(), String> {
             (least..=64.0).contains(&proof.bits_per_weight),
             "a size of one weight, at most 64",
         ),
-        ("scale_error", proof.scale_error >= 0.0, "at least 0"),
+        ("scale_error", proof.scale_error >= 0.0 && proof.scale_error.is_finite(), "at least 0"),
         ("failure", proof.trits_equal == proof.failure.is_none(), "there where `trits_equal` is false"),
         ("changed", !(proof.changed && proof.trits_equal), "false where `trits_equal` is true"),
     ])
@@ -433,16 +433,24 @@ fn check_divergence(d: &Divergence) -> Result<(), String> {
     let share = |share: f64| (0.0..=1.0).contains(&share);
     all(&[
         ("accuracy.against.positions", d.positions > 0, "at least 1"),
-        ("accuracy.against.kl_mean", d.kl_mean >= ZERO, "at least 0"),
-        ("accuracy.against.kl_max", d.kl_max >= d.kl_mean - SLACK, "no less than the mean"),
+        ("accuracy.against.kl_mean", d.kl_mean >= ZERO && d.kl_mean.is_finite(), "at least 0"),
+        (
+            "accuracy.against.kl_max",
+            d.kl_max >= d.kl_mean - SLACK && d.kl_max.is_finite(),
+            "no less than the mean",
+        ),
         ("accuracy.against.kl_percentiles", d.kl_percentiles.is_sorted(), "in rising order"),
         (
             "accuracy.against.kl_histogram",
             counted == Some(d.positions),
             "as many positions in sum as there are",
         ),
-        ("accuracy.against.logit_mean", d.logit_mean >= 0.0, "at least 0"),
-        ("accuracy.against.logit_max", d.logit_max >= d.logit_mean - SLACK, "no less than the mean"),
+        ("accuracy.against.logit_mean", d.logit_mean >= 0.0 && d.logit_mean.is_finite(), "at least 0"),
+        (
+            "accuracy.against.logit_max",
+            d.logit_max >= d.logit_mean - SLACK && d.logit_max.is_finite(),
+            "no less than the mean",
+        ),
         ("accuracy.against.top1", share(d.top1), "a share of 0 to 1"),
         ("accuracy.against.top5", share(d.top5), "a share of 0 to 1"),
     ])

@@ -103,19 +103,20 @@ impl Gate {
     ///
     /// Of sampled figures the whole 95 % interval must lie on one side of the limit, and speak of the
     /// program alone. A perplexity is the same each time. One window of energy on each side tells a
-    /// loss from chance in no case.
+    /// loss from chance in no case. Where the machine became faster, a loss may hide behind that.
     pub fn judge(&self, row: &Row) -> Option<Held> {
         if !self.covers(row.metric, &row.test) {
             return None;
         }
         let beyond = |ratio: f64| self.beyond(row.metric, row.a, row.a * ratio);
-        let ends = row.interval.unwrap_or([row.ratio; 2]).map(beyond);
+        let ends = row.interval.unwrap_or([row.ratio; 2]);
+        let hidden = beyond(ends[0] / row.gain);
+        let ends = ends.map(beyond);
         let doubted = row.doubt.is_some() || row.metric == Metric::Energy;
         Some(match ends {
             [true, true] if !doubted && row.verdict != Verdict::CannotTell => Held::Passed,
-            [false, false] if row.verdict != Verdict::CannotTell || row.metric == Metric::Energy => {
-                Held::Kept
-            }
+            [false, false] if row.metric == Metric::Energy => Held::Kept,
+            [false, false] if row.verdict != Verdict::CannotTell && !hidden => Held::Kept,
             _ => Held::Open,
         })
     }

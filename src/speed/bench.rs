@@ -91,6 +91,8 @@ pub struct Bench<'a> {
     pub limits: Option<&'a mut Limits>,
     /// Precision of the models' heads.
     pub head: Head,
+    /// Share of the budget that what is measured next may take.
+    pub part: f64,
     /// Energy sensors.
     pub meter: &'a mut Meter,
     /// Hears of progress and finished arms.
@@ -119,6 +121,7 @@ impl<'a> Bench<'a> {
             environment,
             limits,
             head: Head::AsIs,
+            part: 1.0,
             meter,
             observer,
             known: Vec::new(),
@@ -182,6 +185,7 @@ impl<'a> Bench<'a> {
                 }
             }
             if full || i + 1 == total {
+                self.part = group.sessions.len() as f64 / total as f64;
                 self.tests(std::mem::take(&mut group), tests)?;
                 held = 0;
             }
@@ -452,7 +456,7 @@ impl<'a> Bench<'a> {
         let mut specs = specs.into_iter().peekable();
         while specs.peek().is_some() {
             let part = part(&mut specs);
-            let share = part.len() as f64 / total as f64;
+            let share = self.part * part.len() as f64 / total as f64;
             let budget = self.options.budget.map(|b| b.mul_f64(share));
             let options = Options { budget, ..self.options.clone() };
             let (arms, controls) = measure(

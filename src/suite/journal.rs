@@ -30,6 +30,8 @@ pub struct Fingerprint {
     pub tool: String,
     /// CPU.
     pub cpu: String,
+    /// Tuning of kernels.
+    pub tuning: Option<String>,
 }
 
 impl Fingerprint {
@@ -41,7 +43,8 @@ impl Fingerprint {
             _ if self.inputs != other.inputs => "a text or tasks that have changed since",
             _ if self.energy != other.energy => "other sensors of energy",
             _ if self.tool != other.tool => "another build of this program",
-            _ => "another processor",
+            _ if self.cpu != other.cpu => "another processor",
+            _ => "another tuning of kernels",
         }
     }
 }
@@ -302,6 +305,7 @@ mod tests {
             energy: String::new(),
             tool: "t".into(),
             cpu: "c".into(),
+            tuning: None,
         }
     }
 

@@ -173,6 +173,13 @@ impl Suite {
             if accuracy.windows == Some(0) || accuracy.identity_windows == 0 {
                 return wrong("`accuracy.windows` and `accuracy.identity_windows` must be at least 1".into());
             }
+            if accuracy.windows == Some(accuracy.identity_windows) {
+                return wrong(format!(
+                    "`accuracy.windows` and `accuracy.identity_windows` are both {}, one test twice: choose fewer for \
+                     the latter, which all kernels run",
+                    accuracy.identity_windows
+                ));
+            }
             let heads: Vec<String> = accuracy.heads.iter().map(|head| head.name().to_owned()).collect();
             for (field, list) in
                 [("references", &accuracy.references), ("heads", &heads), ("tasks", &accuracy.tasks)]
@@ -287,6 +294,8 @@ mod tests {
         };
         refused("`accuracy.windows`", &accuracy(|a| a.windows = Some(0)));
         refused("`accuracy.identity_windows`", &accuracy(|a| a.identity_windows = 0));
+        refused("are both 7", &accuracy(|a| (a.identity_windows, a.windows) = (7, Some(7))));
+        refused("contradict each other", &accuracy(|a| (a.convention, a.n_ctx) = ("hf-256".into(), 128)));
         refused("`accuracy.references` holds 'half'", &accuracy(|a| a.references = vec!["half".into()]));
         refused(
             "`accuracy.references` holds 'full' twice",

@@ -72,5 +72,8 @@ fn matrix(trits: &tritmark_kernels::Trits, scale: f32, layout: &dyn Layout) -> M
         (ScaleForm::Beside, _) | (_, None) => 0.0,
         (_, Some(stored)) => ((stored as f64 - scale as f64) / scale as f64).abs(),
     };
+    if !scale_error.is_finite() {
+        return failed(format!("{} cannot hold the scale {scale}", layout.name()));
+    }
     Matrix { bytes: packed.len() as u64, scale_error, ..Matrix::default() }
 }

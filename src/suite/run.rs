@@ -98,6 +98,7 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         energy: hash(format!("{:?} {:?} {:?}", options.meter, options.energy_root, options.rated_watts)),
         tool: format!("{} {:?} {:?} {}", tool.version, tool.git_revision, tool.git_dirty, tool.profile),
         cpu: machine.environment().cpu,
+        tuning: machine.environment().tuning,
     };
     let now = record::now();
     let dir = match &options.output {
@@ -188,7 +189,17 @@ fn can_run(suite: &Suite, checkpoints: &[Checkpoint]) -> Result<()> {
         let text = plan.text.iter().filter(|text| *text != "-");
         text.map(|text| std::fs::metadata(text).map_err(|e| Error::io(text, e)))
             .collect::<Result<Vec<_>>>()?;
-        plan.tasks.iter().try_for_each(|name| Task::open(name, None).map(drop))?;
+        let mut names = Vec::new();
+        for task in &plan.tasks {
+            let name = Task::open(task, None)?.name;
+            if names.contains(&name) {
+                return Err(Error::Usage(format!(
+                    "suite {}: two files of `accuracy.tasks` are called {name}, by which records know them; rename one",
+                    suite.name
+                )));
+            }
+            names.push(name);
+        }
         let convention = plan.convention()?;
         checkpoints.iter().try_for_each(|checkpoint| convention.fits(checkpoint))?;
     }
@@ -568,6 +579,13 @@ impl Job<'_> {
         test: Test,
         run: impl FnOnce(&mut Arm, &mut dyn FnMut(Step)) -> Result<()>,
     ) -> Result<()> {
+        if self.arms.iter().any(|a| a.subject == subject && a.test == test) {
+            return Err(Error::Usage(format!(
+                "suite {}: {} would be measured twice",
+                self.suite.name,
+                record::arm_name(&subject, &test)
+            )));
+        }
         let known = self.journal.arms.iter().find(|a| a.subject == subject && a.test == test);
         let arm = match known {
             Some(arm) => arm.clone(),

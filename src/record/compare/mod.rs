@@ -108,6 +108,9 @@ pub struct Row {
     pub rounds: Option<String>,
     /// Why the interval does not speak of the program alone, where it does not.
     pub doubt: Option<String>,
+    /// How much faster the machine itself may have become, a ratio: a loss of the program may hide behind it.
+    #[serde(skip)]
+    pub gain: f64,
     /// Seconds that B was measured for.
     pub seconds: f64,
     /// What can be said.
@@ -297,16 +300,19 @@ fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
 
 fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options, result: &mut Comparison) {
     let mut partners: Vec<Option<usize>> = vec![None; b.arms.len()];
+    let mut taken = vec![false; a.arms.len()];
     // Several models may have the same weights: those of one name meet first, and none meets two.
     for of_one_name in [true, false] {
         for (j, after) in b.arms.iter().enumerate() {
             let fits = |(i, before): &(usize, &Arm)| {
                 (!of_one_name || before.subject.model == after.subject.model)
-                    && !partners.contains(&Some(*i))
+                    && !taken[*i]
                     && matches((a, before), (b, after), options.force)
             };
-            if partners[j].is_none() {
-                partners[j] = a.arms.iter().enumerate().find(fits).map(|(i, _)| i);
+            if partners[j].is_none()
+                && let Some((i, _)) = a.arms.iter().enumerate().find(fits)
+            {
+                (partners[j], taken[i]) = (Some(i), true);
             }
         }
     }
@@ -461,6 +467,7 @@ fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<St
         seen_above: None,
         rounds: None,
         doubt: None,
+        gain: 1.0,
         seconds: 0.0,
         verdict: Verdict::CannotTell,
         reason: None,
@@ -863,6 +870,8 @@ mod tests {
             let b = with(samples(&mut rng, 100.0, 0.01), samples(&mut rng, control, 0.01));
             let row = held(&a, &b).unwrap().rows.remove(1);
             assert_eq!(row.verdict, expected);
+            let gate = "tg>3%".parse::<crate::record::gate::Gate>().unwrap();
+            assert_eq!(gate.judge(&row), Some(crate::record::gate::Held::Open), "{row:?}");
             assert!(row.reason.unwrap().contains("may hide as much"));
             assert_eq!(row.seen_above.is_some_and(|s| s > 0.12), expected == Verdict::Same);
         }

@@ -272,6 +272,7 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     let (certain, suspect) = (main.certain(), main.suspect(options.tolerance));
     let asked = !few && !main.too_wide() && (certain || suspect);
     let shift = if asked { sides.shift(threads, have_fastest, options.seed) } else { [1.0; 2] };
+    row.gain = shift[1];
     let crowded = sides.crowded(threads).filter(|_| asked);
     row.doubt = if few {
         Some(format!("fewer than {ENOUGH_ROUNDS} samples"))
@@ -332,6 +333,7 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     if !changes.is_empty() && (faster || slower) {
         let shift = reach(&changes);
         hidden = shift[1] - shift[0];
+        row.gain = shift[1];
         let end = if faster { shift[1] } else { shift[0] };
         row.doubt = Some(format!(
             "the machine itself was up to {} {}, which may hide as much",
