@@ -361,10 +361,7 @@ pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
         at_least("accuracy.ppl_stderr", 0.0, [accuracy.ppl_stderr])?;
         at_least("accuracy.scored", 1.0, [accuracy.scored as f64])?;
         at_least("accuracy.windows", 1.0, [accuracy.windows as f64])?;
-        let digest = accuracy.tokens_sha256.as_ref();
-        if digest.is_some_and(|d| d.len() != 64 || !d.bytes().all(|b| b.is_ascii_hexdigit())) {
-            return Err("accuracy.tokens_sha256`: it must be 64 hexadecimal digits".into());
-        }
+        check_digest("accuracy.tokens_sha256", accuracy.tokens_sha256.as_deref())?;
         at_least("accuracy.seconds", 0.0, [accuracy.seconds])?;
         positive("accuracy.bits_per_byte", accuracy.bits_per_byte.as_slice())?;
         at_least("accuracy.nll", 0.0, [accuracy.nll])?;
@@ -382,6 +379,7 @@ pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
             ("choices.acc_norm_stderr", choices.acc_norm_stderr.is_none_or(share), "a share of 0 to 1"),
         ])?;
         at_least("choices.seconds", 0.0, [choices.seconds])?;
+        check_digest("choices.questions_sha256", choices.questions_sha256.as_deref())?;
     }
     if let Some(modelled) = &arm.energy_modelled {
         positive("energy_modelled.joules_per_token_7nm", &[modelled.joules_per_token_7nm])?;
@@ -424,6 +422,16 @@ pub fn check_arm(arm: &Arm, rounds: u32) -> Result<(), String> {
         ])?;
     }
     Ok(())
+}
+
+/// A SHA-256, where there is one.
+fn check_digest(field: &str, digest: Option<&str>) -> Result<(), String> {
+    match digest {
+        Some(d) if d.len() != 64 || !d.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Err(format!("{field}`: it must be 64 hexadecimal digits"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How far two subjects lie apart. A divergence of nothing may round to just below 0.

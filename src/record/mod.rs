@@ -457,6 +457,10 @@ pub struct Choices {
     pub acc_norm_stderr: Option<f64>,
     /// Mean share of a guesser.
     pub chance: f64,
+    /// SHA-256 of the questions, each its right answer's index and of each choice the context and what follows it, as
+    /// JSON: files of one name need not hold the same. Null where it is not known.
+    #[serde(default)]
+    pub questions_sha256: Option<String>,
     /// Seconds that it took.
     pub seconds: f64,
 }

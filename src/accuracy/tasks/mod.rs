@@ -14,7 +14,9 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::text::tokenizer_of;
 use crate::record::{Choices, Test};
+use crate::verify::hex;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
 use tokenizers::Tokenizer;
@@ -215,8 +217,18 @@ pub fn evaluate(
         acc_norm: normalised.then(|| share(right_norm)),
         acc_norm_stderr: if normalised { stderr(share(right_norm)) } else { None },
         chance: chance / n,
+        questions_sha256: Some(digest(questions)),
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// See [`Choices::questions_sha256`].
+fn digest(questions: &[Question]) -> String {
+    let choices = |q: &Question| {
+        q.choices.iter().map(|c| [c.context.clone(), c.continuation.clone()]).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = questions.iter().map(|q| (q.gold, choices(q))).collect();
+    hex(&Sha256::digest(serde_json::to_vec(&all).expect("strings and numbers have a JSON form")))
 }
 
 /// Index of the greatest value; of equal ones the first.

@@ -377,8 +377,12 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
         if let (Some(x), Some(y)) = (&before.choices, &after.choices) {
             let mut row = row(after, Metric::Accuracy, "", x.acc, y.acc, machine.clone());
             row.seconds = y.seconds;
-            // Of the same questions; the same program answers them alike each time.
+            // The same program answers the same questions alike each time.
+            let others =
+                x.questions_sha256.as_ref().zip(y.questions_sha256.as_ref()).is_some_and(|(x, y)| x != y);
+            row.reason = others.then(|| "not of the same questions".into());
             row.verdict = match y.acc.partial_cmp(&x.acc) {
+                _ if others => Verdict::CannotTell,
                 Some(std::cmp::Ordering::Equal) => Verdict::Same,
                 Some(std::cmp::Ordering::Less) => Verdict::Worse,
                 Some(std::cmp::Ordering::Greater) => Verdict::Better,
@@ -552,6 +556,7 @@ mod tests {
             acc_norm: None,
             acc_norm_stderr: None,
             chance: 0.25,
+            questions_sha256: None,
             seconds: 1.0,
         });
         assert_eq!(held(&a, &a).unwrap().rows[0].verdict, Verdict::Same);
@@ -563,6 +568,12 @@ mod tests {
         let gate = |limit: &str| limit.parse::<Gate>().unwrap();
         check(&[gate("acc>0.3")], &[held(&a, &b).unwrap()]).unwrap();
         assert_eq!(check(&[gate("acc>0.2")], &[worse]).unwrap_err().exit_code(), 1);
+        for (record, digit) in [(&mut a, "1"), (&mut b, "2")] {
+            record.arms[0].choices.as_mut().unwrap().questions_sha256 = Some(digit.repeat(64));
+        }
+        let others = held(&a, &b).unwrap();
+        assert_eq!(others.rows[0].verdict, Verdict::CannotTell);
+        assert_eq!(check(&[gate("acc>0.2")], &[others]).unwrap_err().exit_code(), 3);
     }
 
     #[test]
