@@ -5,7 +5,8 @@
 //! exponentials; the blocks' results are then merged in order (the online softmax of Milakov and
 //! Gimelshein, arXiv:1805.02867, as FlashAttention uses it). The cut depends on nothing but the
 //! position, so a query's result is the same in any batch and on any number of threads, whoever
-//! computes its blocks.
+//! computes its blocks; as long as all keys and values are finite, since those of positions that it
+//! does not see are multiplied by 0 where another query of its tile sees them.
 
 use super::elementwise::{exp1, exponentials};
 use super::on_every_level;
