@@ -255,9 +255,10 @@ const INTEGERS: [&str; 14] = [
 ];
 
 /// Columns that hold no numbers.
-const TEXTS: [&str; 23] = [
+const TEXTS: [&str; 24] = [
     "build_commit",
     "cpu_info",
+    "tuning",
     "model_filename",
     "model_type",
     "engine",
@@ -438,6 +439,7 @@ mod tests {
         let table = write(&[example()], Format::Sql);
         assert!(
             table.contains("\"n_threads\" INTEGER")
+                && table.contains("\"tuning\" TEXT")
                 && table.contains("\"measured_joules\" REAL")
                 && table.contains("\"imported\" TEXT"),
             "{table}"

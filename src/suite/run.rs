@@ -581,7 +581,7 @@ impl Job<'_> {
     ) -> Result<()> {
         if self.arms.iter().any(|a| a.subject == subject && a.test == test) {
             return Err(Error::Usage(format!(
-                "suite {}: {} would be measured twice",
+                "suite {}: {} would be measured twice; take out what asks for it again",
                 self.suite.name,
                 record::arm_name(&subject, &test)
             )));

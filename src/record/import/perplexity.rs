@@ -37,7 +37,7 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
     check_chunks(log, chunks, ppl)?;
     let n_ctx = run.split_once("n_ctx=").and_then(|(_, n)| whole(n)).ok_or_else(|| {
         "the log states no n_ctx with its chunks: it is of perplexity with a stride, which is another convention, or of a \
-         llama.cpp of before March 2024, which does not tell the two apart; neither is imported"
+         llama.cpp of before March 2024, which does not tell the two apart; run a later one without --ppl-stride"
             .to_owned()
     })?;
     let threads =
