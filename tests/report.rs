@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tritmark::checkpoint::config::LinearKind;
 use tritmark::machine::{Environment, Limits};
+use tritmark::record::compare::{Metric, Options, compare};
 use tritmark::record::{Record, Subject};
 use tritmark::report;
 use tritmark::speed::stats;
@@ -589,6 +590,34 @@ fn several_records_give_a_matrix_and_a_trend() {
     assert!(trends.iter().all(|t| (t["change_percent"].as_f64().unwrap() - 6.0).abs() < 1e-9));
     let text = read(&dir, "report.md");
     assert!(text.contains("from the first to the last record of each arm") && text.contains("+6.0 %"));
+}
+
+#[test]
+fn a_trend_says_what_compare_says() {
+    let of_compare = |a: &Record, b: &Record| {
+        let sides = [a, b].map(std::slice::from_ref);
+        let comparison = compare(("a", sides[0]), ("b", sides[1]), &Options::default()).unwrap();
+        let of_speed = comparison.rows.iter().filter(|row| row.metric == Metric::Speed);
+        of_speed.map(|row| json!(row.verdict).as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let verdicts = |records: &[Record]| {
+        let dir = tempfile::tempdir().unwrap();
+        report::write(records, dir.path(), &[report::Format::Json]).unwrap();
+        let data: Value = serde_json::from_str(&read(dir.path(), "report.json")).unwrap();
+        let trends = data["trends"].as_array().unwrap();
+        trends.iter().map(|t| t["verdict"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // A change within the tolerance is none, however certain.
+    for (factor, verdict) in [(1.06, "faster"), (1.01, "same"), (0.9, "slower")] {
+        let records = ["2026-01-02T03:04:05Z", "2026-02-03T03:04:05Z"]
+            .iter()
+            .zip([1.0, factor])
+            .map(|(started, factor)| record("Example 9000 4-Core", started, factor))
+            .collect::<Vec<_>>();
+        let verdicts = verdicts(&records);
+        assert!(verdicts.iter().all(|v| v == verdict), "{factor}: {verdicts:?}");
+        assert_eq!(verdicts, of_compare(&records[0], &records[1]));
+    }
 }
 
 #[test]

@@ -347,14 +347,9 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             continue;
         };
         let before = &a.arms[found];
-        if let (Some(x), Some(y)) = (&before.speed, &after.speed)
-            && x.unit == y.unit
-        {
-            let mut row = row(after, Metric::Speed, &y.unit, x.median, y.median, machine.clone());
-            row.seconds = y.seconds.iter().sum();
-            judge_speed(&mut row, &Sides::new([a, b], [x, y]), options);
-            result.rows.push(row);
-        }
+        result.rows.extend(
+            speeds([a, b], [before, after], options).map(|row| Row { machine: machine.clone(), ..row }),
+        );
         if let (Some(x), Some(y)) = (&before.accuracy, &after.accuracy) {
             let mut row = row(after, Metric::Perplexity, "", x.ppl, y.ppl, machine.clone());
             row.seconds = y.seconds;
@@ -418,6 +413,18 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
     }
     let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
     result.only_a.extend(left.map(|(_, arm)| Lone::new(arm, machine.as_deref())));
+}
+
+/// The speeds of an arm in two records; `None` where they are not of one unit, or there are none.
+pub fn speeds(records: [&Record; 2], arms: [&Arm; 2], options: &Options) -> Option<Row> {
+    let [x, y] = [arms[0].speed.as_ref()?, arms[1].speed.as_ref()?];
+    if x.unit != y.unit {
+        return None;
+    }
+    let mut row = row(arms[1], Metric::Speed, &y.unit, x.median, y.median, None);
+    row.seconds = y.seconds.iter().sum();
+    judge_speed(&mut row, &Sides::new(records, [x, y]), options);
+    Some(row)
 }
 
 /// Arms without a partner that are the only such ones of their test and number of threads on both sides: other

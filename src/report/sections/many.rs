@@ -5,8 +5,8 @@ use super::super::number::{signed, significant};
 use super::super::plot::{Axis, Plot, Series, Xy};
 use super::super::row::subject_name;
 use super::{cpu, dedup, median, model_name, slug};
-use crate::record::{Arm, Record, Speed, Test};
-use crate::speed::stats;
+use crate::record::compare::{Options, Verdict, speeds};
+use crate::record::{Arm, Record, Test};
 use crate::words::counted;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -159,19 +159,17 @@ pub struct Trend {
     pub last_started: String,
     /// Median speed in it.
     pub last: f64,
-    /// Change from the first to the last, percent.
+    /// Change from the first to the last, percent, of what [`compare`](mod@crate::record::compare) holds against
+    /// each other.
     pub change_percent: f64,
     /// Lower end of its bootstrap 95 % interval.
     pub change_low: f64,
     /// Upper end of it.
     pub change_high: f64,
-}
-
-impl Trend {
-    /// Whether the interval leaves no doubt that there is a change.
-    fn told(&self) -> bool {
-        self.change_low > 0.0 || self.change_high < 0.0
-    }
+    /// What `compare` says of the first and the last record.
+    pub verdict: Verdict,
+    /// Why, where the figures alone do not show it.
+    pub reason: Option<String>,
 }
 
 /// The records of one machine by time, where there are several.
@@ -200,22 +198,22 @@ fn key<'a>(record: &'a Record, arm: &'a Arm) -> Key<'a> {
 }
 
 fn of_machine(history: &[&Record], machine: &str) -> Vec<Trend> {
-    let mut arms: HashMap<Key, Vec<(&Record, &Speed)>> = HashMap::new();
+    let mut arms: HashMap<Key, Vec<(&Record, &Arm)>> = HashMap::new();
     let mut order = Vec::new();
     for record in history {
-        for arm in &record.arms {
-            let Some(speed) = &arm.speed else { continue };
+        for arm in record.arms.iter().filter(|arm| arm.speed.is_some()) {
             let found = arms.entry(key(record, arm)).or_default();
             if found.is_empty() {
                 order.push(key(record, arm));
             }
-            found.push((record, speed));
+            found.push((record, arm));
         }
     }
     let several = order.into_iter().filter_map(|key| {
         let found = &arms[&key];
         let [(oldest, first), .., (newest, last)] = found.as_slice() else { return None };
-        let [low, high] = stats::ratio_interval(&first.samples, &last.samples, newest.protocol.seed);
+        let row = speeds([*oldest, *newest], [*first, *last], &Options::default())?;
+        let [low, high] = row.interval.unwrap_or([row.ratio; 2]);
         let percent = |ratio: f64| 100.0 * (ratio - 1.0);
         let (model, test, subject, threads) = key;
         Some(Trend {
@@ -224,15 +222,17 @@ fn of_machine(history: &[&Record], machine: &str) -> Vec<Trend> {
             subject,
             threads,
             test: test.to_string(),
-            unit: last.unit.clone(),
+            unit: row.unit,
             records: found.len(),
             first_started: oldest.started.clone(),
-            first: first.median,
+            first: row.a,
             last_started: newest.started.clone(),
-            last: last.median,
-            change_percent: percent(last.median / first.median),
+            last: row.b,
+            change_percent: percent(row.ratio),
             change_low: percent(low),
             change_high: percent(high),
+            verdict: row.verdict,
+            reason: row.reason,
         })
     });
     several.collect()
@@ -262,16 +262,22 @@ fn trend(records: &[Record]) -> Vec<Block> {
 
 fn trend_table(trends: &[Trend], machine: &str) -> Table {
     let headings = ["Arm", "Test", "Threads#", "Records#", "First#", "Last#", "Change#"];
-    let mut table =
-        Table::new(format!("Over time, from the first to the last record of each arm: {machine}"), &headings);
+    let mut table = Table::new(
+        format!(
+            "Over time, from the first to the last record of each arm, as `compare` judges it: {machine}"
+        ),
+        &headings,
+    );
     let several = trends.iter().any(|t| t.model != trends[0].model);
     for t in trends {
         let day = |started: &str| started.chars().take(10).collect::<String>();
         let speed =
             |v: f64, at: &str| Cell::figure(v, format!("{} {}", significant(v, 3), t.unit)).detail(day(at));
         let interval = format!("{}–{} %", signed(t.change_low, 2), signed(t.change_high, 2));
-        let change =
-            if t.told() { format!("{} %", signed(t.change_percent, 2)) } else { "cannot tell".into() };
+        let change = match t.verdict {
+            Verdict::Faster | Verdict::Slower => format!("{} %", signed(t.change_percent, 2)),
+            verdict => verdict.to_string(),
+        };
         table.row(vec![
             Cell::text(&t.subject).detail(if several { t.model.as_str() } else { "" }),
             Cell::text(&t.test),
