@@ -232,13 +232,21 @@ fn a_tuning_is_stored_and_used_until_the_cpu_changes() {
     fs::write(&path, stored.to_string()).unwrap();
     let (found, said) = doctor(&[]);
     let tuning = found["environment"]["tuning"].as_str().unwrap();
-    assert!(tuning.starts_with("measured: ") && tuning.ends_with("5 tasks a thread"), "{tuning}");
+    assert!(tuning.starts_with("stored: ") && tuning.ends_with("5 tasks a thread"), "{tuning}");
     assert_eq!(said, "");
     stored["cpu"] = "another".into();
     fs::write(&path, stored.to_string()).unwrap();
     let (found, said) = doctor(&[]);
     assert!(found["environment"]["tuning"].as_str().unwrap().starts_with("default: "));
     assert!(said.contains("'another'") && said.contains(path.to_str().unwrap()), "{said}");
+    // What is no file is not waited for.
+    #[cfg(unix)]
+    {
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (_, said) = doctor(&[]);
+        assert!(said.contains("it is no file"), "{said}");
+    }
 }
 
 /// A tree in which a package's counter can be read by its owner only.

@@ -373,11 +373,12 @@ impl Args {
             return Ok(vec![Choice::One { layout: None, tier: None }]);
         }
         let choice = |name: &String| {
+            let name = name.trim();
             if name == "all" {
                 return Ok(Choice::All);
             }
             let (layout, tier) =
-                KernelArgs { kernel: Some(name.clone()), ..KernelArgs::default() }.layout_and_tier()?;
+                KernelArgs { kernel: Some(name.into()), ..KernelArgs::default() }.layout_and_tier()?;
             Ok(Choice::One { layout, tier })
         };
         self.kernel.iter().map(choice).collect()

@@ -93,21 +93,24 @@ impl Args {
 /// Ids from the command line, or from a file of that name.
 fn read_ids(given: &str) -> Result<Vec<u32>> {
     let parse = |text: &str| -> Result<Vec<u32>, String> {
-        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
-        words.map(|w| w.parse().map_err(|_| w.to_owned())).collect()
+        // Between commas stands something.
+        let words = text.split(',').flat_map(|part| match part.trim() {
+            "" => vec![""],
+            part => part.split_whitespace().collect(),
+        });
+        let wrong = |w: &str| if w.is_empty() { "nothing".to_owned() } else { format!("'{w}'") };
+        words.map(|w| w.parse().map_err(|_| wrong(w))).collect()
     };
-    let ids = if Path::new(given).is_file() {
+    if Path::new(given).is_file() {
         let text = std::fs::read_to_string(given).map_err(|e| Error::io(given, e))?;
-        parse(&text).map_err(|w| Error::input(given, format!("expected token ids, found '{w}'")))?
+        parse(&text).map_err(|w| Error::input(given, format!("expected token ids, found {w}")))
     } else {
         parse(given).map_err(|w| {
-            Error::Usage(format!("--ids: expected token ids or a file of them; '{w}' is neither an id nor is there a file '{given}'"))
-        })?
-    };
-    if ids.is_empty() {
-        return Err(Error::Usage("--ids: expected at least one token id, found none".into()));
+            Error::Usage(format!(
+                "--ids: expected token ids or a file of them, found {w}, and there is no file '{given}'"
+            ))
+        })
     }
-    Ok(ids)
 }
 
 #[cfg(feature = "reference")]
@@ -153,7 +156,7 @@ mod tests {
         assert_eq!(read_ids(file.to_str().unwrap()).unwrap(), [4, 5, 6, 7]);
         std::fs::write(&file, "4 five").unwrap();
         assert_eq!(read_ids(file.to_str().unwrap()).unwrap_err().exit_code(), 5);
-        for bad in ["", ",", "1,-2", "1,x", "99999999999", "no/such/file"] {
+        for bad in ["", ",", "1,,2", "1,", "1,-2", "1,x", "99999999999", "no/such/file"] {
             assert_eq!(read_ids(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
     }

@@ -95,9 +95,11 @@ pub fn path() -> Option<PathBuf> {
 /// Uses the stored tuning, if there is one; returns why it is not used, if there is one and it is not.
 pub fn use_stored() -> Option<String> {
     let path = path()?;
-    let text = match std::fs::read_to_string(&path) {
+    let text = match std::fs::metadata(&path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return None,
-        text => text.map_err(|e| e.to_string()),
+        // A pipe may never give anything.
+        Ok(kind) if !kind.is_file() => Err("it is no file".into()),
+        _ => std::fs::read_to_string(&path).map_err(|e| e.to_string()),
     };
     let stored = text.and_then(|text| serde_json::from_str::<Stored>(&text).map_err(|e| e.to_string()));
     let tuning = stored.and_then(|stored| {
@@ -145,7 +147,7 @@ fn this_cpu() -> String {
 /// The tuning in use, in words.
 pub fn in_use() -> String {
     let tuning = Tuning::current();
-    let mut out = String::from(if tuning == Tuning::default() { "default: " } else { "measured: " });
+    let mut out = String::from(if tuning == Tuning::default() { "default: " } else { "stored: " });
     for (tier, from) in tuning.lookup.iter().filter(|(tier, _)| tier.is_available()) {
         let _ = match from.tokens {
             LookupFrom::NEVER => write!(out, "{tier} without tables, "),

@@ -88,7 +88,7 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
                 metric(row),
                 figure(row, row.a),
                 figure(row, row.b),
-                format!("{:.4}", row.ratio),
+                row.ratio_in_words(),
                 row.ratio_of.to_owned(),
                 row.interval.map(|[low, high]| format!("{low:.3}–{high:.3}")).unwrap_or_default(),
                 row.p
@@ -173,10 +173,10 @@ fn junit(comparisons: &[Comparison], gates: &[Gate]) -> String {
         // Of each figure, what stands in the way of success.
         let of_row = |row: &Row| {
             let words = format!(
-                "{} → {}, ratio {:.4} of {}: {}{}{}",
+                "{} → {}, ratio {} of {}: {}{}{}",
                 figure(row, row.a),
                 figure(row, row.b),
-                row.ratio,
+                row.ratio_in_words(),
                 row.ratio_of,
                 row.verdict,
                 row.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default(),

@@ -152,15 +152,16 @@ pub fn check(gates: &[Gate], comparisons: &[Comparison]) -> Result<()> {
         let without = gate.without(comparison).into_iter();
         open.extend(without.map(|(what, why)| format!("{gate}: {what}: {why}")));
         for row in &comparison.rows {
-            let Row { a, b, ratio, unit, ratio_of, .. } = row;
+            let Row { a, b, unit, ratio_of, .. } = row;
             let interval = row.interval.map(|[low, high]| format!(" ({low:.4} to {high:.4})"));
             let why = row.doubt.as_ref().or(row.reason.as_ref());
             let line = format!(
-                "{gate}: {}: {} → {}{}, ratio of {ratio_of} {ratio:.4}{}{}",
+                "{gate}: {}: {} → {}{}, ratio of {ratio_of} {}{}{}",
                 row.name(),
                 figure(row, *a),
                 figure(row, *b),
                 if unit.is_empty() { String::new() } else { format!(" {unit}") },
+                row.ratio_in_words(),
                 interval.unwrap_or_default(),
                 why.map(|why| format!(": {why}")).unwrap_or_default()
             );

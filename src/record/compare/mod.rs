@@ -93,7 +93,7 @@ pub struct Row {
     pub a: f64,
     /// In record B, likewise.
     pub b: f64,
-    /// B over A, of [`ratio_of`](Self::ratio_of).
+    /// B over A, of [`ratio_of`](Self::ratio_of); infinite, in JSON null, where A is an accuracy of 0.
     pub ratio: f64,
     /// What ratio, interval and p are of: `fastest runs`, where both records hold them, unless only the
     /// `medians` show something; `figures` where there is one on each side.
@@ -120,6 +120,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// The ratio in words; there is none of nothing.
+    pub fn ratio_in_words(&self) -> String {
+        if self.ratio.is_finite() { format!("{:.4}", self.ratio) } else { "none".into() }
+    }
+
     /// The arm in words, and its machine where there are several.
     pub fn name(&self) -> String {
         arm_name(&self.subject, &self.test) + &on(self.machine.as_deref())
@@ -573,6 +578,12 @@ mod tests {
         assert_eq!((worse.rows[0].metric, worse.rows[0].verdict), (Metric::Accuracy, Verdict::Worse));
         assert_eq!(held(&b, &a).unwrap().rows[0].verdict, Verdict::Better);
         let gate = |limit: &str| limit.parse::<Gate>().unwrap();
+        let mut nothing = a.clone();
+        nothing.arms[0].choices.as_mut().unwrap().acc = 0.0;
+        let better = held(&nothing, &a).unwrap();
+        let row = &better.rows[0];
+        assert_eq!((row.verdict, row.ratio_in_words().as_str()), (Verdict::Better, "none"));
+        check(&[gate("acc>0.1"), gate("acc>5%")], &[better]).unwrap();
         check(&[gate("acc>0.3")], &[held(&a, &b).unwrap()]).unwrap();
         assert_eq!(check(&[gate("acc>0.2")], &[worse]).unwrap_err().exit_code(), 1);
         for (record, digit) in [(&mut a, "1"), (&mut b, "2")] {

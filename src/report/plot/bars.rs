@@ -1,7 +1,7 @@
 //! Horizontal bars with intervals, the machine's limit, and other values of the same subject.
 
 use super::Chart;
-use super::canvas::{Anchor, Canvas, Ink, text_width};
+use super::canvas::{Anchor, Canvas, Ink, shortened, text_width};
 use crate::report::number::{short, significant, ticks};
 
 /// A bar chart.
@@ -37,6 +37,8 @@ pub struct Bar {
 /// Height of a row and of the axis below.
 const ROW: [i32; 2] = [34, 46];
 const AXIS: i32 = 40;
+/// Most pixels that names beside the bars take.
+const NAMES: f64 = 260.0;
 
 impl Chart for Bars {
     fn height(&self, width: u32) -> u32 {
@@ -47,7 +49,7 @@ impl Chart for Bars {
         let narrow = c.narrow();
         let row = f64::from(ROW[usize::from(narrow)]);
         let longest = self.bars.iter().map(|b| text_width(&b.label, 14).max(text_width(&b.detail, 12)));
-        let left = if narrow { 2.0 } else { longest.fold(60.0, f64::max).min(260.0) + 12.0 };
+        let left = if narrow { 2.0 } else { longest.fold(60.0, f64::max).min(NAMES) + 12.0 };
         let right = f64::from(c.width) - if narrow { 14.0 } else { 150.0 };
         let bottom = f64::from(c.height - AXIS);
 
@@ -77,11 +79,15 @@ impl Chart for Bars {
             let y = 4.0 + row * i as f64 + if narrow { 31.0 } else { row / 2.0 };
             let half = if narrow { 6.0 } else { 8.0 };
             if narrow {
-                c.text(left, y - 19.0, &bar.label, 13, Ink::Text, Anchor::Start);
+                // The value stands at the end of the line.
+                let room = f64::from(c.width) - 80.0;
+                let label = shortened(&bar.label, 13, room);
+                let behind = text_width(&label, 13) + 10.0;
+                c.text(left, y - 19.0, &label, 13, Ink::Text, Anchor::Start);
                 c.text(
-                    left + text_width(&bar.label, 13) + 10.0,
+                    left + behind,
                     y - 19.0,
-                    &bar.detail,
+                    &shortened(&bar.detail, 11, room - behind),
                     11,
                     Ink::Muted,
                     Anchor::Start,
@@ -95,8 +101,8 @@ impl Chart for Bars {
                     Anchor::End,
                 );
             } else {
-                c.text(left - 10.0, y - 6.0, &bar.label, 14, Ink::Text, Anchor::End);
-                c.text(left - 10.0, y + 8.0, &bar.detail, 11, Ink::Muted, Anchor::End);
+                c.text(left - 10.0, y - 6.0, &shortened(&bar.label, 14, NAMES), 14, Ink::Text, Anchor::End);
+                c.text(left - 10.0, y + 8.0, &shortened(&bar.detail, 11, NAMES), 11, Ink::Muted, Anchor::End);
                 c.text(right + 12.0, y - 6.0, &significant(bar.value, 3), 14, Ink::Text, Anchor::Start);
                 c.text(right + 12.0, y + 8.0, &bar.note, 11, Ink::Muted, Anchor::Start);
             }

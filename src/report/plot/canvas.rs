@@ -167,6 +167,21 @@ pub fn text_width(text: &str, size: u32) -> f64 {
     text.chars().count() as f64 * f64::from(size) * 0.59
 }
 
+/// As much of a text as has room in so many pixels, estimated alike; what is left out is named by the tables.
+pub fn shortened(text: &str, size: u32, room: f64) -> String {
+    if text_width(text, size) <= room {
+        return text.into();
+    }
+    let mut short = String::new();
+    for c in text.chars() {
+        if text_width(&short, size) + text_width("c…", size) > room {
+            break;
+        }
+        short.push(c);
+    }
+    short + "…"
+}
+
 /// Replaces the stand-ins by classes that the page's style colours.
 pub fn inline(svg: &str) -> String {
     let svg = PALETTE.iter().enumerate().fold(svg.to_owned(), |svg, (i, (name, ..))| {
@@ -197,6 +212,15 @@ pub fn standalone(svg: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_fit_their_room() {
+        assert_eq!(shortened("tm2/avx2", 12, 100.0), "tm2/avx2");
+        for room in [10.0, 50.0, 260.0] {
+            let short = shortened(&"a long name ".repeat(20), 12, room);
+            assert!(short.ends_with('…') && text_width(&short, 12) <= room, "{short}");
+        }
+    }
 
     struct Everything;
 

@@ -1,7 +1,7 @@
 //! Points and lines over two axes, each linear from zero or logarithmic.
 
 use super::Chart;
-use super::canvas::{Anchor, Canvas, Ink, text_width};
+use super::canvas::{Anchor, Canvas, Ink, shortened, text_width};
 use crate::report::number::{short, ticks};
 
 /// A chart of series over two axes.
@@ -91,18 +91,19 @@ impl Scale {
 }
 
 impl Xy {
-    /// Places of the legend's entries: (x, row, series).
-    fn legend(&self, width: f64) -> Vec<(f64, usize, &Series)> {
+    /// Places of the legend's entries: (x, row, series, name).
+    fn legend(&self, width: f64) -> Vec<(f64, usize, &Series, String)> {
         let (mut x, mut row) = (0.0, 0);
         let named = self.series.iter().filter(|s| !s.name.is_empty());
         named
             .map(|series| {
-                let wide = text_width(&series.name, 12) + 34.0;
+                let name = shortened(&series.name, 12, width - 34.0);
+                let wide = text_width(&name, 12) + 34.0;
                 if x > 0.0 && x + wide > width {
                     (x, row) = (0.0, row + 1);
                 }
                 x += wide;
-                (x - wide, row, series)
+                (x - wide, row, series, name)
             })
             .collect()
     }
@@ -176,7 +177,7 @@ impl Chart for Xy {
                 room.label(c, px, py, label);
             }
         }
-        for (lx, row, series) in legend {
+        for (lx, row, series, name) in legend {
             let (lx, ly) = (lx + 8.0, bottom + 56.0 + 20.0 * row as f64);
             let ink = series.style.map_or(Ink::Limit, Ink::Series);
             if series.line {
@@ -185,7 +186,7 @@ impl Chart for Xy {
             if !series.guide {
                 c.marker(lx + 4.0, ly, 5.0, series.style.unwrap_or(1), ink);
             }
-            c.text(lx + 20.0, ly, &series.name, 12, Ink::Text, Anchor::Start);
+            c.text(lx + 20.0, ly, &name, 12, Ink::Text, Anchor::Start);
         }
     }
 }
