@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tempfile::NamedTempFile;
 
 /// Writes a file under a temporary name in its folder and renames it once `write` is through.
@@ -29,18 +29,54 @@ pub fn write_whole(
     Ok(())
 }
 
-/// That files of these names can be written, before hours of work rest on it.
+/// Whether two paths lead to one file, by whatever names.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
+        id(a).is_some() && id(a) == id(b)
+    }
+    #[cfg(not(unix))]
+    {
+        a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+    }
+}
+
+/// That files of these names can be written, before hours of work rest on it, and replace neither what is read
+/// nor each other. Of a folder that is read, the files in it count.
 ///
 /// # Errors
-/// If one names a folder, or its folder is not there or cannot be written to.
-pub fn writable<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
-    paths.into_iter().try_for_each(|path| match std::fs::metadata(path) {
-        Ok(kind) if kind.is_dir() => {
-            Err(Error::Usage(format!("{} is a folder; name a file to write", path.display())))
+/// If one names a folder, its folder is not there or cannot be written to, or it would replace another.
+pub fn writable(outputs: &[&Path], inputs: &[&Path]) -> Result<()> {
+    let refuse = |output: &Path, why: String| {
+        Err(Error::Usage(format!("{}: {why}; choose another name", output.display())))
+    };
+    let place = |output: &Path| {
+        let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        (folder.canonicalize().ok(), output.file_name().map(ToOwned::to_owned))
+    };
+    for (i, output) in outputs.iter().enumerate() {
+        match std::fs::metadata(output) {
+            Ok(kind) if kind.is_dir() => {
+                return Err(Error::Usage(format!("{} is a folder; name a file to write", output.display())));
+            }
+            // A device or pipe takes what it is given.
+            Ok(kind) if !kind.is_file() => continue,
+            _ => drop(temporary(output)?),
         }
-        Ok(kind) if !kind.is_file() => Ok(()),
-        _ => temporary(path).map(drop),
-    })
+        if outputs[..i].iter().any(|other| same_file(other, output) || place(other) == place(output)) {
+            return refuse(output, "two outputs cannot be one file".into());
+        }
+        for input in inputs {
+            let inside = std::fs::read_dir(input).into_iter().flatten().flatten().map(|entry| entry.path());
+            let replaced = inside.chain([input.to_path_buf()]).find(|file| same_file(file, output));
+            if let Some(file) = replaced {
+                return refuse(output, format!("the output would replace {}, which is read", file.display()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes a folder for output, and those around it.

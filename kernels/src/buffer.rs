@@ -1,6 +1,7 @@
 //! Memory for vectors: 64-byte aligned, zeroed, in huge pages where large. Weights of a model lie in an
 //! [`Arena`], what calls need over and over in [`Windows`].
 
+use crate::REFUSED;
 use memmap2::{MmapMut, MmapRaw};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,7 +58,8 @@ fn padded(len: usize, step: usize) -> usize {
 /// If memory is exhausted, or `len` is more than fits into any.
 fn map(len: usize) -> (Arc<MmapRaw>, usize) {
     let size = padded(len, HUGE_PAGE) + HUGE_PAGE;
-    let map = MmapMut::map_anon(size).expect("memory for weights and activations");
+    let map = MmapMut::map_anon(size)
+        .unwrap_or_else(|e| panic!("{REFUSED} {size} bytes for weights and activations: {e}"));
     // Only a wish: without huge pages everything still works.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);

@@ -31,3 +31,6 @@ pub mod tuning;
 
 pub use tier::Tier;
 pub use trits::Trits;
+
+/// What panics begin with where no memory, or no thread, is to be had: no bug, and nothing to be done about it here.
+pub const REFUSED: &str = "the system refuses";

@@ -14,6 +14,7 @@
 //! wait for workers: a region ends when its tasks are done and whoever took part has left, and a worker
 //! that comes later finds its seat closed.
 
+use crate::REFUSED;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::collections::BTreeMap;
@@ -112,7 +113,7 @@ impl Pool {
                 thread::Builder::new()
                     .name(format!("tritmark-{id}"))
                     .spawn(move || work(&shared, id))
-                    .expect("the operating system starts a thread")
+                    .unwrap_or_else(|e| panic!("{REFUSED} a thread: {e}"))
             })
             .collect();
         Self { shared, workers, turn: Mutex::new(()) }

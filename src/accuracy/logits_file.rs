@@ -2,7 +2,7 @@
 
 use super::model::Rows;
 use crate::error::{Error, Result};
-use crate::files::temporary;
+use crate::files::{temporary, write_whole};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -13,6 +13,7 @@ const HEADER: usize = 512;
 /// A file of logits under a temporary name until [`LogitsFile::finish`].
 pub struct LogitsFile {
     path: PathBuf,
+    device: bool,
     file: NamedTempFile,
     /// Positions in the end.
     positions: usize,
@@ -29,9 +30,14 @@ impl LogitsFile {
     /// # Errors
     /// If the folder cannot be written to.
     pub fn create(path: &Path, positions: usize) -> Result<Self> {
+        // What is no file, a device or pipe, is given all at the end.
+        let device = std::fs::metadata(path).is_ok_and(|kind| !kind.is_file());
+        let file =
+            if device { NamedTempFile::new().map_err(|e| Error::io(path, e))? } else { temporary(path)? };
         Ok(Self {
             path: path.into(),
-            file: temporary(path)?,
+            device,
+            file,
             positions,
             vocab: 0,
             written: Vec::new(),
@@ -79,6 +85,10 @@ impl LogitsFile {
         self.write_at(0, &(json.len() as u64).to_le_bytes())?;
         self.write_at(8, &json)?;
         self.write_at(HEADER + end, &targets)?;
+        if self.device {
+            let mut whole = self.file.reopen().map_err(|e| Error::io(&self.path, e))?;
+            return write_whole(&self.path, |out| std::io::copy(&mut whole, out).map(drop));
+        }
         self.file.persist(&self.path).map_err(|e| Error::io(&self.path, e.error))?;
         Ok(())
     }

@@ -39,6 +39,9 @@ impl State {
     /// # Errors
     /// If it belongs to another measurement, is damaged, or cannot be read or written.
     pub fn open(path: &Path, key: &str) -> Result<(Self, Vec<WindowScore>)> {
+        if std::fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
+            return Err(Error::input(path, "expected a regular file, which a state can be kept in"));
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -131,8 +131,20 @@ pub fn read_text(sources: &[PathBuf]) -> Result<String> {
     }
 }
 
-fn read_file(path: &Path, text: &mut String) -> Result<()> {
-    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+/// Most bytes of a text: a device never ends.
+pub(super) const MOST: u64 = 1 << 30;
+
+/// Appends a file of text.
+///
+/// # Errors
+/// If it cannot be read, is longer than a text can be, or is not UTF-8.
+pub(super) fn read_file(path: &Path, text: &mut String) -> Result<()> {
+    let file = fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut bytes = Vec::new();
+    let read = file.take(MOST + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if read as u64 > MOST {
+        return Err(Error::input(path, format!("expected a text of at most {MOST} bytes, found more")));
+    }
     let part = std::str::from_utf8(&bytes).map_err(|e| {
         Error::input(path, format!("expected text in UTF-8, found an invalid byte at {}", e.valid_up_to()))
     })?;

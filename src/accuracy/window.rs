@@ -5,6 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::text::tokenizer_of;
 use crate::record::Test;
+use std::borrow::Cow;
 use std::fmt;
 
 /// How a text is cut into windows and which of their tokens are scored.
@@ -32,16 +33,16 @@ pub enum Convention {
 
 /// One window of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
+pub struct Window<'a> {
     /// What the model sees.
-    pub ids: Vec<u32>,
+    pub ids: Cow<'a, [u32]>,
     /// Index in `ids` of the first token that is scored; all after it are as well. At least 1.
     pub first: usize,
     /// Index of `ids[0]` in the text's tokens with BOS.
     pub start: usize,
 }
 
-impl Window {
+impl Window<'_> {
     /// Number of tokens scored.
     pub fn scored(&self) -> usize {
         self.ids.len() - self.first
@@ -159,7 +160,7 @@ impl Convention {
     ///
     /// # Errors
     /// If the text is shorter than one window.
-    pub fn windows(&self, text: &Text) -> Result<Vec<Window>> {
+    pub fn windows<'a>(&self, text: &'a Text) -> Result<Vec<Window<'a>>> {
         let (ids, n) = (&text.ids, self.n_ctx());
         if ids.len() < n {
             return Err(Error::Usage(format!(
@@ -174,18 +175,18 @@ impl Convention {
                 .map(|(i, chunk)| {
                     let mut ids = chunk.to_vec();
                     ids[0] = text.bos.unwrap_or(ids[0]);
-                    Window { ids, first: n / 2 + 1, start: i * n }
+                    Window { ids: ids.into(), first: n / 2 + 1, start: i * n }
                 })
                 .collect(),
             Convention::Hf { len, stride } if len == stride => {
-                whole.map(|(i, chunk)| Window { ids: chunk.to_vec(), first: 1, start: i * n }).collect()
+                whole.map(|(i, chunk)| Window { ids: chunk.into(), first: 1, start: i * n }).collect()
             }
             Convention::Hf { len, stride } => {
                 let mut windows = Vec::new();
                 let (mut start, mut scored_to) = (0, 1);
                 while scored_to < ids.len() {
                     let end = (start + len).min(ids.len());
-                    windows.push(Window { ids: ids[start..end].to_vec(), first: scored_to - start, start });
+                    windows.push(Window { ids: ids[start..end].into(), first: scored_to - start, start });
                     scored_to = end;
                     start += stride;
                 }
@@ -207,7 +208,7 @@ mod tests {
     fn llama_cpp_replaces_the_first_token_and_scores_the_second_half() {
         let windows = Convention::LlamaCpp { n_ctx: 8 }.windows(&text(19)).unwrap();
         assert_eq!(windows.len(), 2);
-        assert_eq!(windows[1], Window { ids: vec![0, 9, 10, 11, 12, 13, 14, 15], first: 5, start: 8 });
+        assert_eq!(windows[1], Window { ids: vec![0, 9, 10, 11, 12, 13, 14, 15].into(), first: 5, start: 8 });
         // Positions 4, 5 and 6 predict 5, 6 and 7.
         assert_eq!(windows[1].scored(), 3);
     }

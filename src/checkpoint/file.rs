@@ -52,6 +52,9 @@ pub fn metadata(path: &Path) -> Result<Metadata> {
     std::fs::metadata(path).map_err(|e| Error::io(path, e))
 }
 
+/// Largest index or tokenizer file that is read.
+pub const TOKENIZER_LIMIT: u64 = 256 << 20;
+
 /// Opens what must be a regular file and returns it with its length.
 fn open_regular(path: &Path) -> Result<(File, u64)> {
     // Asked before opening: to open a pipe would wait for its writer.

@@ -289,10 +289,16 @@ impl Checkpoint {
             checkpoint.provenance.name = name.into();
             return Ok(checkpoint);
         }
+        let path = Path::new(name);
+        let gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+        if options.dialect.is_some() && !gguf {
+            return Err(Error::Usage(format!(
+                "--dialect is for GGUF files, and {name} is none: leave it out"
+            )));
+        }
         if let Some(demo) = demo::open(name, options) {
             return demo;
         }
-        let path = Path::new(name);
         let kind = file::metadata(path)?;
         let extension = path.extension().map(|e| e.to_ascii_lowercase());
         match extension.as_ref().and_then(|e| e.to_str()) {

@@ -13,11 +13,11 @@ use crate::speed::lists::{List, distinct, numbers};
 use crate::speed::protocol::LONGEST;
 use crate::speed::{Observer, Options};
 use crate::verify;
-use crate::words::counted;
+use crate::words::{counted, seconds};
 use clap::builder::NonEmptyStringValueParser;
 use indicatif::ProgressBar;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Measure speed and energy of kernels and models.
@@ -199,7 +199,8 @@ impl Args {
     /// If the arguments contradict each other, a model cannot be read or run, or a file cannot be
     /// written.
     pub fn run(self) -> Result<()> {
-        writable(&self.record)?;
+        let outputs: Vec<&Path> = self.record.iter().map(PathBuf::as_path).collect();
+        writable(&outputs, &self.model.iter().map(Path::new).collect::<Vec<_>>())?;
         let options = self.options()?;
         if let Some(note) = self.llama_bench.check()? {
             say(&note);
@@ -315,6 +316,9 @@ impl Args {
             ("--head", self.head != Head::default()),
             ("--reference", self.reference),
             ("--tdp", self.tdp.is_some()),
+            ("--family", self.open.family.is_some()),
+            ("--dialect", self.open.dialect.is_some()),
+            ("--ptq", self.open.ptq.is_some()),
         ];
         let of_kernels = [("--shape", !self.shape.is_empty()), ("--batch", !self.batch.is_empty())];
         let (foreign, here, there) = match self.level {
@@ -422,7 +426,19 @@ impl Args {
             |n: u64| if n == 0 { String::new() } else { format!(" (And {}.)", counted(n, "more arm")) };
         let warnings = kinds.into_iter().map(|(_, first, others)| first + &more(others));
         let tuning = record.environment.tuning.iter().map(|tuning| format!("Tuning: {tuning}."));
-        let remarks: Vec<String> = tuning.chain(record.notes.iter().cloned()).chain(warnings).collect();
+        let mut sources: Vec<String> = Vec::new();
+        for energy in record.arms.iter().filter_map(|arm| arm.energy_measured.as_ref()) {
+            let Outcome::Measured(energy) = energy else { continue };
+            let source = format!("Measured energy is of {} ({})", energy.domain, energy.source);
+            let period = energy.update_period_s.map(|s| format!(", with an update every {}", seconds(s)));
+            if !sources.iter().any(|known| known.starts_with(&source)) {
+                let window = seconds(energy.seconds);
+                sources
+                    .push(format!("{source}, in windows of about {window}{}.", period.unwrap_or_default()));
+            }
+        }
+        let remarks: Vec<String> =
+            tuning.chain(sources).chain(record.notes.iter().cloned()).chain(warnings).collect();
         print_line("")?;
         for remark in remarks {
             print_line(&format!("- {remark}"))?;

@@ -1,6 +1,6 @@
 //! What several subcommands share: printing JSON, progress bars, the arguments that choose kernels.
 
-use crate::checkpoint::{Checkpoint, OpenOptions, Ptq};
+use crate::checkpoint::{Checkpoint, OpenOptions, Ptq, file};
 use crate::energy::Meter;
 use crate::error::{Error, Result};
 use crate::machine::Watch;
@@ -83,8 +83,8 @@ impl TextArgs {
     /// If it cannot be read.
     pub fn give_tokenizer(&self, checkpoint: &mut Checkpoint) -> Result<()> {
         if let Some(path) = &self.tokenizer {
-            let file = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
-            checkpoint.tokenizer = Some(std::fs::read(&file).map_err(|e| Error::io(&file, e))?);
+            let path = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
+            checkpoint.tokenizer = Some(file::read(&path, file::TOKENIZER_LIMIT)?);
         }
         Ok(())
     }
@@ -189,9 +189,10 @@ pub fn record_accuracy(
     started: String,
     checkpoints: &[&Checkpoint],
     arms: Vec<Arm>,
+    anonymise: bool,
 ) -> Result<()> {
     let models = checkpoints.iter().map(|c| Ok(record::Model::describe(c, verify::model_hash(c)?)));
-    let record = Record {
+    let mut record = Record {
         schema: record::SCHEMA,
         tool: Tool::current(),
         started,
@@ -209,6 +210,9 @@ pub fn record_accuracy(
         controls: Vec::new(),
         notes: checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).collect(),
     };
+    if anonymise {
+        record.anonymise(Path::new("/"));
+    }
     record::write(path, &[record])
 }
 

@@ -5,11 +5,11 @@ use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::gguf::runtime::Runtime;
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::write::gguf::TL2_IDS;
-use crate::checkpoint::write::{Inexact, Item, Plan, left_behind, start_threads};
+use crate::checkpoint::write::{FilePlan, Inexact, Item, Plan, left_behind, start_threads};
 use crate::convert::{self, Container};
 use crate::error::Result;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Convert a model to another form, and prove every tensor on the way.
@@ -83,7 +83,7 @@ impl Args {
         let notes = notes.chain(narrowed(&plan).filter(|_| full));
         if self.dry_run {
             let notes = notes.chain(rounding(&plan.inexact(&checkpoint)?, gguf));
-            return dry_run(&plan, &notes.collect::<Vec<_>>(), self.json);
+            return dry_run(&plan, &self.out, &notes.collect::<Vec<_>>(), self.json);
         }
         let left_behind = left_behind(&self.out).into_iter().map(|path| {
             format!(
@@ -156,12 +156,17 @@ fn rounding(inexact: &[Inexact], gguf: bool) -> Option<String> {
     ))
 }
 
-fn dry_run(plan: &Plan, notes: &[String], json: bool) -> Result<()> {
+fn dry_run(plan: &Plan, out: &Path, notes: &[String], json: bool) -> Result<()> {
+    // A single file is the output itself.
+    let name = |file: &FilePlan| match out.file_name() {
+        Some(name) if !plan.directory => name.to_string_lossy().into_owned(),
+        _ => file.name.clone(),
+    };
     if json {
         let files: Vec<_> = plan
             .files
             .iter()
-            .map(|f| json!({ "name": f.name, "bytes": f.len, "tensors": f.tensors }))
+            .map(|f| json!({ "name": name(f), "bytes": f.len, "tensors": f.tensors }))
             .collect();
         let side: Vec<_> = plan.side.iter().map(|(name, _)| name).collect();
         return print_json(
@@ -174,7 +179,7 @@ fn dry_run(plan: &Plan, notes: &[String], json: bool) -> Result<()> {
     let names = all().map(|t| t.name.len()).max().unwrap_or(0);
     let roles = all().map(|t| role(t).len()).max().unwrap_or(0);
     for file in &plan.files {
-        print_line(&format!("{} ({} bytes)", file.name, file.len))?;
+        print_line(&format!("{} ({} bytes)", name(file), file.len))?;
         for t in &file.tensors {
             let shape = format!("{:?}", t.shape);
             print_line(&format!(

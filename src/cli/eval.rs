@@ -7,7 +7,7 @@ use crate::files::{writable, write_whole};
 use crate::machine::Watch;
 use crate::record::{self, Arm, Subject};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Score multiple-choice tasks by log-likelihood.
 #[derive(Debug, clap::Args)]
@@ -43,6 +43,9 @@ pub struct Args {
     /// Write the whole record, for `report`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Leave host names and folders out of the record
+    #[arg(long, requires = "record")]
+    anonymise: bool,
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
@@ -54,7 +57,9 @@ impl Args {
     /// # Errors
     /// If the model or a task cannot be read, or scoring fails.
     pub fn run(self) -> Result<()> {
-        writable(self.record.iter().chain(&self.save))?;
+        let outputs: Vec<&Path> = self.record.iter().chain(&self.save).map(PathBuf::as_path).collect();
+        let inputs: Vec<&Path> = self.tasks.iter().chain([&self.model]).map(Path::new).collect();
+        writable(&outputs, &inputs)?;
         let builtin = [Task::BUILTIN.to_owned()];
         let names = if self.tasks.is_empty() { &builtin } else { self.tasks.as_slice() };
         let mut tasks: Vec<Task> = names.iter().map(|n| Task::open(n, self.task)).collect::<Result<_>>()?;
@@ -106,7 +111,7 @@ impl Args {
             write_whole(path, |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
         }
         if let Some(path) = &self.record {
-            record_accuracy(path, &watch, started, &[&checkpoint], arms)?;
+            record_accuracy(path, &watch, started, &[&checkpoint], arms, self.anonymise)?;
         }
         if self.json {
             print_json(&serde_json::json!({

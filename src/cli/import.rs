@@ -44,7 +44,7 @@ impl Args {
     /// # Errors
     /// If the file is neither of these, or the record cannot be written.
     pub fn run(self) -> Result<()> {
-        writable([&self.output])?;
+        writable(&[&self.output], &[&self.file])?;
         let record = import::import(
             &self.file,
             &Options { program: self.program, text: self.text, model: self.model },

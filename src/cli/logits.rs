@@ -60,7 +60,7 @@ impl Args {
     /// If the ids cannot be read or are not in the vocabulary, the model cannot be loaded, or the file
     /// cannot be written.
     pub fn run(self) -> Result<()> {
-        writable([&self.output])?;
+        writable(&[&self.output], &[Path::new(&self.model), Path::new(&self.ids)])?;
         let ids = read_ids(&self.ids)?;
         let checkpoint = self.open.open(&self.model)?;
         let vocab = checkpoint.config.vocab;

@@ -31,7 +31,7 @@ impl Args {
     /// # Errors
     /// If a file holds no record, two records contradict each other, or the output cannot be written.
     pub fn run(self) -> Result<()> {
-        writable([&self.output])?;
+        writable(&[&self.output], &[])?;
         let (mut merged, mut read) = (Vec::new(), 0);
         // One after the other, to know which file contradicts those before it.
         for path in &self.records {

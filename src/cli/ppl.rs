@@ -69,6 +69,9 @@ pub struct Args {
     /// Write the whole record, for `report`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Leave host names and folders out of the record
+    #[arg(long, requires = "record")]
+    anonymise: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -88,7 +91,10 @@ impl Args {
     /// # Errors
     /// If the model or text cannot be read, the options do not fit each other, or scoring fails.
     pub fn run(self) -> Result<()> {
-        writable(self.record.iter().chain(&self.save_logits))?;
+        let outputs = self.record.iter().chain(&self.save_logits).chain(&self.state).map(PathBuf::as_path);
+        let models = [&self.model].into_iter().chain(&self.against).map(Path::new);
+        let inputs: Vec<&Path> = self.texts.iter().map(PathBuf::as_path).chain(models).collect();
+        writable(&outputs.collect::<Vec<_>>(), &inputs)?;
         let (watch, started) = (Watch::start(), record::now());
         let convention = Convention::parse(&self.convention, self.n_ctx.unwrap_or(512), self.stride)?;
         if let (Convention::Hf { len, .. }, Some(n)) = (convention, self.n_ctx) {
@@ -136,7 +142,7 @@ impl Args {
         if let Some(path) = &self.record {
             let test = convention.test(&text.name, self.limit);
             let arm = Arm { accuracy: Some(result.clone()), ..Arm::new(subject, test) };
-            record_accuracy(path, &watch, started, &[&checkpoint], vec![arm])?;
+            record_accuracy(path, &watch, started, &[&checkpoint], vec![arm], self.anonymise)?;
         }
         if self.json {
             return print_json(&serde_json::json!({

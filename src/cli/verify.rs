@@ -58,11 +58,14 @@ impl Args {
         let all = OpenOptions { assume: true, ..self.open.options() };
         let open = |model: &str| -> Result<(Checkpoint, OpenOptions)> {
             let mut first = None;
-            for (family, ptq) in [(true, true), (true, false), (false, true), (false, false)] {
+            // All of them first.
+            for left_out in 0..8 {
+                let takes = |option: u8| left_out & option == 0;
                 let options = OpenOptions {
-                    family: all.family.clone().filter(|_| family),
-                    ptq: all.ptq.filter(|_| ptq),
-                    ..all.clone()
+                    family: all.family.clone().filter(|_| takes(4)),
+                    ptq: all.ptq.filter(|_| takes(1)),
+                    dialect: all.dialect.clone().filter(|_| takes(2)),
+                    ..all
                 };
                 match Checkpoint::open_with(model, &options) {
                     Ok(checkpoint) => return Ok((checkpoint, options)),
@@ -75,6 +78,7 @@ impl Args {
         let untaken = [
             ("--family", all.family.is_some() && with_a.family.is_none() && with_b.family.is_none()),
             ("--ptq", all.ptq.is_some() && with_a.ptq.is_none() && with_b.ptq.is_none()),
+            ("--dialect", all.dialect.is_some() && with_a.dialect.is_none() && with_b.dialect.is_none()),
         ];
         if let Some((option, _)) = untaken.iter().find(|(_, untaken)| *untaken) {
             // The model's own words are the better reason.

@@ -370,16 +370,20 @@ impl Meter {
             }
         }
         let period = |&i: &usize| fast.get(i).copied().flatten().or(loaded.sources[i].as_ref().ok()?.period);
-        let update_period_s = main.iter().filter_map(period).reduce(f64::max);
+        let counter = |&&i: &&usize| loaded.sources[i].as_ref().is_ok_and(|c| c.watts.is_none());
+        // One that changed less than twice may do so at any time.
+        let unknown = main.iter().filter(counter).any(|i| period(i).is_none());
+        let update_period_s = main.iter().filter_map(period).reduce(f64::max).filter(|_| !unknown);
         let mut warnings = Vec::new();
         // Power of the moment is known from one look; a counter must have been updated some times.
-        let seldom = main.iter().flat_map(|&i| [before, after].map(|w| w.sources[i].as_ref()));
+        let slow = main.iter().filter(|i| fast.get(**i).copied().flatten().is_none());
+        let seldom = slow.flat_map(|&i| [before, after].map(|w| w.sources[i].as_ref()));
         let seldom = seldom
             .flatten()
             .filter(|c| c.watts.is_none())
             .map(|c| c.updates)
             .min()
-            .filter(|n| *n < IDLE_UPDATES && fast.iter().flatten().next().is_none());
+            .filter(|n| *n < IDLE_UPDATES);
         let idle = match seldom {
             Some(n) => Err(format!(
                 "a time at rest of {:.1} s saw {} of the counter, too few for a power",

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How long a counter is read without a pause to see how often it changes.
 const BURST: Duration = Duration::from_millis(50);
+/// The same where a counter changes more seldom.
+const LONG_BURST: Duration = Duration::from_millis(250);
 
 /// What a sensor covers. Of all sensors found, the first class here that has one gives the figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,7 +204,7 @@ impl Sensor {
         }
         let (start, mut last) = (Instant::now(), self.raw().ok()?);
         let mut changes: Vec<Instant> = Vec::new();
-        while start.elapsed() < BURST {
+        while start.elapsed() < BURST || changes.len() < 4 && start.elapsed() < LONG_BURST {
             let raw = self.raw().ok()?;
             if raw != last {
                 changes.push(Instant::now());
@@ -296,6 +298,11 @@ pub fn find(root: &Path) -> Found {
     for (_, chip) in numbered(class.join("hwmon"), "hwmon") {
         hwmon(&chip, &mut found);
     }
+    // Of several meters each shows a part of the machine, or one what another shows too.
+    let meter = |s: &Sensor| s.driver == "hwmon power_meter";
+    if found.sensors.iter().filter(|s| meter(s)).count() > 1 {
+        found.sensors.iter_mut().filter(|s| meter(s)).for_each(|s| s.scope = Scope::Unnamed);
+    }
     ina3221_iio(&root.join("sys/bus/i2c/drivers/ina3221x"), &mut found);
     batteries(&class.join("power_supply"), &mut found);
     // The perf events show the same registers as powercap, so they stand in for it only.
@@ -381,8 +388,15 @@ fn powercap(dir: &Path, found: &mut Found) {
                 names.get(id.match_indices(':').nth(d).map_or(id.as_str(), |(at, _)| &id[..at])).cloned()
             })
             .collect();
+        // Parts of a package of several dies are called after it; other interfaces show it as one.
+        let twin = |other: &Vec<String>| {
+            let part = |(whole, part): (&String, &String)| {
+                part.strip_prefix(whole.as_str()).is_some_and(|rest| rest.starts_with("-die-"))
+            };
+            *other == way || way.first().zip(other.first()).is_some_and(part)
+        };
         if interface(id) < 3 {
-            if seen.contains(&way) {
+            if seen.iter().any(twin) {
                 continue;
             }
             seen.push(way);
@@ -441,9 +455,12 @@ fn scope_by_label(label: &str) -> Scope {
         // `VDD_CPU_GPU_CV` is more than a processor and less than the board, `VDDQ_VDD2_1V8AO` feeds memory, and to `NC`
         // nothing is connected.
         Scope::Part
+    } else if has(&["core"]) {
+        // Those of a CPU, too: its package holds them.
+        Scope::Part
     } else if has(&["socket", "package", "cpu", "pkg"]) {
         Scope::Processor
-    } else if has(&["core", "soc"]) {
+    } else if has(&["soc"]) {
         Scope::Part
     } else {
         Scope::Unnamed
@@ -453,8 +470,11 @@ fn scope_by_label(label: &str) -> Scope {
 /// A chip of the hardware monitoring class: `energyN_input` in µJ, `powerN_input` in µW, or, for an
 /// INA3221, volts and amperes of each rail.
 fn hwmon(chip: &Path, found: &mut Found) {
-    let Some(name) = text(chip.join("name")) else { return };
     let place = chip.file_name().unwrap_or_default().to_string_lossy();
+    // Some drivers, that of ACPI's meters among them, put their files into the device.
+    let device = chip.join("device");
+    let Some(name) = text(chip.join("name")).or_else(|| text(device.join("name"))) else { return };
+    let chip = if channels(chip).is_empty() { &device } else { chip };
     // Graphics cards, drives, network cards, their optics (which show light) and batteries measure themselves, not
     // the processor.
     let others =
@@ -462,10 +482,14 @@ fn hwmon(chip: &Path, found: &mut Found) {
     if others.iter().any(|o| name.starts_with(o)) {
         return;
     }
-    let label = |kind: &str, n: u32| text(chip.join(format!("{kind}{n}_label")));
+    let label = |kind: &str, n: u32| {
+        ["label", "oem_info"].iter().find_map(|what| text(chip.join(format!("{kind}{n}_{what}"))))
+    };
     let mut add = |kind: &str, n: u32, label: Option<String>, reading: Reading| {
         let scope = match (&label, name.as_str()) {
-            (_, "power_meter") => Scope::Machine,
+            (None, "power_meter") => Scope::Machine,
+            // Its maker names it as he likes: a module, a socket, what lies in it.
+            (Some(_), "power_meter") => Scope::Unnamed,
             (_, "fam15h_power") => Scope::Processor,
             (Some(label), _) => scope_by_label(label),
             (None, _) => scope_by_label(&name),

@@ -17,6 +17,9 @@ const MOST: u64 = 1 << 30;
 /// How long a further look at memory takes, for each number of threads.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// What stands in sentences on figures that contradict each other.
+const IMPOSSIBLE: &str = "which cannot be";
+
 /// That there were such looks.
 const AGAIN: &str = "RAM: the best of the first measurement and of a look before each round of tests; bounds are those \
                      known when an arm was finished.";
@@ -125,9 +128,10 @@ impl Limits {
                 None => self.slowest.push((read.threads, look)),
             }
         }
-        if !self.method.iter().any(|sentence| sentence == AGAIN) {
-            self.method.push(AGAIN.into());
-        }
+        // What could not be may have come right, and the other way round.
+        self.method.retain(|sentence| sentence != AGAIN && !sentence.contains(IMPOSSIBLE));
+        self.method.push(AGAIN.into());
+        self.method.extend(self.impossible());
     }
 
     /// Sentences on memory that was read much faster at one time than at another.
@@ -159,7 +163,7 @@ impl Limits {
         for pair in self.read.windows(2).filter(|p| p[0].threads == p[1].threads) {
             if pair[0].gb_per_s < LESS * pair[1].gb_per_s {
                 found.push(format!(
-                    "{} reads slower than {} with {}, which cannot be: {advice}.",
+                    "{} reads slower than {} with {}, {IMPOSSIBLE}: {advice}.",
                     pair[0].level,
                     pair[1].level,
                     counted(pair[0].threads, "thread")
@@ -171,7 +175,7 @@ impl Limits {
             let best = fewer.map(|r| r.gb_per_s).reduce(f64::max);
             if best.is_some_and(|best| read.gb_per_s < LESS * best) {
                 found.push(format!(
-                    "{} threads read {} slower than fewer, which cannot be where each has a core: {advice}.",
+                    "{} threads read {} slower than fewer, {IMPOSSIBLE} where each has a core: {advice}.",
                     read.threads, read.level
                 ));
             }
@@ -184,7 +188,7 @@ impl Limits {
         for peak in peaks.clone() {
             if fewer(peak).is_some_and(|best| peak.gmac_per_s < LESS * best) {
                 found.push(format!(
-                    "{} threads multiply slower than fewer with {}, which cannot be where each has a core: {advice}.",
+                    "{} threads multiply slower than fewer with {}, {IMPOSSIBLE} where each has a core: {advice}.",
                     peak.threads, peak.tier
                 ));
             }
@@ -192,13 +196,15 @@ impl Limits {
         found
     }
 
-    /// How fast that many threads read what has `bytes`: the figure of the level that holds it.
+    /// How fast that many threads read what has `bytes`: the figure of the level that holds it, or of one behind it
+    /// that was faster, since a cache holds nobody back.
     pub fn reading(&self, bytes: u64, threads: u32) -> Option<&ReadLimit> {
         let levels = self.read.iter().filter(|r| r.threads == threads);
         // Levels were measured at half their size, in order of size.
         let level = levels.clone().find(|r| r.level != "RAM" && bytes <= 2 * r.bytes);
-        let level = &level.or_else(|| levels.clone().find(|r| r.level == "RAM"))?.level;
-        let at_most = self.read.iter().filter(|r| r.level == *level && r.threads <= threads);
+        let level = level.or_else(|| levels.clone().find(|r| r.level == "RAM"))?;
+        let behind = |r: &ReadLimit| r.level == level.level || r.bytes > level.bytes;
+        let at_most = self.read.iter().filter(|r| behind(r) && r.threads <= threads);
         at_most.max_by(|a, b| a.gb_per_s.total_cmp(&b.gb_per_s))
     }
 
@@ -259,6 +265,8 @@ mod tests {
         odd.int8[2].gmac_per_s = 60.0;
         odd.read[3].gb_per_s = 30.0;
         assert_eq!(odd.reading(1 << 30, 2), Some(&odd.read[2]));
+        // What lies in L2 is read as fast as from L3.
+        assert_eq!(odd.reading(1 << 20, 1), Some(&odd.read[1]));
         let found = odd.impossible();
         assert!(found[0].starts_with("L2 reads slower than L3 with 1 thread,"), "{found:?}");
         assert!(found[1].starts_with("2 threads read RAM slower than fewer"), "{found:?}");

@@ -202,6 +202,7 @@ impl Model {
     pub fn forward(&mut self, cache: &mut KvCache, ids: &[u32], logits: Logits) -> Result<&[f32]> {
         let mut out = std::mem::take(&mut self.logits);
         let (vocab, mut done) = (self.config.vocab, 0);
+        let before = cache.len;
         let result = self.run(cache, ids, logits, |pool, weights, hidden, count| {
             // Not cleared before: the head writes over what the last pass left.
             out.resize(done + count * vocab, 0.0);
@@ -210,7 +211,16 @@ impl Model {
         });
         out.truncate(done);
         self.logits = out;
-        result.map(|()| &self.logits[..])
+        result?;
+        // All at once, as vectors do it; the place matters only where one is found.
+        let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
+        if self.logits.iter().fold(0, |most, x| most.max(magnitude(x))) >= f32::INFINITY.to_bits() {
+            cache.truncate(before);
+            let at = self.logits.iter().position(|x| !x.is_finite()).unwrap_or_default() % vocab;
+            let what = format!("the logit of token {at} is not finite, so a weight of the head is damaged");
+            return Err(Error::input(&self.path, what).hint("`tritmark verify` tells which"));
+        }
+        Ok(&self.logits)
     }
 
     /// As [`forward`](Self::forward), but returns the hidden states after the last norm,

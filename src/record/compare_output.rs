@@ -42,7 +42,11 @@ pub(super) fn figure(row: &Row, value: f64) -> String {
     match row.metric {
         Metric::Speed => format!("{value:.2}"),
         // Of figures that differ it shows that they do.
-        Metric::Perplexity if row.a != row.b && (row.a - row.b).abs() < 1e-4 => format!("{value:.12}"),
+        Metric::Perplexity if row.a != row.b && (row.a - row.b).abs() < 1e-4 => {
+            let digits = format!("{value:.12}");
+            // An imported one has no more of them than its log.
+            digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
         Metric::Perplexity => format!("{value:.4}"),
         Metric::Energy => format!("{value:.4e}"),
         Metric::Accuracy => format!("{value:.4}"),
@@ -119,8 +123,8 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
         if comparison.rows.iter().any(|r| r.metric == Metric::Speed) {
             remarks.push(RATIOS.into());
         }
-        if let Some(mean) = comparison.speed_mean {
-            remarks.insert(0, format!("Geometric mean of the ratios of speed: {mean:.4}."));
+        if comparison.speed_mean.is_some() {
+            remarks.insert(0, format!("Geometric mean of the ratios of speed: {}.", mean(comparison)));
         }
         for row in &comparison.rows {
             remarks.extend(row.rounds.iter().map(|rounds| format!("{}: {rounds}.", row.name())));
@@ -143,11 +147,24 @@ fn tables(comparisons: &[Comparison], markdown: bool) -> String {
             "Geometric means of the ratios of speed\n\n"
         });
         for comparison in comparisons {
-            let mean = comparison.speed_mean.map_or("no speed in common".into(), |m| format!("{m:.4}"));
-            let _ = writeln!(out, "- {}: {mean}", comparison.b);
+            let name = if markdown {
+                words::markdown(&comparison.b)
+            } else {
+                comparison.b.replace(['\n', '\r'], " ")
+            };
+            let _ = writeln!(out, "- {name}: {}", mean(comparison));
         }
     }
     out
+}
+
+/// The geometric mean of the ratios of speed, of how many arms it is, and of how many of them nothing can be told.
+fn mean(comparison: &Comparison) -> String {
+    let Some(mean) = comparison.speed_mean else { return "no speed in common".into() };
+    let of_speed = || comparison.rows.iter().filter(|row| row.metric == Metric::Speed);
+    let open = of_speed().filter(|row| row.verdict == Verdict::CannotTell).count();
+    let open = if open > 0 { format!(", of {open} of which nothing can be told") } else { String::new() };
+    format!("{mean:.4} over {}{open}", words::counted(of_speed().count() as u64, "arm"))
 }
 
 /// Text that may stand in XML, also within quotes.
@@ -172,12 +189,14 @@ fn junit(comparisons: &[Comparison], gates: &[Gate]) -> String {
     for comparison in comparisons {
         // Of each figure, what stands in the way of success.
         let of_row = |row: &Row| {
+            let interval = row.interval.map(|[low, high]| format!(" ({low:.4} to {high:.4})"));
             let words = format!(
-                "{} → {}, ratio {} of {}: {}{}{}",
+                "{} → {}, ratio {} of {}{}: {}{}{}",
                 figure(row, row.a),
                 figure(row, row.b),
                 row.ratio_in_words(),
                 row.ratio_of,
+                interval.unwrap_or_default(),
                 row.verdict,
                 row.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default(),
                 row.rounds.as_ref().map(|r| format!("; {r}")).unwrap_or_default()
@@ -201,7 +220,12 @@ fn junit(comparisons: &[Comparison], gates: &[Gate]) -> String {
                 ("limit".to_owned(), format!("{gate}: {what}"), 0.0, Case::Skipped(why))
             })
         });
-        let cases: Vec<_> = rows.chain(without).collect();
+        // Without limits, what was lost is told too.
+        let gone = comparison.only_a.iter().filter(|_| gates.is_empty()).map(|arm| {
+            let why = format!("it is in {} but not in {}", comparison.a, comparison.b);
+            ("lost".to_owned(), arm.name.clone(), 0.0, Case::Skipped(why))
+        });
+        let cases: Vec<_> = rows.chain(without).chain(gone).collect();
         let _ = writeln!(
             out,
             "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\" time=\"{:.3}\">",
@@ -224,6 +248,9 @@ fn junit(comparisons: &[Comparison], gates: &[Gate]) -> String {
                 Case::Fine(words) => write!(out, "<system-out>{}</system-out>", xml(words)),
             };
             out.push_str("</testcase>\n");
+        }
+        if !comparison.notes.is_empty() {
+            let _ = writeln!(out, "    <system-out>{}</system-out>", xml(&comparison.notes.join(" ")));
         }
         out.push_str("  </testsuite>\n");
     }
@@ -249,14 +276,16 @@ fn arms(records: &[Record]) -> impl Iterator<Item = (String, &super::Arm)> {
 fn github(records: &[Record]) -> Value {
     let entries = arms(records).filter_map(|(name, arm)| {
         let speed = arm.speed.as_ref()?;
-        let [low, high] = speed.interval;
-        Some(json!({
+        let mut entry = json!({
             "name": name,
             "unit": speed.unit,
             "value": speed.median,
-            "range": format!("± {:.4}", (high - low) / 2.0),
             "extra": speed.warnings.join("\n"),
-        }))
+        });
+        if let Some([low, high]) = speed.known_interval() {
+            entry["range"] = format!("± {:.4}", (high - low) / 2.0).into();
+        }
+        Some(entry)
     });
     Value::Array(entries.collect())
 }
@@ -267,10 +296,14 @@ fn bencher(records: &[Record]) -> Value {
         let mut measures = serde_json::Map::new();
         if let Some(speed) = &arm.speed {
             let measure = if speed.unit == "tokens/s" { "tokens-per-second" } else { "gmac-per-second" };
-            let [low, high] = speed.interval;
             measures.insert(
                 measure.into(),
-                json!({ "value": speed.median, "lower_value": low, "upper_value": high }),
+                match speed.known_interval() {
+                    Some([low, high]) => {
+                        json!({ "value": speed.median, "lower_value": low, "upper_value": high })
+                    }
+                    None => json!({ "value": speed.median }),
+                },
             );
         }
         if let Some(accuracy) = &arm.accuracy {

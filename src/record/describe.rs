@@ -171,8 +171,10 @@ fn without_folders(text: &str) -> String {
         }
     };
     let name = |word: &str| {
-        let path = ["/", "./", "../", "~"].iter().any(|start| word.starts_with(start));
-        word.rsplit('/').next().filter(|_| path).map(str::to_owned)
+        let drive =
+            |word: &str| matches!(word.as_bytes(), [letter, b':', b'\\', ..] if letter.is_ascii_alphabetic());
+        let path = ["/", "./", "../", "~", "file:/"].iter().any(|start| word.starts_with(start));
+        word.rsplit(['/', '\\']).next().filter(|_| path || drive(word)).map(str::to_owned)
     };
     // What stands between quotes is a path, or a text in which there may be some.
     let part = |part: &str| name(part).unwrap_or_else(|| part.to_owned());

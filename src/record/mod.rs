@@ -365,7 +365,7 @@ pub struct Speed {
     pub median: f64,
     /// Median absolute deviation.
     pub mad: f64,
-    /// Bootstrap 95 % interval of the median.
+    /// Bootstrap 95 % interval of the median; of one sample that sample, which says nothing.
     pub interval: [f64; 2],
     /// Indices of outliers in `samples` (kept, named).
     pub outliers: Vec<usize>,
@@ -380,6 +380,13 @@ pub struct Speed {
     pub load: Option<Load>,
     /// What may be wrong with it, full sentences with advice; empty when quiet.
     pub warnings: Vec<String>,
+}
+
+impl Speed {
+    /// The 95 % interval; there is none of one sample.
+    pub fn known_interval(&self) -> Option<[f64; 2]> {
+        (self.samples.len() > 1).then_some(self.interval)
+    }
 }
 
 /// Loading a model: reading its files, checking them, and packing its weights anew for a kernel. It is

@@ -63,8 +63,8 @@ struct Row<'a> {
     unit: &'a str,
     median: f64,
     mad: f64,
-    ci95_low: f64,
-    ci95_high: f64,
+    ci95_low: Option<f64>,
+    ci95_high: Option<f64>,
     samples: &'a [f64],
     bound: Option<f64>,
     bound_how: Option<&'a str>,
@@ -156,8 +156,8 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         unit: &speed.unit,
         median: speed.median,
         mad: speed.mad,
-        ci95_low: speed.interval[0],
-        ci95_high: speed.interval[1],
+        ci95_low: speed.known_interval().map(|[low, _]| low),
+        ci95_high: speed.known_interval().map(|[_, high]| high),
         samples: &speed.samples,
         bound: speed.bound.as_ref().map(|b| b.value),
         bound_how: speed.bound.as_ref().map(|b| b.how.as_str()),
@@ -360,7 +360,7 @@ fn table(records: &[Record]) -> String {
                 arm.test.to_string(),
                 format!("{:.2} {}", speed.median, speed.unit)
                     + &weights_gb_per_s(arm).map(|gb| format!(", {gb:.2} GB/s")).unwrap_or_default(),
-                format!("{:.2}–{:.2}", speed.interval[0], speed.interval[1]),
+                speed.known_interval().map_or("1 sample".into(), |[low, high]| format!("{low:.2}–{high:.2}")),
                 speed
                     .bound
                     .as_ref()

@@ -10,6 +10,7 @@ use crate::machine::{self, CpuTimes, Limits};
 use crate::record::{
     Arm, Bound, Control, Load, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test, arm_name,
 };
+use crate::words::seconds;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -107,7 +108,7 @@ impl Options {
                  a sample repeats its run until {} ms have passed.",
                 self.seed,
                 self.rounds,
-                self.budget.map_or_else(String::new, |b| format!(" or as many as fit into {:.0} s", b.as_secs_f64())),
+                self.budget.map_or_else(String::new, |b| format!(" or as many as fit into {}", seconds(b.as_secs_f64()))),
                 1e3 * self.min_time.as_secs_f64()
             ),
             format!(

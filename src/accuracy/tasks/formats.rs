@@ -103,6 +103,9 @@ impl Format {
                         )
                     }
                 };
+                if choices.len() != labels.len() {
+                    return Err(format!("{} texts of choices, but {} labels", choices.len(), labels.len()));
+                }
                 let key = text("answerKey")?;
                 let gold = labels
                     .iter()
@@ -139,8 +142,10 @@ impl Format {
 /// If a line is not of that format or no format is recognised.
 pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, Vec<Question>)> {
     let wrong = |line: usize, message: String| Error::input(path, format!("line {line}: {message}"));
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("txt") => Ok((Format::Hellaswag, hellaswag_text(text).map_err(|(line, m)| wrong(line, m))?)),
+    // Editors put a mark of the encoding first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (format, questions) = match path.extension().and_then(|e| e.to_str()) {
+        Some("txt") => (Format::Hellaswag, hellaswag_text(text).map_err(|(line, m)| wrong(line, m))?),
         Some("csv") => {
             let mut questions = Vec::new();
             // The files of llama-perplexity begin with a question; others name their columns first.
@@ -161,12 +166,10 @@ pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, 
                 let question = gap(field(1)?, [field(2)?, field(3)?], answer);
                 questions.push(question.map_err(|m| wrong(number, m))?);
             }
-            Ok((Format::Winogrande, questions))
+            (Format::Winogrande, questions)
         }
         _ => {
             let (mut format, mut questions) = (format, Vec::new());
-            // Editors put a mark of the encoding first.
-            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
             for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
                 let mut value: Value = serde_json::from_str(line)
                     .map_err(|e| wrong(number + 1, format!("expected a JSON object: {e}")))?;
@@ -180,10 +183,13 @@ pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, 
                 questions.push(found.question(&value).map_err(|m| wrong(number + 1, m))?);
                 format = Some(found);
             }
-            let format = format.ok_or_else(|| Error::input(path, "expected questions, found none"))?;
-            Ok((format, questions))
+            (format.unwrap_or(Format::Arc), questions)
         }
+    };
+    if questions.is_empty() {
+        return Err(Error::input(path, "expected questions, found none"));
     }
+    Ok((format, questions))
 }
 
 /// The label of a question from `FILE-labels.lst`, one a line, beside `FILE.jsonl`.

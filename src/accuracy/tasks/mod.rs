@@ -9,8 +9,8 @@ pub use formats::{Format, read, read_binary};
 
 use super::model::LanguageModel;
 use super::softmax::nll;
-use super::text::read_text;
-use crate::checkpoint::Checkpoint;
+use super::text::{MOST, read_file};
+use crate::checkpoint::{Checkpoint, file};
 use crate::error::{Error, Result};
 use crate::model::text::tokenizer_of;
 use crate::record::{Choices, Test};
@@ -70,12 +70,19 @@ impl Task {
             )));
         }
         let (format, questions) = match name {
+            Self::BUILTIN if format.is_some() => {
+                return Err(Error::Usage(format!("--task is for files of questions; {name} is built in")));
+            }
             Self::BUILTIN => read("sotu.jsonl".as_ref(), SOTU, None)?,
             _ if path.extension().is_some_and(|e| e == "bin") => {
-                let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+                let bytes = file::read(path, MOST)?;
                 (Format::Choices, read_binary(path, &bytes)?)
             }
-            _ => read(path, &read_text(&[path.into()])?, format)?,
+            _ => {
+                let mut text = String::new();
+                read_file(path, &mut text)?;
+                read(path, &text, format)?
+            }
         };
         let name = path.file_name().map_or_else(|| name.into(), |n| n.to_string_lossy().into_owned());
         Ok(Self { name, format, questions })
@@ -167,7 +174,11 @@ pub fn answer(model: &mut dyn LanguageModel, encoder: &Encoder, question: &Quest
     })?;
     if let Some(i) = sums.iter().position(|sum| !sum.is_finite()) {
         let choice = &question.choices[i].continuation;
-        return Err(Error::Proof(format!("the likelihood of the choice '{choice}' is not finite")));
+        return Err(Error::input(
+            "the model",
+            format!("the likelihood of the choice '{choice}' is not finite"),
+        )
+        .hint("a scale or a weight is damaged; `tritmark verify` tells which"));
     }
     let characters: Vec<usize> =
         question.choices.iter().map(|c| c.continuation.trim_start().chars().count().max(1)).collect();

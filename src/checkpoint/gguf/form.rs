@@ -49,6 +49,12 @@ fn is_or_tiles(name: &str, layout: &str) -> bool {
     name.strip_prefix(layout).is_some_and(|rest| rest.is_empty() || rest.starts_with("_BM"))
 }
 
+/// Whether tensors of a type id may be of a layout.
+pub fn may_be(id: u32, layout: &str) -> bool {
+    let row = TERNARY.iter().find(|(known, _)| *known == id);
+    row.is_some_and(|(_, names)| names.iter().any(|name| is_or_tiles(layout, name)))
+}
+
 /// The id under which a layout is written.
 pub fn ternary_id(layout: &str) -> Option<u32> {
     let row = TERNARY.iter().find(|(_, names)| names.iter().any(|name| is_or_tiles(layout, name)));

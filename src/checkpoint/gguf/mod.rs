@@ -84,6 +84,10 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
                     "unknown dialect '{name}': expected one of {known}, or a tiling such as tl2_BM64_BK96_bm32"
                 )));
             }
+            if !reader.tensors().iter().any(|tensor| form::may_be(tensor.kind, name)) {
+                let message = format!("no tensor has the type of {name}, which --dialect names");
+                return Err(Error::input(&path, message).hint("Leave it out, or name another one."));
+            }
             Some(name.as_str())
         }
         None => reader.text(LAYOUT_KEY)?,

@@ -155,6 +155,24 @@ pub fn read(
         eos: [token(reader, "eos")?, token(reader, "eot")?].into_iter().flatten().collect(),
     };
     model.check(|field| format!("metadata key {}", keys.key_of(field))).map_err(|e| keys.error(e))?;
+    // A family is more than its activation.
+    let norms = |model: &ModelConfig| (model.sub_norms, model.qk_norm);
+    let of_family = match options.family.as_deref() {
+        Some("bitnet" | "bitnet-1bitllm") => (true, false),
+        Some("qwen3") => (false, true),
+        Some(_) => (false, false),
+        None => norms(&model),
+    };
+    if let Some(family) = options.family.as_ref().filter(|_| norms(&model) != of_family) {
+        let has = |yes| if yes { "has" } else { "lacks" };
+        return Err(keys
+            .error(format!(
+                "it is not of the family {family}: it {} sub-norms and {} norms of queries and keys",
+                has(model.sub_norms),
+                has(model.qk_norm)
+            ))
+            .hint("Leave --family out, or name another one."));
+    }
     Ok(model)
 }
 
@@ -165,9 +183,12 @@ fn refuse_unsupported(keys: &Keys, by_role: &HashMap<Role, usize>) -> Result<()>
             return Err(keys.refuse(key, n));
         }
     }
-    let factor = keys.reader.float(&keys.key("rope.scaling.factor"))?.unwrap_or(1.0);
-    let kind = keys.reader.text(&keys.key("rope.scaling.type"))?.unwrap_or("none");
-    if kind != "none" && !(kind == "linear" && factor == 1.0) {
+    // Files of old name the factor otherwise; without a type it is linear, as llama.cpp reads it.
+    let named = |key: &str| keys.reader.float(&keys.key(key));
+    let factor = named("rope.scaling.factor")?.or(named("rope.scale_linear")?).unwrap_or(1.0);
+    let kind = keys.reader.text(&keys.key("rope.scaling.type"))?.unwrap_or("linear");
+    // A factor of 0 stands for none there.
+    if kind != "none" && !(kind == "linear" && [0.0, 1.0].contains(&factor)) {
         return Err(keys.refuse("rope.scaling.type", format!("{kind} with the factor {factor}")));
     }
     let odd =

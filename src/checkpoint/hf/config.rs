@@ -207,7 +207,9 @@ impl Json {
                 return Err(q.unsupported(key, &format!("\"{other}\" to stay a float matrix")));
             }
             if !modules.iter().any(|m| m == "lm_head") {
-                return Err(q.unsupported(key, "a ternary lm_head, by not naming it,"));
+                return Err(q
+                    .unsupported(key, "a ternary lm_head (it does not name it)")
+                    .hint("Where the head is a float matrix, add \"lm_head\" to the list."));
             }
         }
         let inner_norm_eps = match q.flag("use_rms_norm")? {

@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 
 /// Largest configuration file that is read.
 const CONFIG_LIMIT: u64 = 16 << 20;
-/// Largest index or tokenizer file that is read.
-const TOKENIZER_LIMIT: u64 = 256 << 20;
 
 /// Opens a directory.
 ///
@@ -100,14 +98,15 @@ fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> 
     let tokenizer_config = json("tokenizer_config.json")?;
     let mut notes = vec![];
     let tokenizer = match (find(dir, "tokenizer.json"), find(dir, "tokenizer.model")) {
-        (Some(path), _) => Some(file::read(&path, TOKENIZER_LIMIT)?),
+        (Some(path), _) => Some(file::read(&path, file::TOKENIZER_LIMIT)?),
         (None, Some(path)) => {
             let tokens = json("added_tokens.json")?;
             let added = Added {
                 config: tokenizer_config.as_ref().map(Json::map),
                 tokens: tokens.as_ref().map(Json::map),
             };
-            let json = tokenizer::from_sentencepiece(&path, &file::read(&path, TOKENIZER_LIMIT)?, &added)?;
+            let json =
+                tokenizer::from_sentencepiece(&path, &file::read(&path, file::TOKENIZER_LIMIT)?, &added)?;
             if json.is_none() {
                 notes.push(
                     "tokenizer.model is not byte-pair encoding and was left out: text cannot be read or \
@@ -134,7 +133,7 @@ fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> 
 
 /// Adds every file that an index names, and checks that it tells the truth.
 fn add_shards(archive: &mut Archive, dir: &Path, index: &Path, has_single: bool) -> Result<()> {
-    let map = Json::parse(index, &file::read(index, TOKENIZER_LIMIT)?)?.weight_map()?;
+    let map = Json::parse(index, &file::read(index, file::TOKENIZER_LIMIT)?)?.weight_map()?;
     let shards: BTreeSet<&String> = map.values().collect();
     if has_single && !shards.contains(&"model.safetensors".to_string()) {
         return Err(Error::input(index, "names other files than model.safetensors, which is there as well")

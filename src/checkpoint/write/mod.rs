@@ -19,6 +19,7 @@ use super::gguf::form::Form;
 use super::gguf::rounding;
 use super::role::Role;
 use crate::error::{Error, Result};
+use crate::files::same_file;
 use encode::Encoder;
 use memory::System;
 pub use output::{Output, left_behind};
@@ -367,20 +368,6 @@ impl Plan {
             }
         }
         Ok(all)
-    }
-}
-
-/// Whether two paths lead to one file, by whatever names.
-fn same_file(a: &Path, b: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
-        id(a).is_some() && id(a) == id(b)
-    }
-    #[cfg(not(unix))]
-    {
-        a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
     }
 }
 

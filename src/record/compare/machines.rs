@@ -97,6 +97,25 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
             noted.push(different(what, &x, &y));
         }
     }
+    let list = |words: &[String]| (!words.is_empty()).then(|| words.join(" "));
+    let gib =
+        |e: &Environment| e.memory.map(|bytes| format!("{:.0} GiB", bytes as f64 / (1u64 << 30) as f64));
+    let caches = |e: &Environment| {
+        let caches: Vec<_> =
+            e.caches.iter().map(|(level, bytes)| format!("{level} {} KiB", bytes >> 10)).collect();
+        list(&caches)
+    };
+    let parts = [
+        ("numbers of cores", x.cores.map(|n| n.to_string()), y.cores.map(|n| n.to_string())),
+        ("NUMA nodes", x.numa_nodes.map(|n| n.to_string()), y.numa_nodes.map(|n| n.to_string())),
+        ("hyper-threading", x.smt.map(|on| on.to_string()), y.smt.map(|on| on.to_string())),
+        ("caches", caches(x), caches(y)),
+        ("sizes of memory", gib(x), gib(y)),
+        ("instruction sets", list(&x.features), list(&y.features)),
+    ];
+    // What an imported file does not tell is no difference.
+    let both = parts.into_iter().filter(|(_, x, y)| x.is_some() && y.is_some() && x != y);
+    noted.extend(both.map(|(what, x, y)| different(what, &x, &y)));
     let settings = [
         ("tunings of the kernels", &x.tuning, &y.tuning),
         ("huge pages", &x.huge_pages, &y.huge_pages),

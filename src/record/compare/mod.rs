@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::words::counted;
 use machines::{Differences, differences, partners, processor};
 use serde::Serialize;
+pub(super) use verdict::SIGNIFICANT;
 use verdict::{Sides, judge_speed};
 
 /// How to compare.
@@ -418,6 +419,11 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
     }
     let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
     result.only_a.extend(left.map(|(_, arm)| Lone::new(arm, machine.as_deref())));
+}
+
+/// Why two records are not compared unless that is forced.
+pub fn obstacles(a: &Record, b: &Record) -> Vec<String> {
+    differences(a, b).refused
 }
 
 /// The speeds of an arm in two records; `None` where they are not of one unit, or there are none.

@@ -22,7 +22,7 @@ use crate::speed::stats;
 use crate::words::counted;
 
 /// Share of the differences that chance alone is allowed to pass off as real.
-pub(super) const SIGNIFICANT: f64 = 0.01;
+pub const SIGNIFICANT: f64 = 0.01;
 /// Greatest upper over lower end of a ratio's interval that still tells something.
 const WIDEST: f64 = 1.25;
 /// The power of the change of memory's speed that an arm follows which is held back by arithmetic: what it
@@ -263,6 +263,10 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     }
     let main = fastest.as_ref().filter(|_| !by_medians).unwrap_or(&medians);
     (row.ratio, row.interval, row.p) = (main.ratio, Some(main.interval), Some(main.p));
+    // One sample says nothing of chance.
+    if [a, b].iter().any(|speed| speed.known_interval().is_none()) {
+        (row.interval, row.p) = (None, None);
+    }
     let percent = |ratio: f64| format!("{:.1} %", 100.0 * (ratio - 1.0).abs());
     let word = |ratio: f64| if ratio < 1.0 { "slower" } else { "faster" };
     let of_program = |ratio: f64| if ratio < 1.0 { Verdict::Slower } else { Verdict::Faster };

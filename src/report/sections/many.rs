@@ -4,9 +4,9 @@ use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{signed, significant};
 use super::super::plot::{Axis, Plot, Series, Xy};
 use super::super::row::subject_name;
-use super::{cpu, dedup, median, model_name, slug};
-use crate::record::compare::{Options, Verdict, speeds};
-use crate::record::{Arm, Record, Test};
+use super::{cpu, dedup, median, model, slug};
+use crate::record::compare::{Options, Verdict, obstacles, speeds};
+use crate::record::{Arm, Model, Record, Test};
 use crate::words::counted;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -71,6 +71,18 @@ fn names(machines: &[Machine]) -> Vec<String> {
     plain.iter().enumerate().map(named).collect()
 }
 
+/// Name of the arm's model; weights that another record has under the same name are told from them.
+fn model_of(records: &[Record], record: &Record, arm: &Arm) -> String {
+    match model(record, &arm.subject.model) {
+        Some(Model { name, hash, .. }) => {
+            let mut all = records.iter().flat_map(|r| &r.models);
+            let shared = all.any(|other| other.name == *name && other.hash != *hash);
+            if shared { format!("{name} ({hash:.12})") } else { name.clone() }
+        }
+        None => arm.subject.model.clone(),
+    }
+}
+
 /// For each model and test: kernels by machines, each at its greatest number of threads, from the
 /// newest record of that machine.
 fn matrix(records: &[Record]) -> Vec<Block> {
@@ -83,14 +95,14 @@ fn matrix(records: &[Record]) -> Vec<Block> {
     let mut tests: Vec<(String, &Test)> = Vec::new();
     for record in &chosen {
         for arm in record.arms.iter().filter(|a| a.speed.is_some()) {
-            tests.push((model_name(record, &arm.subject.model).to_owned(), &arm.test));
+            tests.push((model_of(records, record, arm), &arm.test));
         }
     }
     dedup(&mut tests);
     let mut blocks = Vec::new();
     for (name, test) in tests {
         let mine = |record: &'_ Record, arm: &Arm| {
-            arm.speed.is_some() && arm.test == *test && model_name(record, &arm.subject.model) == name
+            arm.speed.is_some() && arm.test == *test && model_of(records, record, arm) == name
         };
         let mut subjects: Vec<String> =
             chosen.iter().flat_map(|r| r.arms.iter().filter(|a| mine(r, a)).map(subject_name)).collect();
@@ -159,22 +171,24 @@ pub struct Trend {
     pub last_started: String,
     /// Median speed in it.
     pub last: f64,
-    /// Change from the first to the last, percent, of what [`compare`](mod@crate::record::compare) holds against
-    /// each other.
-    pub change_percent: f64,
+    /// Change from the first to the last, percent, of what [`compare`](mod@crate::record::compare) holds against each other; `None` where it
+    /// holds nothing.
+    pub change_percent: Option<f64>,
     /// Lower end of its bootstrap 95 % interval.
-    pub change_low: f64,
+    pub change_low: Option<f64>,
     /// Upper end of it.
-    pub change_high: f64,
-    /// What `compare` says of the first and the last record.
-    pub verdict: Verdict,
+    pub change_high: Option<f64>,
+    /// What `compare` says of the first and the last record; `None` where it does not compare them.
+    pub verdict: Option<Verdict>,
     /// Why, where the figures alone do not show it.
     pub reason: Option<String>,
 }
 
 /// The records of one machine by time, where there are several.
 fn history<'a>(records: &'a [Record], machine: &Machine) -> Option<Vec<&'a Record>> {
-    let mut mine: Vec<&Record> = records.iter().filter(|r| Machine::of(r) == *machine).collect();
+    // Of what other programs wrote nobody knows whether it is of one machine, or of when.
+    let ours = |r: &&Record| r.arms.iter().any(|arm| arm.imported.is_none());
+    let mut mine: Vec<&Record> = records.iter().filter(|r| Machine::of(r) == *machine).filter(ours).collect();
     mine.sort_by_key(|r| r.begun());
     (mine.len() > 1).then_some(mine)
 }
@@ -185,57 +199,66 @@ pub fn trends(records: &[Record]) -> Vec<Trend> {
     machines
         .iter()
         .zip(names(&machines))
-        .filter_map(|(machine, name)| Some(of_machine(&history(records, machine)?, &name)))
+        .filter_map(|(machine, name)| Some(of_machine(records, &history(records, machine)?, &name)))
         .flatten()
         .collect()
 }
 
 /// What makes an arm the same in another record: its subject but for what records call the model.
-type Key<'a> = (&'a str, &'a Test, String, u32);
+type Key<'a> = (String, &'a Test, String, u32);
 
-fn key<'a>(record: &'a Record, arm: &'a Arm) -> Key<'a> {
-    (model_name(record, &arm.subject.model), &arm.test, subject_name(arm), arm.subject.threads)
+fn key<'a>(records: &[Record], record: &Record, arm: &'a Arm) -> Key<'a> {
+    (model_of(records, record, arm), &arm.test, subject_name(arm), arm.subject.threads)
 }
 
-fn of_machine(history: &[&Record], machine: &str) -> Vec<Trend> {
+fn of_machine(records: &[Record], history: &[&Record], machine: &str) -> Vec<Trend> {
     let mut arms: HashMap<Key, Vec<(&Record, &Arm)>> = HashMap::new();
     let mut order = Vec::new();
     for record in history {
         for arm in record.arms.iter().filter(|arm| arm.speed.is_some()) {
-            let found = arms.entry(key(record, arm)).or_default();
+            let found = arms.entry(key(records, record, arm)).or_default();
             if found.is_empty() {
-                order.push(key(record, arm));
+                order.push(key(records, record, arm));
             }
             found.push((record, arm));
         }
     }
-    let several = order.into_iter().filter_map(|key| {
-        let found = &arms[&key];
-        let [(oldest, first), .., (newest, last)] = found.as_slice() else { return None };
-        let row = speeds([*oldest, *newest], [*first, *last], &Options::default())?;
-        let [low, high] = row.interval.unwrap_or([row.ratio; 2]);
+    let mut trends = Vec::new();
+    for key in order {
+        let [(before, first), .., (after, last)] = arms[&key].as_slice() else { continue };
+        let obstacles = obstacles(before, after);
+        let row =
+            obstacles.is_empty().then(|| speeds([*before, *after], [*first, *last], &Options::default()));
+        let row = row.flatten();
+        let reason = match &row {
+            Some(row) => row.reason.clone(),
+            None if obstacles.is_empty() => Some("not compared: different units".into()),
+            None => Some(format!("not compared: {}", obstacles.join("; "))),
+        };
         let percent = |ratio: f64| 100.0 * (ratio - 1.0);
+        let interval = row.as_ref().and_then(|row| row.interval);
+        let records = arms[&key].len();
         let (model, test, subject, threads) = key;
-        Some(Trend {
+        trends.push(Trend {
             machine: machine.into(),
-            model: model.into(),
+            model,
             subject,
             threads,
             test: test.to_string(),
-            unit: row.unit,
-            records: found.len(),
-            first_started: oldest.started.clone(),
-            first: row.a,
-            last_started: newest.started.clone(),
-            last: row.b,
-            change_percent: percent(row.ratio),
-            change_low: percent(low),
-            change_high: percent(high),
-            verdict: row.verdict,
-            reason: row.reason,
-        })
-    });
-    several.collect()
+            unit: last.speed.as_ref().map_or_else(String::new, |s| s.unit.clone()),
+            records,
+            first_started: before.started.clone(),
+            first: median(first),
+            last_started: after.started.clone(),
+            last: median(last),
+            change_percent: row.as_ref().map(|row| percent(row.ratio)),
+            change_low: interval.map(|[low, _]| percent(low)),
+            change_high: interval.map(|[_, high]| percent(high)),
+            verdict: row.map(|row| row.verdict),
+            reason,
+        });
+    }
+    trends
 }
 
 /// Speed of the same arm in several records of one machine, by time.
@@ -247,14 +270,14 @@ fn trend(records: &[Record]) -> Vec<Block> {
         let mut keys: Vec<(String, &Test)> = Vec::new();
         for record in &mine {
             for arm in record.arms.iter().filter(|a| a.speed.is_some()) {
-                keys.push((model_name(record, &arm.subject.model).to_owned(), &arm.test));
+                keys.push((model_of(records, record, arm), &arm.test));
             }
         }
         dedup(&mut keys);
         for (model, test) in keys {
-            blocks.extend(trend_plot(&mine, &model, test, &name, index).map(Block::Figure));
+            blocks.extend(trend_plot(records, &mine, (&model, test), &name, index).map(Block::Figure));
         }
-        let table = trend_table(&of_machine(&mine, &name), &name);
+        let table = trend_table(&of_machine(records, &mine, &name), &name);
         blocks.extend((!table.rows.is_empty()).then_some(Block::Table(table)));
     }
     blocks
@@ -273,10 +296,14 @@ fn trend_table(trends: &[Trend], machine: &str) -> Table {
         let day = |started: &str| started.chars().take(10).collect::<String>();
         let speed =
             |v: f64, at: &str| Cell::figure(v, format!("{} {}", significant(v, 3), t.unit)).detail(day(at));
-        let interval = format!("{}–{} %", signed(t.change_low, 2), signed(t.change_high, 2));
-        let change = match t.verdict {
-            Verdict::Faster | Verdict::Slower => format!("{} %", signed(t.change_percent, 2)),
-            verdict => verdict.to_string(),
+        let interval = t.change_low.zip(t.change_high);
+        let interval = interval.map(|(low, high)| format!("{}–{} %", signed(low, 2), signed(high, 2)));
+        let change = match (t.verdict, t.change_percent) {
+            (Some(Verdict::Faster | Verdict::Slower), Some(percent)) => {
+                Cell::figure(percent, format!("{} %", signed(percent, 2)))
+            }
+            (Some(verdict), _) => Cell::text(verdict.to_string()),
+            (None, _) => Cell::text(t.reason.as_deref().unwrap_or_default()),
         };
         table.row(vec![
             Cell::text(&t.subject).detail(if several { t.model.as_str() } else { "" }),
@@ -285,17 +312,22 @@ fn trend_table(trends: &[Trend], machine: &str) -> Table {
             Cell::figure(t.records as f64, t.records.to_string()),
             speed(t.first, &t.first_started),
             speed(t.last, &t.last_started),
-            Cell::figure(t.change_percent, change).detail(interval),
+            change.detail(interval.unwrap_or_default()),
         ]);
     }
     table
 }
 
-fn trend_plot(records: &[&Record], name: &str, test: &Test, machine: &str, index: usize) -> Option<Plot> {
+fn trend_plot(
+    all: &[Record],
+    records: &[&Record],
+    (name, test): (&str, &Test),
+    machine: &str,
+    index: usize,
+) -> Option<Plot> {
     let named = |arm: &Arm| format!("{} on {}", subject_name(arm), counted(arm.subject.threads, "thread"));
     let of = |record: &&Record| -> Vec<(String, f64, [f64; 2])> {
-        let arms =
-            record.arms.iter().filter(|a| a.test == *test && model_name(record, &a.subject.model) == name);
+        let arms = record.arms.iter().filter(|a| a.test == *test && model_of(all, record, a) == name);
         arms.filter_map(|a| Some((named(a), median(a), a.speed.as_ref()?.interval))).collect()
     };
     let columns: Vec<_> = records.iter().map(of).collect();

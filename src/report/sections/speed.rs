@@ -115,11 +115,10 @@ fn table(ranking: &[Ranked], name: &str) -> Table {
 /// A median with its interval and unit.
 pub fn speed_cell(arm: &Arm) -> Cell {
     arm.speed.as_ref().map_or_else(Cell::none, |s| {
-        Cell::figure(s.median, format!("{} {}", significant(s.median, 3), s.unit)).detail(format!(
-            "{}–{}",
-            significant(s.interval[0], 3),
-            significant(s.interval[1], 3)
-        ))
+        let interval = s.known_interval().map_or("1 sample".into(), |[low, high]| {
+            format!("{}–{}", significant(low, 3), significant(high, 3))
+        });
+        Cell::figure(s.median, format!("{} {}", significant(s.median, 3), s.unit)).detail(interval)
     })
 }
 

@@ -139,10 +139,9 @@ fn speed(record: &Record) -> String {
         if several { format!("For {}, ", model_name(record, model)) } else { String::new() },
         subject_name(best),
         speed_text(best),
-        match speed.samples.len() {
-            1 => " (1 sample)".to_owned(),
-            _ => format!(" [{}–{}]", significant(speed.interval[0], 3), significant(speed.interval[1], 3)),
-        },
+        speed.known_interval().map_or(" (1 sample)".to_owned(), |[low, high]| {
+            format!(" [{}–{}]", significant(low, 3), significant(high, 3))
+        }),
         counted(best.subject.threads, "thread")
     );
     let tied: Vec<String> =
