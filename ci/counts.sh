@@ -28,10 +28,12 @@ cargo build -q --locked --release -p tritmark-kernels --example count
 
 # Kernel, shape and tokens: each way of the AVX2 tier, and the scalar law.
 count() {
-  local out=$folder/out
+  local out=$folder/out total
   valgrind -q --tool=callgrind --callgrind-out-file="$out" --collect-atstart=no --toggle-collect='*counted*' \
     target/release/examples/count "$@" >"$folder/said" 2>&1 || { cat "$folder/said" >&2; return 1; }
-  printf '%s %s %s %s\n' "$@" "$(sed -n 's/^totals: //p' "$out")"
+  total=$(sed -n 's/^totals: //p' "$out")
+  [ "${total:-0}" -gt 0 ] || { echo "counts.sh: nothing was counted of $*" >&2; return 1; }
+  printf '%s %s %s %s\n' "$@" "$total"
 }
 {
   echo "# $(rustc --version), $(valgrind --version)"
@@ -41,8 +43,11 @@ count() {
     count tm1_67/avx2 576x640 $tokens
     count i2_s/avx2 576x640 $tokens
   done
-  for tokens in 1 16; do
+  for tokens in 1 4 16; do
     count tq1_0/avx2 576x768 $tokens
+  done
+  for tokens in 4 64; do
+    count hf/avx2 576x640 $tokens
   done
   count tq2_0/avx2 576x768 1
   for tokens in 1 8; do

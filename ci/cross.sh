@@ -25,7 +25,7 @@ install() {
 # The subshell's compiler and target directory are its own; host builds elsewhere stay warm.
 run_arm() (
   packages=()
-  command -v qemu-aarch64 qemu-x86_64 >/dev/null || packages+=(qemu-user)
+  { command -v qemu-aarch64 && command -v qemu-x86_64; } >/dev/null || packages+=(qemu-user)
   command -v aarch64-linux-gnu-gcc >/dev/null || packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
   if timeout 120 rustup target add "$arm" 2>/dev/null; then
     echo "aarch64: standard library of rustup"
@@ -57,10 +57,11 @@ run_x86() (
 
 # The machine code of the kernels, as the tests contain it, compiled as a release is.
 instructions() {
-  local arch=$1 objdump=$2 programs
+  local arch=$1 objdump=$2 said programs
   shift 2
   printf '\n== instructions of %s ==\n' "$arch"
-  programs=$(cargo test --release --locked -p tritmark-kernels "$@" --lib --test kernels --no-run 2>&1 | sed -n 's|.*(\(target.*\))$|\1|p')
+  said=$(cargo test --release --locked -p tritmark-kernels "$@" --lib --test kernels --no-run 2>&1) || { echo "$said" >&2; return 1; }
+  programs=$(sed -n 's|.*(\(target.*\))$|\1|p' <<<"$said")
   # shellcheck disable=SC2086 # One word each.
   ci/instructions.sh "$arch" "$objdump" $programs
 }

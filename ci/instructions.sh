@@ -11,11 +11,11 @@ shift 2
 # Function (extended regular expression; of the tier, or of the crate behind ::), instruction, register (or none).
 case $arch in
 x86_64) table='
-AVX2::(gemv|tile|chunks|chunk_tile|digits|digit_tile) vpmaddubsw ymm
-AVXVNNI::(gemv|tile|chunks|chunk_tile|digits|digit_tile) vpdpbusd ymm
-AVX512::(gemv|tile|chunk_tile)  vpmaddubsw  zmm
+AVX2::(gemv|tile|chunks|chunk_tile|digits|digit_tile|row) vpmaddubsw ymm
+AVXVNNI::(gemv|tile|chunks|chunk_tile|digits|digit_tile|row) vpdpbusd ymm
+AVX512::(gemv|tile|chunk_tile|row) vpmaddubsw zmm
 AVX512::(chunks|digits|digit_tile) vpmaddubsw ymm
-AVX512VNNI::(gemv|tile|chunk_tile|digits|digit_tile) vpdpbusd zmm
+AVX512VNNI::(gemv|tile|chunk_tile|digits|digit_tile|row) vpdpbusd zmm
 AVX512VNNI::chunks              vpdpbusd    ymm
 lookup256::Quads.*multiply      vpaddw      ymm
 lookup512::Words.*::add         vpermw      zmm
@@ -24,6 +24,8 @@ triples::add                    vpermw      zmm
 triples::add_vbmi2              vpshldw     zmm
 nibbles::multiply               vpshufb     ymm
 (AVX2|AVXVNNI|AVX512|AVX512VNNI)::strip vpshufb ymm
+::float::rows::multiply_(f32|f16|bf16)::avx2 (vfmadd[0-9]+|vmul|vadd)ps ymm
+::float::rows::multiply_(f32|f16|bf16)::avx512 (vfmadd[0-9]+|vmul|vadd)ps zmm
 ::float::int6::multiply::avx2   vpmaddubsw  ymm
 ::float::int6::multiply::avx512 vpmaddubsw  zmm
 ::float::int6::multiply::avx512vnni vpdpbusd zmm

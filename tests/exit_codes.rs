@@ -70,6 +70,88 @@ fn what_cannot_be_written_is_told_before_it_is_measured() {
 }
 
 #[test]
+fn outputs_replace_neither_inputs_nor_each_other() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    let [model, ids, text, questions] = ["m.gguf", "ids.txt", "text.txt", "q.jsonl"].map(path);
+    let made = Command::cargo_bin("tritmark").expect("built").args(["convert", "demo", &model]).output();
+    assert!(made.expect("runs").status.success());
+    fs::write(&ids, "1 2 3\n").expect("written");
+    fs::write(&text, "Fellow citizens of the Senate. ".repeat(200)).expect("written");
+    let question = r#"{"context": "It is", "choices": ["so", "not"], "answer": 0}"#;
+    fs::write(&questions, question).expect("written");
+    let before = [&model, &ids, &text, &questions].map(|file| fs::read(file).expect("there"));
+    let replaced = ["would replace", "choose another name"];
+    fails(&["logits", &model, "--ids", "1", "-o", &model], 2, &replaced);
+    fails(&["logits", "demo", "--ids", &ids, "-o", &ids], 2, &replaced);
+    fails(&["ppl", "demo", &text, "--record", &text], 2, &replaced);
+    fails(&["ppl", "demo", &path(""), "--save-logits", &text], 2, &replaced);
+    fails(&["ppl", &model, &text, "--state", &model], 2, &replaced);
+    fails(&["eval", "demo", &questions, "--save", &questions], 2, &replaced);
+    fails(&["bench", "-m", &model, "--record", &model], 2, &replaced);
+    fails(&["import", &text, "-o", &text], 2, &replaced);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&model, path("link.gguf")).expect("linked");
+        fails(&["logits", &path("link.gguf"), "--ids", "1", "-o", &model], 2, &replaced);
+    }
+    let one = path("one");
+    let twice = ["two outputs cannot be one file"];
+    fails(&["ppl", "demo", "--limit", "1", "--save-logits", &one, "--record", &one], 2, &twice);
+    let other = path("./one");
+    fails(&["eval", "demo", "--limit", "2", "--save", &one, "--record", &other], 2, &twice);
+    assert_eq!(before, [&model, &ids, &text, &questions].map(|file| fs::read(file).expect("there")));
+    assert!(!dir.path().join("one").exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn logits_go_into_a_pipe_that_is_there() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("runs").success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).expect("read")
+    });
+    let args = ["ppl", "demo", "--n-ctx", "16", "--limit", "1", "--save-logits"];
+    let run = Command::cargo_bin("tritmark").expect("built").args(args).arg(&pipe).output().expect("runs");
+    assert!(run.status.success());
+    let bytes = reader.join().expect("read");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a whole file");
+    assert_eq!(tensors.tensor("subject").expect("logits").shape()[0], 7);
+    let kind = fs::metadata(&pipe).expect("still there").file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
+}
+
+#[test]
+fn options_that_do_not_apply_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = dir.path().join("m.gguf").to_str().expect("UTF-8").to_owned();
+    let made = Command::cargo_bin("tritmark").expect("built").args(["convert", "demo", &model]).output();
+    assert!(made.expect("runs").status.success());
+    fails(&["inspect", "demo", "--dialect", "i2_s"], 2, &["--dialect", "GGUF"]);
+    fails(&["inspect", &model, "--dialect", "tq2_0"], 5, &["no tensor has the type of tq2_0"]);
+    fails(&["inspect", &model, "--family", "llama"], 5, &["not of the family llama", "has sub-norms"]);
+    fails(&["eval", "demo", "sotu", "--task", "piqa"], 2, &["--task", "built in"]);
+    for option in [["--family", "x"], ["--dialect", "x"], ["--ptq", "absmean"]] {
+        fails(&[&["bench", "--level", "kernel"][..], &option].concat(), 2, &[option[0], "whole models"]);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_the_system_refuses_is_no_bug() {
+    let program = assert_cmd::cargo::cargo_bin("tritmark");
+    let script =
+        format!("ulimit -v 3000000; exec {} bench -p 8 -n 0 -t 4096 -r 1 --quick -o none", program.display());
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(74), "{said}");
+    assert!(said.contains("error: the system refuses") && !said.contains("panicked"), "{said}");
+}
+
+#[test]
 fn a_kernel_that_this_cpu_lacks_is_a_usage_error() {
     let lacking = if cfg!(target_arch = "x86_64") { "i2_s/neon" } else { "i2_s/avx2" };
     fails(&["generate", "demo", "-p", "x", "--kernel", lacking], 2, &[lacking.split_once('/').unwrap().1]);

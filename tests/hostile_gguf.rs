@@ -226,6 +226,16 @@ fn settings_that_are_missing_or_contradict_the_tensors() {
 }
 
 #[test]
+fn a_factor_of_positions_without_a_type_is_linear() {
+    let architecture = || ("general.architecture", Meta::Text("bitnet-b1.58".into()));
+    for key in ["bitnet-b1.58.rope.scaling.factor", "bitnet-b1.58.rope.scale_linear"] {
+        let of = |factor: f32| small(&[architecture(), (key, Meta::Float(factor))], &[("x", &[1], 0, 4)]);
+        refused(&of(4.0), "linear with the factor 4");
+        refused(&of(1.0), "none of its tensors");
+    }
+}
+
+#[test]
 fn what_is_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dir.gguf");

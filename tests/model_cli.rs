@@ -73,13 +73,36 @@ fn embed_prints_a_vector_of_length_one() {
     assert!((length - 1.0).abs() < 1e-5);
 }
 
+/// What is no number in the embedding, which is the head as well, reaches nobody as a logit or an answer.
+#[test]
+fn a_damaged_head_is_no_result() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(PACKED).unwrap().flatten() {
+        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let weights = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let embedding = &tensors["model.embed_tokens.weight"];
+    assert_eq!(embedding["dtype"], "BF16");
+    let at = 8 + header + embedding["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[at..at + 2].copy_from_slice(&0x7fc0u16.to_le_bytes());
+    std::fs::write(&weights, bytes).unwrap();
+    let model = dir.path().to_str().unwrap();
+    let out = dir.path().join("logits.safetensors");
+    fails(5, "logit of token 0", &["logits", model, "--ids", "1,2,3", "-o", out.to_str().unwrap()]);
+    fails(5, model, &["eval", model, "--limit", "1"]);
+    assert!(!out.exists());
+}
+
 #[test]
 fn mistakes_get_their_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.safetensors");
     let out = file.to_str().unwrap();
     fails(2, "vocabulary", &["logits", PACKED, "--ids", "1,512", "-o", out]);
-    fails(2, "neither an id", &["logits", PACKED, "--ids", "1;2", "-o", out]);
+    fails(2, "found '1;2'", &["logits", PACKED, "--ids", "1;2", "-o", out]);
     fails(2, "tq2_9", &["logits", PACKED, "--ids", "1", "-o", out, "-k", "tq2_9"]);
     fails(2, "threads: expected 1 to 4096, found 0", &["logits", PACKED, "--ids", "1", "-o", out, "-t", "0"]);
     fails(2, "--temp", &["generate", "demo", "-p", "x", "--temp", "nan"]);

@@ -61,7 +61,7 @@ fn map(len: usize) -> (Arc<MmapRaw>, usize) {
     let map = MmapMut::map_anon(size)
         .unwrap_or_else(|e| panic!("{REFUSED} {size} bytes for weights and activations: {e}"));
     // Only a wish: without huge pages everything still works.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     let _ = map.advise(memmap2::Advice::HugePage);
     let offset = map.as_ptr().addr().wrapping_neg() % HUGE_PAGE;
     (Arc::new(map.into()), offset)
@@ -339,6 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn arrays_grow_and_begin_at_lines() {
         let mut array = Array::<i32>::default();
         for len in [0, 1, 100, 64, 1000, WINDOW] {
@@ -409,6 +410,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn aligned_and_zeroed_at_every_size() {
         for len in [0, 1, 63, 64, 65, 1000, MAP_FROM - 1, MAP_FROM, MAP_FROM + 1] {
             let mut buffer = Buffer::new(len);

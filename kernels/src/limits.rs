@@ -221,6 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn figures_are_those_of_a_computer() {
         // An emulated and busy one as well.
         const POSSIBLE: std::ops::Range<f64> = 1e6..1e13;

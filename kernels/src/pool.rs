@@ -642,6 +642,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn callers_on_several_threads_take_turns() {
         let pool = Pool::new(2);
         let total = AtomicUsize::new(0);
@@ -660,6 +661,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn many_more_threads_than_cpus_still_move() {
         let pool = Pool::new(4 * thread::available_parallelism().map_or(1, usize::from) + 1);
         let start = Instant::now();
@@ -672,6 +674,7 @@ mod tests {
     /// Parked threads use no CPU: the process' time stands still while the pool idles.
     #[cfg(target_os = "linux")]
     #[test]
+    #[cfg_attr(miri, ignore = "it has no process times")]
     fn an_idle_pool_parks() {
         let pool = Pool::new(2);
         pool.run(&|_| ());

@@ -59,6 +59,14 @@ impl Default for Tuning {
     }
 }
 
+/// The tier whose instructions the tables of a tier are looked up with: its own, or those of a lower one.
+pub fn tables_of(tier: Tier) -> Tier {
+    #[cfg(target_arch = "x86_64")]
+    return crate::tier::x86_64::tables_of(tier);
+    #[cfg(not(target_arch = "x86_64"))]
+    tier
+}
+
 /// See [`Tuning::sequences`].
 fn sequences_by_default() -> bool {
     #[cfg(target_arch = "x86_64")]

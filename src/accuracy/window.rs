@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn llama_cpp_replaces_the_first_token_and_scores_the_second_half() {
-        let windows = Convention::LlamaCpp { n_ctx: 8 }.windows(&text(19)).unwrap();
+        let text = text(19);
+        let windows = Convention::LlamaCpp { n_ctx: 8 }.windows(&text).unwrap();
         assert_eq!(windows.len(), 2);
         assert_eq!(windows[1], Window { ids: vec![0, 9, 10, 11, 12, 13, 14, 15].into(), first: 5, start: 8 });
         // Positions 4, 5 and 6 predict 5, 6 and 7.
@@ -215,7 +216,8 @@ mod tests {
 
     #[test]
     fn hf_scores_everything_but_a_windows_first() {
-        let windows = Convention::Hf { len: 8, stride: 8 }.windows(&text(19)).unwrap();
+        let text = text(19);
+        let windows = Convention::Hf { len: 8, stride: 8 }.windows(&text).unwrap();
         assert_eq!(windows.len(), 2);
         assert_eq!(windows[1], Window { ids: (8..16).collect(), first: 1, start: 8 });
     }
@@ -223,7 +225,8 @@ mod tests {
     #[test]
     fn stride_scores_each_token_once() {
         for (n, len, stride) in [(19, 8, 3), (16, 8, 4), (8, 8, 5), (9, 8, 1), (30, 8, 7)] {
-            let windows = Convention::Hf { len, stride }.windows(&text(n)).unwrap();
+            let text = text(n);
+            let windows = Convention::Hf { len, stride }.windows(&text).unwrap();
             let scored: Vec<u32> = windows.iter().flat_map(|w| w.ids[w.first..].to_vec()).collect();
             assert_eq!(scored, (1..n).collect::<Vec<_>>(), "{n} {len} {stride}");
             assert!(windows.iter().all(|w| w.first >= 1 && w.ids.len() <= len));

@@ -19,8 +19,8 @@ Examples:
 Exit codes: 0 fine; 1 worse than --fail-on allows; 3 the measurements do not allow a verdict on
 --fail-on; 4 different models, processors, CPU quotas, sizes of the machine, governors or
 protocols, or one is virtual and the other is not.
---fail-on asks where the whole 95 % interval lies: beyond the limit fails, within it passes,
-across it is inconclusive, as is an arm that only the first record has. Of perplexity and accuracy
+--fail-on asks where the whole 95 % interval lies: beyond the limit fails (where p < 0.01 too), within
+it passes, else it is inconclusive, as is an arm that only the first record has. Of perplexity and accuracy
 the figure itself counts. Energy has one window on each side, so more than the limit is inconclusive, as is
 one that the other record lacks or took from another sensor.
 Speeds are compared by the fastest run of each round (90 % quantile over the rounds): other load

@@ -384,6 +384,93 @@ fn sub_zones_and_twins_are_never_added() {
 }
 
 #[test]
+fn a_package_of_several_dies_has_twins_too() {
+    let zones = [
+        ("intel-rapl:0", "package-0-die-0"),
+        ("intel-rapl:1", "package-0-die-1"),
+        ("intel-rapl:2", "package-10-die-0"),
+        ("intel-rapl-tpmi:0", "package-0"),
+        ("intel-rapl-tpmi:1", "package-1"),
+        ("intel-rapl-mmio:0", "package-10"),
+    ];
+    let files: Vec<(String, &str)> = zones
+        .iter()
+        .flat_map(|(zone, name)| {
+            let file = |file: &str| format!("class/powercap/{zone}/{file}");
+            [(file("name"), *name), (file("energy_uj"), "5\n")]
+        })
+        .collect();
+    let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), *content)).collect();
+    let domains: Vec<_> =
+        Tree::new(&files).meter().sources().into_iter().map(|(_, domain, _)| domain).collect();
+    // Of the twins, package-1 alone is shown by nobody else.
+    assert_eq!(domains, ["package-0-die-0", "package-0-die-1", "package-10-die-0", "package-1"]);
+}
+
+#[test]
+fn meters_of_acpi_lie_in_the_device_and_several_are_not_the_machine() {
+    let one = [
+        ("class/hwmon/hwmon0/device/name", "power_meter\n"),
+        ("class/hwmon/hwmon0/device/power1_average", "150000000\n"),
+    ];
+    let sources = Tree::new(&one).meter().sources();
+    assert_eq!(sources, [("hwmon power_meter hwmon0/power1".into(), "power_meter power1".into(), true)]);
+    let more = [
+        ("class/hwmon/hwmon1/name", "power_meter\n"),
+        ("class/hwmon/hwmon1/device/power1_average", "40000000\n"),
+        ("class/hwmon/hwmon1/device/power1_oem_info", "CPU Power Socket 0\n"),
+    ];
+    let tree = Tree::new(&[&one[..], &more].concat());
+    let energy = measured(
+        tree.meter()
+            .measure(
+                SHORT,
+                1,
+                &mut flickering(&tree, "class/hwmon/hwmon0/device/power1_average", 150_000_000),
+            )
+            .unwrap(),
+    );
+    assert_eq!(energy.domain, "power_meter power1");
+    let said = energy
+        .warnings
+        .iter()
+        .any(|w| w.contains("does not say what the sensor covers. Neither does it of 1"));
+    assert!(said, "{:?}", energy.warnings);
+}
+
+#[test]
+fn a_counter_of_cores_is_part_of_its_package() {
+    let tree = Tree::new(&[
+        ("class/hwmon/hwmon0/name", "chip\n"),
+        ("class/hwmon/hwmon0/power1_input", "20000000\n"),
+        ("class/hwmon/hwmon0/power1_label", "CPU package\n"),
+        ("class/hwmon/hwmon0/power2_input", "15000000\n"),
+        ("class/hwmon/hwmon0/power2_label", "CPU cores\n"),
+    ]);
+    let main: Vec<_> = tree.meter().sources().into_iter().map(|(_, domain, main)| (domain, main)).collect();
+    assert_eq!(main, [("CPU package".to_owned(), true), ("CPU cores".to_owned(), false)]);
+}
+
+#[test]
+fn a_slow_counter_beside_a_fast_one_is_still_slow() {
+    let tree = Tree::new(&[
+        ("class/powercap/intel-rapl:0/name", "package-0\n"),
+        ("class/powercap/intel-rapl:0/energy_uj", "5\n"),
+        ("class/powercap/intel-rapl:1/name", "package-1\n"),
+        ("class/powercap/intel-rapl:1/energy_uj", "5\n"),
+    ]);
+    let window = |seconds: f64, slow: u32| {
+        let of = |joules, period, updates| Ok(Counted { joules, period, updates, watts: None });
+        Window { seconds, sources: vec![of(20.0, Some(0.05), 40), of(45.0, None, slow)] }
+    };
+    let fast = [Some(0.001), None];
+    let energy = tree.meter().figure([&window(2.0, 0), &window(2.0, 1), &window(2.0, 0)], &fast, 1).unwrap();
+    assert_eq!((energy.update_period_s, energy.idle_watts), (None, None));
+    let said = |start: &str| energy.warnings.iter().any(|w| w.starts_with(start));
+    assert!(said("Too short") && said("Idle power was not measured"), "{:?}", energy.warnings);
+}
+
+#[test]
 fn a_package_that_only_mmio_shows_is_used() {
     let tree = Tree::new(&[
         ("class/powercap/intel-rapl-mmio:0/name", "package-0\n"),

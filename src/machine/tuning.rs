@@ -18,7 +18,7 @@ use tritmark_kernels::kernel::{self, Kernel, Packed};
 use tritmark_kernels::layout::TM2;
 use tritmark_kernels::matmul::{Matrix, matmul};
 use tritmark_kernels::pool::Pool;
-use tritmark_kernels::tuning::{LookupFrom, Tuning};
+use tritmark_kernels::tuning::{LookupFrom, Tuning, tables_of};
 use tritmark_kernels::{Tier, Trits};
 
 /// A tuning in its file.
@@ -151,7 +151,13 @@ pub fn in_use() -> String {
     for (tier, from) in tuning.lookup.iter().filter(|(tier, _)| tier.is_available()) {
         let _ = match from.tokens {
             LookupFrom::NEVER => write!(out, "{tier} without tables, "),
-            tokens => write!(out, "{tier} with tables from {tokens} tokens and {} rows on, ", from.rows),
+            tokens => {
+                let of = match tables_of(*tier) {
+                    own if own == *tier => String::new(),
+                    lower => format!(" of {lower}"),
+                };
+                write!(out, "{tier} with tables{of} from {tokens} tokens and {} rows on, ", from.rows)
+            }
         };
     }
     let Tuning { prefetch, sequences, tasks, alone, .. } = tuning;

@@ -268,6 +268,38 @@ mod tests {
     }
 
     #[test]
+    fn what_chance_explains_fails_nothing_and_is_checked_no_further() {
+        // Two of eight were as slow before: the interval of the quantile says less than the limit, the ranks nothing.
+        let with = |best: [f64; 8]| {
+            let mut record = example();
+            let arm = record.arms.iter_mut().find(|a| a.test.to_string() == "tg128").unwrap();
+            let speed = arm.speed.as_mut().unwrap();
+            (speed.samples, speed.best, speed.handoff) = (best.to_vec(), best.to_vec(), Vec::new());
+            speed.median = stats::median(&best);
+            record
+        };
+        let before = with([100.0, 100.1, 99.9, 100.05, 100.02, 95.0, 94.0, 96.0]);
+        let after = with([97.5, 97.4, 97.6, 97.45, 96.9, 97.2, 97.1, 97.0]);
+        let comparison = compare(("a", &[before]), ("b", &[after]), &Options::default()).unwrap();
+        let row = comparison.rows.iter().find(|row| row.test.to_string() == "tg128").unwrap();
+        assert!(row.interval.unwrap()[1] < 0.99 && row.p.unwrap() > SIGNIFICANT, "{row:?}");
+        let error = check(&["tg>1%".parse().unwrap()], &[comparison]).unwrap_err();
+        assert!(matches!(error, Error::Inconclusive(_)), "{error}");
+    }
+
+    #[test]
+    fn a_limit_that_is_met_is_kept() {
+        let gate = |limit: &str| limit.parse::<Gate>().unwrap();
+        for right in 1..100 {
+            let [before, after] = [right, right - 1].map(|n| f64::from(n) / 100.0);
+            assert!(!gate("acc>0.01").beyond(Metric::Accuracy, before, after), "{right}");
+            assert!(gate("acc>0.0099").beyond(Metric::Accuracy, before, after), "{right}");
+        }
+        assert!(!gate("energy>5%").beyond(Metric::Energy, 2.0, 2.1));
+        assert!(gate("ppl>0").beyond(Metric::Perplexity, 17.0, 17.000_000_001));
+    }
+
+    #[test]
     fn one_window_of_energy_fails_nothing_for_certain() {
         let energy = |joules: f64| {
             let mut record = example();

@@ -436,6 +436,11 @@ mod tests {
             (&row["measured_joules"], &row["measured_net_joules_per_token"]),
             (&3.0.into(), &0.5.into())
         );
+        let mut once = example();
+        once.arms.iter_mut().filter_map(|arm| arm.speed.as_mut()).for_each(|speed| speed.samples.truncate(1));
+        let text = write(std::slice::from_ref(&once), Format::Md);
+        assert!(text.contains("1 sample") && !text.contains('–'), "{text}");
+        assert!(self::row(&once, &once.arms[0]).unwrap()["ci95_low"].is_null());
         let table = write(&[example()], Format::Sql);
         assert!(
             table.contains("\"n_threads\" INTEGER")

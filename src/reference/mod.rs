@@ -171,6 +171,16 @@ impl Reference {
         logits.map_err(bug)
     }
 
+    /// Logits `[vocab]` of the last position.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn last_logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        let hidden = self.checked(&[ids])?.and_then(|h| h.narrow(D::Minus2, ids.len() - 1, 1)?.contiguous());
+        let logits = hidden.and_then(|h| h.matmul(&self.head)?.flatten_all()?.to_vec1());
+        logits.map_err(bug)
+    }
+
     /// Hidden states after the final norm, `[ids.len(), hidden]`.
     ///
     /// # Errors

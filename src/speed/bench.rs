@@ -334,7 +334,7 @@ impl<'a> Bench<'a> {
                 renew: None,
                 run: Box::new(move |clock| {
                     let oracle: &crate::reference::Reference = &oracle;
-                    clock.prompt(|| pool.install(|| oracle.hidden(&ids)))?;
+                    clock.prompt(|| pool.install(|| oracle.last_logits(&ids)))?;
                     Ok(())
                 }),
             })

@@ -346,6 +346,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn products_follow_the_law_on_every_level() {
         for (rows, cols) in [(1, 1), (31, 63), (33, 64), (70, 130)] {
             let w = values(21, rows * cols);

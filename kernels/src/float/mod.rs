@@ -3,7 +3,8 @@
 //! Every function has one order of operations. Loops whose order matters are written once, over
 //! sixteen lanes ([`simd`]), and compiled for each instruction set; the operations are the same IEEE
 //! ones everywhere, so results are equal bit for bit over CPUs of one architecture, over thread
-//! counts, and over ways to cut a text into batches.
+//! counts, and over ways to cut a text into batches. (Angles of the rotary embedding come from the system's
+//! mathematical library in f64, and are rounded to f32: only there could another library differ in a bit.)
 //!
 //! * [`FloatRows`] multiplies float matrices; each output is the plain sequential sum over the inputs.
 //! * [`attention`] is that same loop twice with a softmax between.

@@ -238,8 +238,8 @@ impl FloatRows {
     /// # Panics
     /// If a slice has the wrong length.
     pub fn matmul(&self, pool: &Pool, x: &[f32], tokens: usize, out: &mut [f32]) {
-        assert_eq!(x.len(), tokens * self.cols, "x is [tokens, cols]");
-        assert_eq!(out.len(), tokens * self.rows, "out is [tokens, rows]");
+        assert_eq!(Some(x.len()), tokens.checked_mul(self.cols), "x is [tokens, cols]");
+        assert_eq!(Some(out.len()), tokens.checked_mul(self.rows), "out is [tokens, rows]");
         if tokens == 0 || self.rows == 0 {
             return;
         }
@@ -450,6 +450,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn every_precision_batch_and_thread_count_follows_the_law() {
         for (rows, cols) in [(1, 1), (31, 7), (33, 64), (100, 50), (256, 33)] {
             let w = values(7, rows * cols);
@@ -482,6 +483,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn int8_is_near_and_follows_the_law_with_a_scale_behind() {
         let (rows, cols, tokens) = (45, 30, 5);
         let pool = Pool::new(2);

@@ -393,6 +393,25 @@ mod tests {
         let q = one("arc.jsonl", original);
         assert_eq!(shown(&q)[1], "Question: What is wet?\nAnswer:| water");
         assert_eq!((q.gold, q), (1, one("arc.jsonl", hub)));
+        let unequal = r#"{"question": "q", "choices": {"text": ["a", "b", "c"], "label": ["A", "B"]}, "answerKey": "B"}"#;
+        let error = read(Path::new("arc.jsonl"), unequal, None).unwrap_err().to_string();
+        assert!(error.contains("line 1: 3 texts of choices, but 2 labels"), "{error}");
+    }
+
+    #[test]
+    fn a_mark_of_the_encoding_is_no_text_and_no_questions_are_none() {
+        let lines = "Baking: A man\n2\na\nb\nc\nd\n";
+        assert_eq!(one("h.txt", &format!("\u{feff}{lines}")), one("h.txt", lines));
+        for (name, text) in [
+            ("e.jsonl", ""),
+            ("e.txt", ""),
+            ("e.csv", ""),
+            ("e.csv", "index,sentence,option1,option2,answer\n"),
+        ] {
+            let error = read(Path::new(name), text, None).unwrap_err();
+            assert_eq!(error.exit_code(), 5);
+            assert!(error.to_string().contains("expected questions, found none"), "{error}");
+        }
     }
 
     #[test]

@@ -359,6 +359,16 @@ wide_digits!(
     AvxVnni, exact: exact256, fractions: _mm256_loadu_si256, triple: triple256, add: _mm256_add_epi32,
     sub: _mm256_sub_epi32, sra: _mm256_srai_epi32
 );
+/// As [`AvxVnni`], for its tests on CPUs that have the instruction in the other encoding alone.
+#[cfg(test)]
+mod evex {
+    use super::*;
+
+    wide_digits!(
+        Vnni256, exact: exact256, fractions: _mm256_loadu_si256, triple: triple256, add: _mm256_add_epi32,
+        sub: _mm256_sub_epi32, sra: _mm256_srai_epi32
+    );
+}
 wide_digits!(
     Vnni512, exact: exact512, fractions: |at| _mm512_maskz_loadu_epi8((1 << BYTES) - 1, at), triple: triple512,
     add: _mm512_add_epi32, sub: _mm512_sub_epi32, sra: _mm512_srai_epi32
