@@ -64,6 +64,7 @@ impl Arm {
             energy_measured: None,
             energy_modelled: None,
             energy_rated: None,
+            run: 0,
         }
     }
 

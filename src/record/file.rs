@@ -173,7 +173,7 @@ pub fn check(record: &Record) -> Result<(), String> {
     }
     let mut controls = HashSet::new();
     for (i, control) in record.controls.iter().enumerate() {
-        let once = controls.insert((&control.name, control.threads));
+        let once = controls.insert((&control.name, control.threads, control.run));
         all(&[("name", once, "once for each number of threads")])
             .and_then(|()| check_control(control))
             .map_err(|e| format!("field `controls[{i}].{e}"))?;

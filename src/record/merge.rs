@@ -4,6 +4,8 @@ use super::{Arm, Control, Outcome, Protocol, Record, arm_name};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits};
 use jiff::Timestamp;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far the same limit may differ between shards of a machine without a name, as a share.
 const ALIKE: f64 = 0.1;
@@ -98,12 +100,32 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             whole.proofs.push(proof);
         }
     }
-    // A record without arms has none to be known by.
-    let mut shares = part.arms.is_empty();
+    // Records that share an arm share its run; other runs are others, whatever their figures.
+    let same = |whole: &[Arm], arm: &Arm| {
+        whole.iter().find(|a| a.subject == arm.subject && a.test == arm.test).cloned()
+    };
+    let mut runs: BTreeMap<u32, u32> = BTreeMap::new();
+    for arm in &part.arms {
+        let known = same(&whole.arms, arm).filter(|known| *arm == Arm { run: arm.run, ..known.clone() });
+        runs.extend(known.map(|known| (arm.run, known.run)));
+    }
+    let numbers = |arms: &[Arm], controls: &[Control]| {
+        let timed = arms.iter().filter(|arm| arm.speed.is_some()).map(|arm| arm.run);
+        timed.chain(controls.iter().map(|control| control.run)).collect::<BTreeSet<_>>()
+    };
+    let mut next = numbers(&whole.arms, &whole.controls).last().map_or(0, |last| last + 1);
+    let shared = runs.clone();
+    for run in numbers(&part.arms, &part.controls) {
+        if let Entry::Vacant(place) = runs.entry(run) {
+            place.insert(next);
+            next += 1;
+        }
+    }
+    let number = |run: u32| runs.get(&run).copied().unwrap_or_default();
     for arm in part.arms {
-        let same = |a: &&Arm| a.subject == arm.subject && a.test == arm.test;
-        match whole.arms.iter().find(same) {
-            Some(known) if *known == arm => shares = true,
+        let arm = Arm { run: number(arm.run), ..arm };
+        match same(&whole.arms, &arm) {
+            Some(known) if known == (Arm { run: known.run, ..arm.clone() }) => {}
             Some(_) => {
                 return Err(Error::NotComparable(format!(
                     "{} was measured in a record before it, with different results; `compare` shows the \
@@ -114,10 +136,12 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
             None => whole.arms.push(arm),
         }
     }
-    // Records that share an arm share the rounds of its shard; others share none, whatever their figures.
-    let new = |control: Control| if shares { without(control, &whole.controls) } else { control };
-    let further = part.controls.into_iter().map(new).collect();
-    Control::gather(&mut whole.controls, further);
+    for control in part.controls {
+        let known = shared.contains_key(&control.run);
+        let control = Control { run: number(control.run), ..control };
+        let further = if known { without(control, &whole.controls) } else { control };
+        Control::gather(&mut whole.controls, vec![further]);
+    }
     for note in part.notes {
         if !whole.notes.contains(&note) {
             whole.notes.push(note);
@@ -161,8 +185,7 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
 /// A control without the rounds that the same one in `known` has, by their figures: hardly two rounds ever take the
 /// same time to the nanosecond.
 fn without(control: Control, known: &[Control]) -> Control {
-    let same = |k: &&Control| (&k.name, k.threads) == (&control.name, control.threads);
-    let Some(known) = known.iter().find(same) else { return control };
+    let Some(known) = known.iter().find(|k| k.is_of(&control)) else { return control };
     let best = !known.best.is_empty() && !control.best.is_empty();
     let round = |c: &Control, i: usize| (c.samples[i], c.best.get(i).copied().filter(|_| best));
     let mut known: Vec<_> = (0..known.samples.len()).map(|i| round(known, i)).collect();
@@ -202,8 +225,12 @@ mod tests {
         other.environment.cpu = "Other".into();
         let merged = merge(vec![first, other.clone(), second]).unwrap();
         assert_eq!(merged.len(), 2);
-        assert_eq!(merged[0].arms, example().arms);
-        assert_eq!(merged[0].controls[0].samples.len(), 11);
+        // The machine may have been another way in each.
+        assert_eq!(merged[0].arms.iter().map(|arm| arm.run).collect::<Vec<_>>(), [0, 1, 1]);
+        let arms = merged[0].arms.iter().map(|arm| Arm { run: 0, ..arm.clone() }).collect::<Vec<_>>();
+        assert_eq!(arms, example().arms);
+        let controls = merged[0].controls.iter().map(|c| (c.name.as_str(), c.run, c.samples.len()));
+        assert_eq!(controls.collect::<Vec<_>>(), [("read", 0, 10), ("read", 1, 1)]);
         assert_eq!((merged[0].models.len(), merged[0].finished.as_str()), (1, "2026-01-01T00:05:00Z"));
         assert_eq!(merged[1], other);
         // What is there already is not there twice.
@@ -243,14 +270,15 @@ mod tests {
             merged.remove(0)
         };
         let held = |record: &Record| {
-            let control = &record.controls[0];
-            assert_eq!(record.controls.len(), 1);
-            let mut rounds: Vec<_> =
-                control.samples.iter().copied().zip(control.best.iter().copied()).collect();
+            let mut rounds: Vec<(f64, f64)> = Vec::new();
+            for control in &record.controls {
+                assert!(record.arms.iter().any(|arm| arm.run == control.run));
+                rounds.extend(control.samples.iter().copied().zip(control.best.iter().copied()));
+            }
             rounds.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let mut commands = commands(&record.command);
             commands.sort();
-            (control.samples.len(), rounds, commands, record.arms.len())
+            (rounds.len(), rounds, commands, record.arms.len())
         };
         let m1 = merged(&[&p1, &p2]);
         let two = held(&m1);

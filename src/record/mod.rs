@@ -112,13 +112,26 @@ pub struct Control {
     /// The same at the fastest part of each round; empty in records of before it was kept.
     #[serde(default)]
     pub best: Vec<f64>,
+    /// [`Arm::run`] of the arms between which it was timed.
+    #[serde(default, skip_serializing_if = "first_run")]
+    pub run: u32,
+}
+
+/// Whether it is the number of the first run, or of the only one.
+fn first_run(run: &u32) -> bool {
+    *run == 0
 }
 
 impl Control {
+    /// Whether both are one load of one run.
+    pub fn is_of(&self, other: &Self) -> bool {
+        (&self.name, self.threads, self.run) == (&other.name, other.threads, other.run)
+    }
+
     /// Puts the values of further rounds to those of the same control.
     pub fn gather(all: &mut Vec<Self>, further: Vec<Self>) {
         for new in further {
-            match all.iter_mut().find(|c| c.name == new.name && c.threads == new.threads) {
+            match all.iter_mut().find(|c| c.is_of(&new)) {
                 // Only where every round has both can they be told apart by round.
                 Some(known) => {
                     let whole = |c: &Self| c.best.len() == c.samples.len();
@@ -246,6 +259,10 @@ pub struct Arm {
     /// Rated power times time, where the user stated a rated power; never a measurement either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_rated: Option<RatedEnergy>,
+    /// Which of the runs that the record was merged from measured it, counted from 0: the machine may have been
+    /// another way in each.
+    #[serde(default, skip_serializing_if = "first_run")]
+    pub run: u32,
 }
 
 /// What an arm measures.

@@ -368,6 +368,7 @@ pub fn measure(
     }
 
     let controls = controls.iter().zip(control_samples).map(|(spec, (samples, best))| Control {
+        run: 0,
         name: spec.name.into(),
         threads: spec.threads,
         samples,

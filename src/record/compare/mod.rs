@@ -434,7 +434,7 @@ pub fn speeds(records: [&Record; 2], arms: [&Arm; 2], options: &Options) -> Opti
     }
     let mut row = row(arms[1], Metric::Speed, &y.unit, x.median, y.median, None);
     row.seconds = y.seconds.iter().sum();
-    judge_speed(&mut row, &Sides::new(records, [x, y]), options);
+    judge_speed(&mut row, &Sides::new(records, arms.map(|arm| arm.run), [x, y]), options);
     Some(row)
 }
 
@@ -913,6 +913,27 @@ mod tests {
         // The same change on a machine that did not change is one of the program.
         let b = with(samples(&mut rng, 90.0, 0.01), samples(&mut rng, 40.0, 0.01));
         assert_eq!(verdict(&a, &b), Verdict::Slower);
+    }
+
+    #[test]
+    fn what_the_machine_did_in_another_run_explains_nothing() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(21);
+        let of = |arms: std::ops::RangeInclusive<usize>, record: Record| {
+            let arms = record.arms[arms].to_vec();
+            Record { arms, ..record }
+        };
+        // Of two shards the machine was slower in that of the tg arm alone.
+        let quick = of(0..=0, with(samples(&mut rng, 100.0, 0.01), samples(&mut rng, 40.0, 0.01)));
+        let slow = of(1..=1, with(samples(&mut rng, 80.0, 0.01), samples(&mut rng, 32.0, 0.01)));
+        let after = with(samples(&mut rng, 100.0, 0.01), samples(&mut rng, 40.0, 0.01));
+        let alone = held(&slow, &after).unwrap().rows.remove(0);
+        assert_ne!(alone.verdict, Verdict::Faster);
+        for shards in [[&quick, &slow], [&slow, &quick]] {
+            let merged = crate::record::merge::merge(shards.map(Record::clone).into()).unwrap();
+            let rows = held(&merged[0], &after).unwrap().rows;
+            let row = rows.iter().find(|row| row.test == alone.test).unwrap();
+            assert_eq!((row.verdict, &row.reason), (alone.verdict, &alone.reason));
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ const QUIET: f64 = 0.05;
 /// The two speeds that are compared, and the records they stand in.
 pub(super) struct Sides<'a> {
     records: [&'a Record; 2],
+    /// [`Arm::run`](crate::record::Arm::run) of both.
+    runs: [u32; 2],
     speeds: [&'a Speed; 2],
     /// The rounds to compare, where it is not all of them.
     rounds: Option<[Vec<usize>; 2]>,
@@ -109,11 +111,12 @@ impl Contrast {
 }
 
 impl<'a> Sides<'a> {
-    pub(super) fn new(records: [&'a Record; 2], speeds: [&'a Speed; 2]) -> Self {
+    pub(super) fn new(records: [&'a Record; 2], runs: [u32; 2], speeds: [&'a Speed; 2]) -> Self {
         let [a, b] = speeds.map(|s| &s.handoff[..]);
         let all = |rounds: &[Vec<usize>; 2]| rounds[0].len() == a.len() && rounds[1].len() == b.len();
         let alike = of_one_state(a, b);
-        Self { records, speeds, one_state: alike.is_some(), rounds: alike.filter(|rounds| !all(rounds)) }
+        let rounds = alike.clone().filter(|rounds| !all(rounds));
+        Self { records, runs, speeds, one_state: alike.is_some(), rounds }
     }
 
     /// Of values of both sides, one for each of their rounds, those of the rounds to compare; all of a
@@ -208,8 +211,9 @@ impl<'a> Sides<'a> {
         if !self.one_state {
             add(self.handoff().each_ref().map(Vec::as_slice), if fastest { FASTEST } else { 0.5 }, 1.0);
         }
-        for after in b.controls.iter().filter(|c| c.threads == threads) {
-            let alike = |c: &&Control| c.threads == threads && c.name == after.name;
+        let [first, second] = self.runs;
+        for after in b.controls.iter().filter(|c| (c.threads, c.run) == (threads, second)) {
+            let alike = |c: &&Control| (c.threads, c.run) == (threads, first) && c.name == after.name;
             let Some(before) = a.controls.iter().find(alike) else { continue };
             let fastest = fastest && !before.best.is_empty() && !after.best.is_empty();
             if fastest {

@@ -5,7 +5,7 @@ use super::super::number::{bytes, percent, significant};
 use super::{dedup, record_heading};
 use crate::accuracy::Convention;
 use crate::machine::Environment;
-use crate::record::{Outcome, Record, Test};
+use crate::record::{Control, Outcome, Record, Test};
 use crate::words::counted;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -162,18 +162,25 @@ pub struct Load {
 pub fn loads(records: &[Record]) -> Vec<Load> {
     let mut loads = Vec::new();
     for (i, record) in records.iter().enumerate() {
-        let controls = record.controls.iter().map(|c| (c.name.as_str(), c.threads, c.samples.clone()));
+        // Of a record that was merged from several runs, those of each.
+        let several = record.controls.iter().any(|c| c.run > 0);
+        let name = |c: &Control| match several {
+            true => format!("{} in run {}", c.name, c.run + 1),
+            false => c.name.clone(),
+        };
+        let controls = record.controls.iter().map(|c| (name(c), c.threads, c.samples.clone()));
         let mut handoffs: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
         for arm in &record.arms {
             let handoff = arm.speed.iter().flat_map(|s| s.handoff.iter().flatten().flatten());
             handoffs.entry(arm.subject.threads).or_default().extend(handoff);
         }
-        let handoffs = handoffs.into_iter().map(|(threads, samples)| ("handoff", threads, samples));
+        let handoffs =
+            handoffs.into_iter().map(|(threads, samples)| ("handoff".to_owned(), threads, samples));
         for (name, threads, mut sorted) in controls.chain(handoffs).filter(|c| !c.2.is_empty()) {
             sorted.sort_by(f64::total_cmp);
             loads.push(Load {
                 record: i + 1,
-                name: name.into(),
+                name,
                 threads,
                 lowest: sorted[0],
                 median: crate::speed::stats::median(&sorted),
