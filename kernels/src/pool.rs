@@ -581,6 +581,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn each_task_runs_once_whoever_comes_when() {
         for threads in [2, 3, 5] {
             let pool = Pool::new(threads);

@@ -142,6 +142,7 @@ impl Format {
 /// If a line is not of that format or no format is recognised.
 pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, Vec<Question>)> {
     let wrong = |line: usize, message: String| Error::input(path, format!("line {line}: {message}"));
+    let none = || Error::input(path, "expected questions, found none");
     // Editors put a mark of the encoding first.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (format, questions) = match path.extension().and_then(|e| e.to_str()) {
@@ -183,13 +184,10 @@ pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, 
                 questions.push(found.question(&value).map_err(|m| wrong(number + 1, m))?);
                 format = Some(found);
             }
-            (format.unwrap_or(Format::Arc), questions)
+            (format.ok_or_else(none)?, questions)
         }
     };
-    if questions.is_empty() {
-        return Err(Error::input(path, "expected questions, found none"));
-    }
-    Ok((format, questions))
+    if questions.is_empty() { Err(none()) } else { Ok((format, questions)) }
 }
 
 /// The label of a question from `FILE-labels.lst`, one a line, beside `FILE.jsonl`.
