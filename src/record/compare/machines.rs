@@ -97,7 +97,7 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
             noted.push(different(what, &x, &y));
         }
     }
-    let list = |words: &[String]| (!words.is_empty()).then(|| words.join(" "));
+    let list = |words: &[String]| (!words.is_empty()).then(|| words.join(", "));
     let gib =
         |e: &Environment| e.memory.map(|bytes| format!("{:.0} GiB", bytes as f64 / (1u64 << 30) as f64));
     let caches = |e: &Environment| {

@@ -286,9 +286,7 @@ fn trend(records: &[Record]) -> Vec<Block> {
 fn trend_table(trends: &[Trend], machine: &str) -> Table {
     let headings = ["Arm", "Test", "Threads#", "Records#", "First#", "Last#", "Change#"];
     let mut table = Table::new(
-        format!(
-            "Over time, from the first to the last record of each arm, as `compare` judges it: {machine}"
-        ),
+        format!("Over time, from the first to the last record of each arm, as compare judges it: {machine}"),
         &headings,
     );
     let several = trends.iter().any(|t| t.model != trends[0].model);
