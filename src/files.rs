@@ -44,7 +44,7 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// That files of these names can be written, before hours of work rest on it, and replace neither what is read
-/// nor each other. Of a folder that is read, the files in it count.
+/// nor each other. Of a folder that is read, the files in it that models and texts are read from count.
 ///
 /// # Errors
 /// If one names a folder, its folder is not there or cannot be written to, or it would replace another.
@@ -70,6 +70,7 @@ pub fn writable(outputs: &[&Path], inputs: &[&Path]) -> Result<()> {
         }
         for input in inputs {
             let inside = std::fs::read_dir(input).into_iter().flatten().flatten().map(|entry| entry.path());
+            let inside = inside.filter(|file| may_be_read(file));
             let replaced = inside.chain([input.to_path_buf()]).find(|file| same_file(file, output));
             if let Some(file) = replaced {
                 return refuse(output, format!("the output would replace {}, which is read", file.display()));
@@ -77,6 +78,17 @@ pub fn writable(outputs: &[&Path], inputs: &[&Path]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a file of this name in a folder may be part of a model or a text; what was measured of either may lie
+/// beside it, and be written anew.
+fn may_be_read(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let weights = name.starts_with("model") && name.contains(".safetensors");
+    let ends = |end: &&str| name.ends_with(end);
+    weights
+        || name == "added_tokens.json"
+        || [".txt", ".raw", ".md", ".model", "config.json", "tokenizer.json"].iter().any(ends)
 }
 
 /// Makes a folder for output, and those around it.

@@ -101,6 +101,14 @@ fn outputs_replace_neither_inputs_nor_each_other() {
     let other = path("./one");
     fails(&["eval", "demo", "--limit", "2", "--save", &one, "--record", &other], 2, &twice);
     assert_eq!(before, [&model, &ids, &text, &questions].map(|file| fs::read(file).expect("there")));
+    // What was measured of a folder may lie in it, and be measured again.
+    let folder = path("");
+    let record = path("record.json");
+    for _ in 0..2 {
+        let args = ["ppl", "demo", &folder, "--n-ctx", "64", "--limit", "1", "--record", &record];
+        let run = Command::cargo_bin("tritmark").expect("built").args(args).output().expect("runs");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    }
     assert!(!dir.path().join("one").exists());
 }
 

@@ -40,7 +40,10 @@ impl State {
     /// If it belongs to another measurement, is damaged, or cannot be read or written.
     pub fn open(path: &Path, key: &str) -> Result<(Self, Vec<WindowScore>)> {
         if std::fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
-            return Err(Error::input(path, "expected a regular file, which a state can be kept in"));
+            return Err(Error::input(
+                path,
+                "expected a regular file to keep the state in, found a directory, device or pipe; name another one",
+            ));
         }
         let mut file = OpenOptions::new()
             .read(true)

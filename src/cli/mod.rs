@@ -35,7 +35,7 @@ inside this program), or `demo-full` (its full-precision twin); 'MODEL --ptq abs
 full-precision one made ternary.
 
 Exit codes: 0 fine; 1 a regression or a failed proof; 2 usage; 3 inconclusive; 4 not comparable;
-5 bad input file; 70 a bug of ours; 74 the system refused to read or write.")]
+5 bad input file; 70 a bug of ours; 74 the system refused to read, write, or give memory or a thread.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -35,6 +35,11 @@ impl Tree {
     }
 }
 
+/// What each sensor covers, and whether the figure rests on it.
+fn domains(tree: &Tree) -> Vec<(String, bool)> {
+    tree.meter().sources().into_iter().map(|(_, domain, main)| (domain, main)).collect()
+}
+
 const RAPL: &str = "class/powercap/intel-rapl:0";
 const ENERGY: &str = "class/powercap/intel-rapl:0/energy_uj";
 
@@ -447,8 +452,7 @@ fn a_counter_of_cores_is_part_of_its_package() {
         ("class/hwmon/hwmon0/power2_input", "15000000\n"),
         ("class/hwmon/hwmon0/power2_label", "CPU cores\n"),
     ]);
-    let main: Vec<_> = tree.meter().sources().into_iter().map(|(_, domain, main)| (domain, main)).collect();
-    assert_eq!(main, [("CPU package".to_owned(), true), ("CPU cores".to_owned(), false)]);
+    assert_eq!(domains(&tree), [("CPU package".to_owned(), true), ("CPU cores".to_owned(), false)]);
 }
 
 #[test]
@@ -634,10 +638,9 @@ fn rails_that_leave_out_the_processor_are_no_figure() {
     // A shunt's voltage and the sum of all currents.
     tree.write("class/hwmon/hwmon3/in4_input", "800");
     tree.write("class/hwmon/hwmon3/curr4_input", "3000");
-    let domains: Vec<_> =
-        tree.meter().sources().into_iter().map(|(_, domain, main)| (domain, main)).collect();
-    assert_eq!(domains[..3], rails.map(|(_, rail)| (rail.to_owned(), false)));
-    assert!(domains.iter().all(|(_, main)| !main), "{domains:?}");
+    let found = domains(&tree);
+    assert_eq!(found[..3], rails.map(|(_, rail)| (rail.to_owned(), false)));
+    assert!(found.iter().all(|(_, main)| !main), "{found:?}");
     assert!(tree.meter().unusable().unwrap().contains("only parts"));
 }
 
@@ -650,8 +653,7 @@ fn energy_and_power_of_one_chip_are_not_added() {
         ("class/hwmon/hwmon0/power1_input", "30000000\n"),
         ("class/hwmon/hwmon0/power1_label", "CPU_POWER\n"),
     ]);
-    let main: Vec<_> = tree.meter().sources().into_iter().map(|(_, domain, main)| (domain, main)).collect();
-    assert_eq!(main, [("CPU_ENERGY".to_owned(), true), ("CPU_POWER".to_owned(), false)]);
+    assert_eq!(domains(&tree), [("CPU_ENERGY".to_owned(), true), ("CPU_POWER".to_owned(), false)]);
 }
 
 #[test]

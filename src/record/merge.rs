@@ -4,7 +4,6 @@ use super::{Arm, Control, Outcome, Protocol, Record, arm_name};
 use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits};
 use jiff::Timestamp;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far the same limit may differ between shards of a machine without a name, as a share.
@@ -113,14 +112,12 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
         let timed = arms.iter().filter(|arm| arm.speed.is_some()).map(|arm| arm.run);
         timed.chain(controls.iter().map(|control| control.run)).collect::<BTreeSet<_>>()
     };
-    let mut next = numbers(&whole.arms, &whole.controls).last().map_or(0, |last| last + 1);
+    // The lowest that are free, since a record may hold any.
+    let taken = numbers(&whole.arms, &whole.controls);
+    let free = (0..=u32::MAX).filter(|run| !taken.contains(run));
     let shared = runs.clone();
-    for run in numbers(&part.arms, &part.controls) {
-        if let Entry::Vacant(place) = runs.entry(run) {
-            place.insert(next);
-            next += 1;
-        }
-    }
+    let further = numbers(&part.arms, &part.controls).into_iter().filter(|run| !shared.contains_key(run));
+    runs.extend(further.zip(free));
     let number = |run: u32| runs.get(&run).copied().unwrap_or_default();
     for arm in part.arms {
         let arm = Arm { run: number(arm.run), ..arm };
@@ -297,6 +294,17 @@ mod tests {
         let mut alike = p3;
         alike.controls = p1.controls.clone();
         assert_eq!(held(&merged(&[&p1, &alike])).0, 8);
+    }
+
+    #[test]
+    fn numbers_of_runs_have_room() {
+        let (mut first, mut second) = (example(), example());
+        first.arms.truncate(1);
+        second.arms.drain(..1);
+        first.arms.iter_mut().for_each(|arm| arm.run = u32::MAX);
+        first.controls.iter_mut().for_each(|control| control.run = u32::MAX);
+        let merged = merge(vec![first, second]).unwrap();
+        assert_eq!(merged[0].arms.iter().map(|arm| arm.run).collect::<Vec<_>>(), [u32::MAX, 0, 0]);
     }
 
     #[test]

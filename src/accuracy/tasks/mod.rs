@@ -100,6 +100,8 @@ impl Task {
 
 /// Turns choices into tokens for one model.
 pub struct Encoder {
+    /// Name of the model, for messages.
+    pub model: String,
     /// The model's tokenizer.
     pub tokenizer: Tokenizer,
     /// Token put in front.
@@ -115,7 +117,8 @@ impl Encoder {
     /// If it brings no tokenizer.
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
         let config = &checkpoint.config;
-        Ok(Self { tokenizer: tokenizer_of(checkpoint)?, bos: config.bos, context: config.context })
+        let model = checkpoint.provenance.name.clone();
+        Ok(Self { model, tokenizer: tokenizer_of(checkpoint)?, bos: config.bos, context: config.context })
     }
 
     /// Tokens of a choice, and how many at the end are scored.
@@ -175,7 +178,7 @@ pub fn answer(model: &mut dyn LanguageModel, encoder: &Encoder, question: &Quest
     if let Some(i) = sums.iter().position(|sum| !sum.is_finite()) {
         let choice = &question.choices[i].continuation;
         return Err(Error::input(
-            "the model",
+            &encoder.model,
             format!("the likelihood of the choice '{choice}' is not finite"),
         )
         .hint("a scale or a weight is damaged; `tritmark verify` tells which"));
@@ -279,7 +282,7 @@ mod tests {
         let id = |text: &str| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
         let (the, of) = (id(" the"), id(" of"));
         assert_eq!((the.len(), of.len()), (1, 1));
-        let encoder = Encoder { tokenizer: tokenizer.clone(), bos: Some(0), context: 64 };
+        let encoder = Encoder { model: "m".into(), tokenizer: tokenizer.clone(), bos: Some(0), context: 64 };
         let mut model = Likes(the[0]);
         // One token liked; the other one not; ln(e²/(4095 + e²)) and ln(1/(4095 + e²)).
         let total = (4095.0 + 2f64.exp()).ln();
@@ -330,7 +333,7 @@ mod tests {
     #[test]
     fn long_contexts_lose_their_beginning() {
         let tokenizer = tokenizer();
-        let encoder = Encoder { tokenizer: tokenizer.clone(), bos: Some(0), context: 8 };
+        let encoder = Encoder { model: "m".into(), tokenizer: tokenizer.clone(), bos: Some(0), context: 8 };
         let choice = Choice {
             context: "of the people by the people for the people and".into(),
             continuation: " the of".into(),

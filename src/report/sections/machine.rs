@@ -165,7 +165,7 @@ pub fn loads(records: &[Record]) -> Vec<Load> {
         // Of a record that was merged from several runs, those of each.
         let several = record.controls.iter().any(|c| c.run > 0);
         let name = |c: &Control| match several {
-            true => format!("{} in run {}", c.name, c.run + 1),
+            true => format!("{} in run {}", c.name, u64::from(c.run) + 1),
             false => c.name.clone(),
         };
         let controls = record.controls.iter().map(|c| (name(c), c.threads, c.samples.clone()));
