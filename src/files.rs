@@ -6,7 +6,8 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
-/// Writes a file under a temporary name in its folder and renames it once `write` is through.
+/// Writes a file under a temporary name in its folder and renames it once `write` is through and all of it is on the
+/// disk. What a link leads to is replaced, not the link.
 ///
 /// # Errors
 /// If the folder cannot be written to, or `write` fails; there is no new file then.
@@ -21,10 +22,13 @@ pub fn write_whole(
         let mut buffered = BufWriter::new(&mut file);
         return write(&mut buffered).and_then(|()| buffered.flush()).map_err(io);
     }
+    let target = path.canonicalize();
+    let path = target.as_deref().unwrap_or(path);
     let mut file = temporary(path)?;
     let mut buffered = BufWriter::new(file.as_file_mut());
     write(&mut buffered).and_then(|()| buffered.flush()).map_err(io)?;
     drop(buffered);
+    file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
 }
@@ -43,7 +47,7 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// That files of these names can be written, before hours of work rest on it, and replace neither what is read
+/// Checks that files of these names can be written, before hours of work rest on it, and replace neither what is read
 /// nor each other. Of a folder that is read, the files in it that models and texts are read from count.
 ///
 /// # Errors
@@ -52,10 +56,8 @@ pub fn writable(outputs: &[&Path], inputs: &[&Path]) -> Result<()> {
     let refuse = |output: &Path, why: String| {
         Err(Error::Usage(format!("{}: {why}; choose another name", output.display())))
     };
-    let place = |output: &Path| {
-        let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        (folder.canonicalize().ok(), output.file_name().map(ToOwned::to_owned))
-    };
+    let place =
+        |output: &Path| (parent(output).canonicalize().ok(), output.file_name().map(ToOwned::to_owned));
     for (i, output) in outputs.iter().enumerate() {
         match std::fs::metadata(output) {
             Ok(kind) if kind.is_dir() => {
@@ -100,12 +102,17 @@ pub fn make_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.into(), source })
 }
 
+/// The folder that a file of this name would stand in, whether it is there or not.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The folder that a file of this name would stand in.
 ///
 /// # Errors
 /// If there is none.
 pub fn folder(path: &Path) -> Result<&Path> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = parent(path);
     match std::fs::metadata(folder) {
         Ok(kind) if kind.is_dir() => Ok(folder),
         Ok(_) => Err(Error::Usage(format!("{}: {} is no folder", path.display(), folder.display()))),

@@ -1,11 +1,13 @@
 //! The proofs: what a model is, byte order and container aside, and whether two are the same.
 
 use crate::checkpoint::config::LinearKind;
+use crate::checkpoint::demo;
 use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::gguf::quant::Quant;
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::{Checkpoint, FloatData, OpenOptions, number};
 use crate::error::{Error, Result};
+use crate::model::text::tokenizer_of;
 use crate::model::{Head, LoadOptions, Logits, Model};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -205,8 +207,25 @@ pub fn compare(a: &Checkpoint, b: &Checkpoint, done: &(dyn Fn() + Sync)) -> Resu
 }
 
 /// Texts on which two tokenizers must agree.
-const SAMPLES: [&str; 5] =
-    ["Hello, world! It's 12345 o'clock.\n\n  ", "naïve 東京 🙂", "a  b\n\nc\tx", "fn main() { 0x1F }", ""];
+const SAMPLES: [&str; 6] = [
+    "Hello, world! It's 12345 o'clock.\n\n  ",
+    "naïve 東京 🙂",
+    "a  b\n\nc\tx",
+    "fn main() { 0x1F }",
+    "",
+    demo::TEXT,
+];
+
+/// The merges of a tokenizer that has some, in their order.
+fn merges(json: &[u8]) -> Option<Vec<(String, String)>> {
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let pair = |merge: serde_json::Value| match merge {
+        serde_json::Value::String(merge) => merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
+        merge => serde_json::from_value(merge).ok(),
+    };
+    let merges = std::mem::take(tokenizer["model"]["merges"].as_array_mut()?);
+    merges.into_iter().map(pair).collect()
+}
 
 /// Compares what text becomes and what ends it, where both models say.
 fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -> Result<()> {
@@ -234,25 +253,64 @@ fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -
     if p == q {
         return Ok(());
     }
-    let load = |c: &Checkpoint, json: &[u8]| {
-        tokenizers::Tokenizer::from_bytes(json)
-            .map_err(|e| Error::input(c.provenance.path(), format!("its tokenizer is damaged: {e}")))
-    };
-    let (p, q) = (load(a, p)?, load(b, q)?);
+    if let (Some(found), Some(other)) = (merges(p), merges(q))
+        && found != other
+    {
+        let at = found.iter().zip(&other).take_while(|(a, b)| a == b).count();
+        let name = |merges: &[(String, String)]| {
+            merges.get(at).map_or_else(|| "none".to_owned(), |(a, b)| format!("{a:?} with {b:?}"))
+        };
+        comparison.differences.push(format!(
+            "The tokenizers differ: merge {at} of {} and {} is {} and {}.",
+            found.len(),
+            other.len(),
+            name(&found),
+            name(&other)
+        ));
+    }
+    let (p, q) = (tokenizer_of(a)?, tokenizer_of(b)?);
     for sample in SAMPLES {
         let ids = |t: &tokenizers::Tokenizer| {
             t.encode(sample, true).map(|found| found.get_ids().to_vec()).unwrap_or_default()
         };
         let (found, other) = (ids(&p), ids(&q));
         if found != other {
-            comparison
-                .differences
-                .push(format!("The tokenizers differ: {sample:?} becomes {found:?} and {other:?}."));
+            let shown = |ids: &[u32]| {
+                format!("{:?}{}", &ids[..ids.len().min(40)], if ids.len() > 40 { " …" } else { "" })
+            };
+            comparison.differences.push(format!(
+                "The tokenizers differ: {:?} becomes {} and {}.",
+                sample.chars().take(80).collect::<String>(),
+                shown(&found),
+                shown(&other)
+            ));
             break;
         }
     }
-    // Added tokens may shadow others; what they do, the samples show.
     let (added, others) = (p.get_added_tokens_decoder(), q.get_added_tokens_decoder());
+    let sides = [(&added, &others, &a.provenance.name), (&others, &added, &b.provenance.name)];
+    let lacking = sides.into_iter().find_map(|(these, those, name)| {
+        let mut ids: Vec<_> =
+            these.iter().filter(|(_, token)| !those.values().any(|t| t.content == token.content)).collect();
+        ids.sort_by_key(|(id, _)| **id);
+        ids.first().map(|(id, token)| (**id, token.content.clone(), name))
+    });
+    if let Some((id, token, name)) = lacking {
+        comparison.differences.push(format!(
+            "The tokenizers differ: only in {name} is {token:?} one token, {id}, wherever it stands."
+        ));
+    }
+    for (id, token) in &added {
+        if let Some((other, _)) = others.iter().find(|(_, t)| t.content == token.content)
+            && other != id
+        {
+            comparison
+                .differences
+                .push(format!("The tokenizers differ: {:?} is token {id} and {other}.", token.content));
+            break;
+        }
+    }
+    // Added tokens may shadow others.
     for id in 0..p.get_vocab_size(true).min(q.get_vocab_size(true)) as u32 {
         if let (Some(found), Some(other)) = (p.id_to_token(id), q.id_to_token(id))
             && found != other
@@ -463,13 +521,17 @@ fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differen
     let rows = if shape.len() == 2 { shape[0] } else { 1 };
     // The largest difference, where it is and the values there; the first that no form explains.
     let (mut worst, mut wrong) = (None::<(f64, f32, f32)>, None);
+    // Of values that differ: the first, and how many there are, of how many.
+    let (mut first, mut differ, mut all) = (None, 0usize, 0usize);
+    let block = if [form_a, form_b].contains(&Form::Quant(Quant::Q6K)) { 256 } else { 32 };
     for start in (0..rows).step_by(ROWS) {
         let read = |c: &Checkpoint| match shape.len() {
             2 => c.float_rows(role, start..rows.min(start + ROWS)),
             _ => c.float(role),
         };
         let (x, y) = (read(a)?.to_f32(), read(b)?.to_f32());
-        for (i, (bx, by)) in x.chunks(256).zip(y.chunks(256)).enumerate() {
+        all += x.len();
+        for (i, (bx, by)) in x.chunks(block).zip(y.chunks(block)).enumerate() {
             let largest = bx.iter().chain(by).fold(0f32, |m, v| m.max(v.abs()));
             for (j, (&x, &y)) in bx.iter().zip(by).enumerate() {
                 if x.to_bits() == y.to_bits() {
@@ -483,7 +545,9 @@ fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differen
                     }
                     None => form_a != form_b && explained(x, round_a, y, round_b).is_some(),
                 };
-                let index = start * (shape.iter().product::<usize>() / rows) + i * 256 + j;
+                let index = start * (shape.iter().product::<usize>() / rows) + i * block + j;
+                differ += 1;
+                first = first.or(Some((index, x, y)));
                 if !fine && wrong.is_none() {
                     wrong = Some((index, x, y));
                 }
@@ -493,6 +557,10 @@ fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differen
                 }
             }
         }
+    }
+    // Two programs that quantise the same values choose other grids nearly everywhere; damage is somewhere.
+    if quantised.is_some() && form_a == form_b && differ * FEW < all {
+        wrong = wrong.or(first);
     }
     let cols = shape.last().copied().unwrap_or(1);
     let sentence = wrong.map(|(index, x, y)| {
@@ -519,6 +587,9 @@ fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differen
     let error = worst.map_or(0.0, |(error, ..)| if error.is_nan() { f64::INFINITY } else { error });
     Ok(Difference { kind: Kind::Float(error), rounded, sentence })
 }
+
+/// One in so many values: where fewer of two tensors in one quantised form differ, one was not quantised anew.
+const FEW: usize = 50;
 
 /// How far a form may put a value off, among neighbours of which `largest` is the largest.
 fn grid(form: Form, x: f32, largest: f32) -> f32 {

@@ -155,7 +155,7 @@ fn wrong_arguments_are_usage_errors() {
         (&["--budget", "-1"], "0 to 86400"),
         (&["-ngl", "99"], "puts no layer on a GPU"),
         (&["-ctk", "q8_0"], "f32"),
-        (&["-hf", "a/b"], "download the model"),
+        (&["-hf", "a/b"], "nothing is downloaded"),
         (&["-embd", "1"], "text"),
         (&["--numa", "distribute"], "numactl"),
         (&["--list-devices"], "doctor"),
@@ -457,12 +457,38 @@ fn tiers_that_this_cpu_lacks_are_named() {
     let output = suite.command(&[]).output().unwrap();
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(2) && err.contains(lacking) && err.contains("`tiers`"), "{err}");
-    fs::write(&file, text.replace("[\"best\"]", &format!("[\"best\", \"{lacking}\"]"))).unwrap();
+    fs::write(&file, text.replace("[\"best\"]", &format!("[\"best\", \"{lacking}\", \"scalar\"]"))).unwrap();
     let output = suite.command(&["-r", "1", "--json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record: Value = serde_json::from_slice(&output.stdout).unwrap();
     let notes = record["notes"].to_string();
     assert!(notes.contains(&format!("Not measured: {lacking}, which this CPU lacks.")), "{notes}");
+    let tiers = record["arms"].as_array().unwrap().iter().map(|arm| arm["subject"]["tier"].to_string());
+    assert!(tiers.collect::<std::collections::BTreeSet<_>>().contains("\"scalar\""), "the best and this one");
+}
+
+#[test]
+fn a_run_does_not_continue_with_a_model_that_has_changed_since() {
+    let suite = Suite::new();
+    let model = suite.0.path().join("m");
+    fs::create_dir(&model).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("bench-suites/demo");
+        fs::copy(demo.join(name), model.join(name)).unwrap();
+    }
+    let file = suite.0.path().join("tiny.toml");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace("\"demo\"", "\"m\"")).unwrap();
+    suite.killed_at(1, "proof");
+    let config = fs::read_to_string(model.join("config.json")).unwrap();
+    let mut other: Value = serde_json::from_str(&config).unwrap();
+    other["rope_theta"] = 5000.0.into();
+    other["rope_parameters"] = Value::Null;
+    fs::write(model.join("config.json"), other.to_string()).unwrap();
+    let output = suite.command(&[]).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && err.contains("other models"), "{err}");
+    fs::write(model.join("config.json"), config).unwrap();
+    assert!(suite.command(&["-r", "40"]).output().unwrap().status.success());
 }
 
 #[test]

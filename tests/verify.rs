@@ -207,3 +207,60 @@ fn inspect_tells_what_the_file_is() {
     let verdicts: Vec<_> = report["runtimes"].as_array().unwrap().iter().map(|r| &r["verdict"]).collect();
     assert_eq!(verdicts, ["right", "refused", "refused", "refused"]);
 }
+
+#[test]
+fn tokenizers_are_the_same_in_all_that_makes_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = fixture("bitnet2b-packed");
+    let copy = dir.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(&source).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    let file = copy.join("tokenizer.json");
+    let tokenizer: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let verify = |change: &dyn Fn(&mut serde_json::Value), code: i32| {
+        let mut changed = tokenizer.clone();
+        change(&mut changed);
+        std::fs::write(&file, changed.to_string()).unwrap();
+        let output = tritmark(&["verify", text(&source), text(&copy)]).code(code);
+        String::from_utf8(output.get_output().stderr.clone()).unwrap()
+    };
+    // How its training cut and filled up texts says nothing of their tokens.
+    verify(
+        &|t| {
+            t["truncation"] = serde_json::json!(
+                {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+            );
+            t["padding"] = serde_json::json!(
+                {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+                 "pad_type_id": 0, "pad_token": "!"}
+            );
+        },
+        0,
+    );
+    let error = verify(&|t| drop(t["model"]["merges"].as_array_mut().unwrap().pop()), 1);
+    assert!(error.contains("The tokenizers differ: merge"), "{error}");
+    let error = verify(&|t| drop(t["added_tokens"].as_array_mut().unwrap().pop()), 1);
+    assert!(error.contains("one token"), "{error}");
+}
+
+#[test]
+fn one_value_of_two_tensors_of_one_quantised_form_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let [whole, damaged] = ["a.gguf", "b.gguf"].map(|name| dir.path().join(name));
+    for form in ["q8_0", "q6_k"] {
+        let source = fixture("bitnet2b-packed");
+        let args = ["convert", text(&source), text(&whole), "--to", "i2_s", "--embedding", form];
+        tritmark(&[&args[..], &["--force"]].concat()).success();
+        let mut bytes = std::fs::read(&whole).unwrap();
+        // The last bit of one value, less than a step of the block's grid.
+        bytes[start(&whole, "token_embd.weight") + 7] ^= 1;
+        std::fs::write(&damaged, bytes).unwrap();
+        tritmark(&["verify", text(&whole), text(&whole)]).success();
+        let output = tritmark(&["verify", text(&whole), text(&damaged)]).code(1);
+        let error = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(error.contains(&format!("both are {form}")), "{error}");
+    }
+}

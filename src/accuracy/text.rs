@@ -108,7 +108,7 @@ pub fn read_text(sources: &[PathBuf]) -> Result<String> {
     let mut text = String::new();
     for source in sources {
         if source.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io("standard input", e))?;
+            read_from(Path::new("standard input"), std::io::stdin(), &mut text)?;
         } else if source.is_dir() {
             let (files, _) = text_files(source)?;
             if files.is_empty() {
@@ -139,9 +139,13 @@ pub(super) const MOST: u64 = 1 << 30;
 /// # Errors
 /// If it cannot be read, is longer than a text can be, or is not UTF-8.
 pub(super) fn read_file(path: &Path, text: &mut String) -> Result<()> {
-    let file = fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    read_from(path, fs::File::open(path).map_err(|e| Error::io(path, e))?, text)
+}
+
+/// As [`read_file`], from what was opened; `path` is for messages.
+fn read_from(path: &Path, source: impl Read, text: &mut String) -> Result<()> {
     let mut bytes = Vec::new();
-    let read = file.take(MOST + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    let read = source.take(MOST + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     if read as u64 > MOST {
         return Err(Error::input(path, format!("expected a text of at most {MOST} bytes, found more")));
     }

@@ -74,15 +74,28 @@ pub fn from_pieces(path: &Path, pieces: &[Piece], added: &Added) -> Result<Vec<u
         added.config.and_then(|c| c.get(key)).and_then(Value::as_bool).unwrap_or(default)
     };
     // "Legacy" prepends a space to every text, even to one that has one.
+    let prefix = flag("add_prefix_space", true);
     let (normalizer, pre_tokenizer) = if flag("legacy", true) {
         let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE});
-        let steps = json!([{"type": "Prepend", "prepend": SPACE}, replace]);
+        let prepend = prefix.then(|| json!({"type": "Prepend", "prepend": SPACE}));
+        let steps: Vec<Value> = prepend.into_iter().chain([replace]).collect();
         (json!({"type": "Sequence", "normalizers": steps}), Value::Null)
     } else {
+        let scheme = if prefix { "first" } else { "never" };
         let metaspace =
-            json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": false});
+            json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false});
         (Value::Null, metaspace)
     };
+    // The space that was put before goes again.
+    let strip = prefix.then(|| json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    let decoders: Vec<Value> = [
+        json!({"type": "Replace", "pattern": {"String": SPACE}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ]
+    .into_iter()
+    .chain(strip)
+    .collect();
     let json = json!({
         "version": "1.0",
         "truncation": null,
@@ -91,12 +104,7 @@ pub fn from_pieces(path: &Path, pieces: &[Piece], added: &Added) -> Result<Vec<u
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": added.template(&vocab).map_err(error)?,
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-        ]},
+        "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "BPE",
             "dropout": null,
@@ -140,8 +148,8 @@ impl Added<'_> {
         let token = |id: usize, content: &str, special: bool| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special});
         let mut all = std::collections::BTreeMap::new();
         for (id, piece) in pieces.iter().enumerate() {
-            if matches!(piece.kind, UNKNOWN | CONTROL) {
-                all.insert(id, token(id, &piece.text, true));
+            if matches!(piece.kind, UNKNOWN | CONTROL | USER) {
+                all.insert(id, token(id, &piece.text, piece.kind != USER));
             }
         }
         for (content, id) in self.tokens.into_iter().flatten() {
@@ -190,6 +198,7 @@ impl Added<'_> {
 // Kinds of pieces and of models, as in sentencepiece_model.proto.
 const UNKNOWN: u64 = 2;
 const CONTROL: u64 = 3;
+const USER: u64 = 4;
 const BYTE: u64 = 6;
 const BPE: u64 = 2;
 

@@ -7,7 +7,7 @@ use crate::files::writable;
 use crate::machine::{Limits, Watch};
 use crate::model::{Head, check_threads};
 use crate::record::rows::{self, Format};
-use crate::record::{self, Arm, Model, Outcome, Record, SCHEMA, Test, Tool};
+use crate::record::{self, Arm, Model, Outcome, Record, Test, Tool};
 use crate::speed::bench::{Bench, Candidate, Choice, for_reference};
 use crate::speed::lists::{List, distinct, numbers};
 use crate::speed::protocol::LONGEST;
@@ -200,7 +200,8 @@ impl Args {
     /// written.
     pub fn run(self) -> Result<()> {
         let outputs: Vec<&Path> = self.record.iter().map(PathBuf::as_path).collect();
-        writable(&outputs, &self.model.iter().map(Path::new).collect::<Vec<_>>())?;
+        let inputs = self.model.iter().map(Path::new).chain(self.meter.meter.as_deref());
+        writable(&outputs, &inputs.collect::<Vec<_>>())?;
         let options = self.options()?;
         if let Some(note) = self.llama_bench.check()? {
             say(&note);
@@ -271,22 +272,13 @@ impl Args {
         notes.extend(limits.unsteady());
 
         let mut record = Record {
-            schema: SCHEMA,
-            tool: Tool::current(),
-            started,
-            finished: record::now(),
-            command: command_line(),
-            suite: None,
-            suite_text: None,
-            resumed: false,
-            environment: watch.environment(),
             limits: Outcome::Measured(limits),
             protocol: options.describe(),
             models,
-            proofs: Vec::new(),
             arms,
             controls,
             notes,
+            ..Record::new(Tool::current(), started, command_line(), watch.environment())
         };
         if self.anonymise {
             record.anonymise(&self.meter.energy_root);

@@ -5,7 +5,7 @@ use crate::energy::Meter;
 use crate::error::{Error, Result};
 use crate::machine::Watch;
 use crate::model::{Head, LoadOptions, Model};
-use crate::record::{self, Arm, Outcome, Record, Tool};
+use crate::record::{self, Arm, Record, Tool};
 use crate::verify;
 use crate::words::printable;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -67,6 +67,11 @@ pub struct TextArgs {
 }
 
 impl TextArgs {
+    /// What is read beside the model.
+    pub fn inputs(&self) -> impl Iterator<Item = &Path> {
+        self.tokenizer.iter().map(PathBuf::as_path)
+    }
+
     /// Opens a model as [`OpenArgs::open`] does, with the tokenizer that was named.
     ///
     /// # Errors
@@ -182,33 +187,20 @@ pub fn command_line() -> String {
 /// Writes a record of one model's accuracy, without tests of speed.
 ///
 /// # Errors
-/// If a model cannot be read or the file not be written.
+/// If the model cannot be read or the file not be written.
 pub fn record_accuracy(
     path: &Path,
     watch: &Watch,
     started: String,
-    checkpoints: &[&Checkpoint],
+    checkpoint: &Checkpoint,
     arms: Vec<Arm>,
     anonymise: bool,
 ) -> Result<()> {
-    let models = checkpoints.iter().map(|c| Ok(record::Model::describe(c, verify::model_hash(c)?)));
     let mut record = Record {
-        schema: record::SCHEMA,
-        tool: Tool::current(),
-        started,
-        finished: record::now(),
-        command: command_line(),
-        suite: None,
-        suite_text: None,
-        resumed: false,
-        environment: watch.environment(),
-        limits: Outcome::NotMeasured("this command has no tests of speed".into()),
-        protocol: record::Protocol::untimed(),
-        models: models.collect::<Result<_>>()?,
-        proofs: Vec::new(),
+        models: vec![record::Model::describe(checkpoint, verify::model_hash(checkpoint)?)],
         arms,
-        controls: Vec::new(),
-        notes: checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).collect(),
+        notes: checkpoint.provenance.notes.clone(),
+        ..Record::new(Tool::current(), started, command_line(), watch.environment())
     };
     if anonymise {
         record.anonymise(Path::new("/"));

@@ -147,6 +147,8 @@ impl Args {
 
 /// Measures a tuning, uses it and stores it; says where.
 fn tune(environment: &mut Environment) -> Result<PathBuf> {
+    // Not after seconds of measuring.
+    tuning::place()?;
     let bar = progress(1, "tuning");
     let before = CpuTimes::read(Path::new("/"));
     let tuning = tuning::measure(environment, &mut |done, total, what| {

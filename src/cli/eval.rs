@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::files::{writable, write_whole};
 use crate::machine::Watch;
 use crate::record::{self, Arm, Subject};
+use crate::words::counted;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -58,11 +59,12 @@ impl Args {
     /// If the model or a task cannot be read, or scoring fails.
     pub fn run(self) -> Result<()> {
         let outputs: Vec<&Path> = self.record.iter().chain(&self.save).map(PathBuf::as_path).collect();
-        let inputs: Vec<&Path> = self.tasks.iter().chain([&self.model]).map(Path::new).collect();
+        let named = self.tasks.iter().chain([&self.model]).map(Path::new);
+        let inputs: Vec<&Path> = named.chain(self.open.inputs()).collect();
         writable(&outputs, &inputs)?;
         let builtin = [Task::BUILTIN.to_owned()];
         let names = if self.tasks.is_empty() { &builtin } else { self.tasks.as_slice() };
-        let mut tasks: Vec<Task> = names.iter().map(|n| Task::open(n, self.task)).collect::<Result<_>>()?;
+        let mut tasks = Task::open_all(names, self.task)?;
         let (watch, started) = (Watch::start(), record::now());
         let checkpoint = self.open.open(&self.model)?;
         let encoder = Encoder::new(&checkpoint)?;
@@ -89,11 +91,11 @@ impl Args {
                 let norm =
                     score.acc_norm.map(|acc| format!(", acc_norm {}", share(acc, score.acc_norm_stderr)));
                 print_line(&format!(
-                    "{}: acc {}{} ({} questions, chance {:.1} %)",
+                    "{}: acc {}{} ({}, chance {:.1} %)",
                     task.name,
                     share(score.acc, score.acc_stderr),
                     norm.unwrap_or_default(),
-                    score.questions,
+                    counted(score.questions, "question"),
                     100.0 * score.chance
                 ))?;
             }
@@ -111,7 +113,7 @@ impl Args {
             write_whole(path, |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
         }
         if let Some(path) = &self.record {
-            record_accuracy(path, &watch, started, &[&checkpoint], arms, self.anonymise)?;
+            record_accuracy(path, &watch, started, &checkpoint, arms, self.anonymise)?;
         }
         if self.json {
             print_json(&serde_json::json!({

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::generate::generate;
 use crate::model::sample::Sampling;
 use crate::model::text::Text;
+use crate::words::{counted, printable};
 use std::io::{IsTerminal, Write};
 
 /// Continue a text.
@@ -72,7 +73,9 @@ impl Args {
             if self.json {
                 return Ok(());
             }
-            write!(out, "{part}").and_then(|()| out.flush()).map_err(|e| Error::io("standard output", e))
+            write!(out, "{}", printable(part))
+                .and_then(|()| out.flush())
+                .map_err(|e| Error::io("standard output", e))
         };
         show(&self.prompt)?;
         let done = generate(&mut model, &text, &prompt, self.n, sampling, &mut show)?;
@@ -90,11 +93,11 @@ impl Args {
             && let Some(speed) = done.decode_speed()
         {
             eprintln!(
-                "{} tokens of prompt in {:.2} s, then {speed:.1} tokens/s ({}, {} threads; one run, not a benchmark)",
-                done.prompt_tokens,
+                "{} of prompt in {:.2} s, then {speed:.1} tokens/s ({}, {}; one run, not a benchmark)",
+                counted(done.prompt_tokens as u64, "token"),
                 done.prompt_seconds,
                 model.kernel(),
-                model.threads()
+                counted(model.threads() as u64, "thread")
             );
         }
         Ok(())

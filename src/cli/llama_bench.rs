@@ -7,7 +7,7 @@ use crate::record::rows::Format;
 use std::ffi::OsString;
 
 /// Its options of several letters behind a single dash, which are none of ours, and their long names.
-const SHORT: [(&str, &str); 26] = [
+const SHORT: [(&str, &str); 36] = [
     ("-pg", "--pg"),
     ("-ub", "--ubatch-size"),
     ("-ngl", "--n-gpu-layers"),
@@ -34,6 +34,17 @@ const SHORT: [(&str, &str); 26] = [
     ("-hfr", "--hf-repo"),
     ("-hff", "--hf-file"),
     ("-hft", "--hf-token"),
+    // Of ik_llama.cpp.
+    ("-gp", "--gp"),
+    ("-rtr", "--run-time-repack"),
+    ("-thp", "--transparent-huge-pages"),
+    ("-tgb", "--threads-gen-batch"),
+    ("-mla", "--mla-attn"),
+    ("-mmq", "--mul-mat-q"),
+    ("-fmoe", "--fused-moe"),
+    ("-ser", "--smart-expert-reduction"),
+    ("-amb", "--attn-max-batch"),
+    ("-nr", "--no-repack"),
 ];
 
 /// An argument as this program has it: llama-bench also takes options of several letters behind a single dash, and
@@ -117,6 +128,30 @@ pub struct LlamaBenchArgs {
     #[arg(long, hide = true)]
     no_host: Option<String>,
     #[arg(long, hide = true)]
+    gp: Option<String>,
+    #[arg(long, hide = true)]
+    run_time_repack: Option<String>,
+    #[arg(long, hide = true)]
+    transparent_huge_pages: Option<String>,
+    #[arg(long, hide = true)]
+    threads_gen_batch: Option<String>,
+    #[arg(long, hide = true)]
+    mla_attn: Option<String>,
+    #[arg(long, hide = true)]
+    mul_mat_q: Option<String>,
+    #[arg(long, hide = true)]
+    fused_moe: Option<String>,
+    #[arg(long, hide = true)]
+    smart_expert_reduction: Option<String>,
+    #[arg(long, hide = true)]
+    attn_max_batch: Option<String>,
+    #[arg(long, hide = true)]
+    no_repack: Option<String>,
+    #[arg(long, hide = true)]
+    repack: Option<String>,
+    #[arg(long, hide = true)]
+    lazy_mode: Option<String>,
+    #[arg(long, hide = true)]
     progress: bool,
     #[arg(short, long, hide = true)]
     verbose: bool,
@@ -144,13 +179,10 @@ impl LlamaBenchArgs {
             ("-ctv", &self.cache_type_v, &["f32"], "the cache of values holds f32 here"),
             ("-dev", &self.device, &["none"], "tritmark measures the CPU"),
             ("-embd", &self.embeddings, &["0"], "what is measured is text"),
-            ("-hf", &self.hf_repo, &[], "nothing is downloaded here; download the model and name it with -m"),
-            (
-                "-hff",
-                &self.hf_file,
-                &[],
-                "nothing is downloaded here; download the model and name it with -m",
-            ),
+            ("-hf", &self.hf_repo, &[], "nothing is downloaded here: name a model that is here with -m"),
+            ("-hff", &self.hf_file, &[], "nothing is downloaded here: name a model that is here with -m"),
+            ("-gp", &self.gp, &[], "generation after a prompt is asked for with -n and the depth -d"),
+            ("-tgb", &self.threads_gen_batch, &[], "one number of threads reads prompts and generates: -t"),
             ("-rpc", &self.rpc, &[], "tritmark measures this machine alone"),
             ("--prio", &self.prio, &["0"], "set the priority from outside, e.g. with `nice`"),
             ("--numa", &self.numa, &[], "place the process from outside, e.g. with `numactl`"),
@@ -196,6 +228,16 @@ impl LlamaBenchArgs {
             ("-C", self.cpu_mask.is_some()),
             ("--cpu-strict", self.cpu_strict.is_some()),
             ("--no-host", self.no_host.is_some()),
+            ("-rtr", self.run_time_repack.is_some()),
+            ("-thp", self.transparent_huge_pages.is_some()),
+            ("-mla", self.mla_attn.is_some()),
+            ("-mmq", self.mul_mat_q.is_some()),
+            ("-fmoe", self.fused_moe.is_some()),
+            ("-ser", self.smart_expert_reduction.is_some()),
+            ("-amb", self.attn_max_batch.is_some()),
+            ("-nr", self.no_repack.is_some()),
+            ("--repack", self.repack.is_some()),
+            ("--lazy-mode", self.lazy_mode.is_some()),
             ("--progress", self.progress),
             ("-v", self.verbose),
             ("--no-warmup", self.no_warmup),

@@ -8,6 +8,7 @@ use crate::files::writable;
 use crate::machine::Watch;
 use crate::model::{Head, Model};
 use crate::record::{self, Accuracy, Arm, Divergence, Subject};
+use crate::words::counted;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,8 @@ pub struct Args {
 /// A model, what tells it apart from others, and what it is in a record.
 struct Loaded {
     name: String,
+    /// What records call it where another one is held against it, as those of `run` do.
+    recorded: String,
     files: String,
     subject: Subject,
     model: Box<dyn LanguageModel>,
@@ -93,7 +96,8 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let outputs = self.record.iter().chain(&self.save_logits).chain(&self.state).map(PathBuf::as_path);
         let models = [&self.model].into_iter().chain(&self.against).map(Path::new);
-        let inputs: Vec<&Path> = self.texts.iter().map(PathBuf::as_path).chain(models).collect();
+        let texts = self.texts.iter().map(PathBuf::as_path).chain(self.open.inputs());
+        let inputs: Vec<&Path> = texts.chain(models).collect();
         writable(&outputs.collect::<Vec<_>>(), &inputs)?;
         let (watch, started) = (Watch::start(), record::now());
         let convention = Convention::parse(&self.convention, self.n_ctx.unwrap_or(512), self.stride)?;
@@ -107,7 +111,7 @@ impl Args {
         let (text_name, source) = self.source()?;
         let text = convention.tokenise(&text_name, source.clone(), &checkpoint)?;
 
-        let Loaded { name, files, subject, mut model } = match &self.reference {
+        let Loaded { name, files, subject, mut model, .. } = match &self.reference {
             Some(mode) => self.load_reference(&checkpoint, mode)?,
             None => self.load(&checkpoint, &self.kernel)?,
         };
@@ -127,7 +131,7 @@ impl Args {
         let bar = progress(0, "perplexity");
         let result = accuracy::measure(
             Named { name: name.clone(), model: model.as_mut() },
-            reference.as_mut().map(|r| Named { name: r.name.clone(), model: r.model.as_mut() }),
+            reference.as_mut().map(|r| Named { name: r.recorded.clone(), model: r.model.as_mut() }),
             &text,
             convention,
             &options,
@@ -142,7 +146,7 @@ impl Args {
         if let Some(path) = &self.record {
             let test = convention.test(&text.name, self.limit);
             let arm = Arm { accuracy: Some(result.clone()), ..Arm::new(subject, test) };
-            record_accuracy(path, &watch, started, &[&checkpoint], vec![arm], self.anonymise)?;
+            record_accuracy(path, &watch, started, &checkpoint, vec![arm], self.anonymise)?;
         }
         if self.json {
             return print_json(&serde_json::json!({
@@ -184,7 +188,11 @@ impl Args {
             activations(&model)
         );
         let subject = Subject::of(&record::Model::id_of(checkpoint), &model);
-        Ok(Loaded { name, files: files(checkpoint), subject, model: Box::new(model) })
+        let recorded = match subject.head() {
+            Some(_) => subject.to_string(),
+            None => format!("{subject}, head {head}"),
+        };
+        Ok(Loaded { name, recorded, files: files(checkpoint), subject, model: Box::new(model) })
     }
 
     #[cfg(feature = "reference")]
@@ -197,10 +205,12 @@ impl Args {
         };
         let words = if mode == ActivationMode::Int8 { "int8" } else { "full-precision" };
         let model = Reference::load(checkpoint, mode)?;
+        let subject = Subject::candle(&record::Model::id_of(checkpoint), mode);
         Ok(Loaded {
             name: format!("{}, candle f32, {words} activations", title(checkpoint)),
+            recorded: subject.to_string(),
             files: files(checkpoint),
-            subject: Subject::candle(&record::Model::id_of(checkpoint), mode),
+            subject,
             model: Box::new(model),
         })
     }
@@ -247,7 +257,9 @@ impl Args {
                         self.model
                     )));
                 }
-                self.load(&other, &self.kernel)
+                let loaded = self.load(&other, &self.kernel)?;
+                let recorded = format!("{}: {}", record::Model::id_of(&other), loaded.recorded);
+                Ok(Loaded { recorded, ..loaded })
             }
         }
     }
@@ -261,10 +273,10 @@ fn name_skipped(directory: &Path) -> Result<()> {
         let more = if skipped.len() > shown.len() { ", …" } else { "" };
         let _ = writeln!(
             std::io::stderr(),
-            "note: {}: {} texts; left out {} files that are no .txt, .raw or .md: {}{more}",
+            "note: {}: {}; left out {} not called .txt, .raw or .md: {}{more}",
             directory.display(),
-            texts.len(),
-            skipped.len(),
+            counted(texts.len() as u64, "text"),
+            counted(skipped.len() as u64, "file"),
             shown.join(", ")
         );
     }
@@ -302,7 +314,11 @@ fn print_result(a: &Accuracy) -> Result<()> {
         }
         None => print_line("bits per byte  not measured: the text's bytes are not known")?,
     }
-    print_line(&format!("scored         {} tokens in {} windows", a.scored, a.windows))?;
+    print_line(&format!(
+        "scored         {} in {}",
+        counted(a.scored, "token"),
+        counted(a.windows, "window")
+    ))?;
     print_line(&format!(
         "time           {:.1} s ({:.0} tokens scored a second)",
         a.seconds,

@@ -64,11 +64,22 @@ impl Args {
         if !self.model.is_empty() {
             suite.models = self.model;
         }
-        if let (Some(accuracy), Some(text)) = (&mut suite.accuracy, self.text) {
-            accuracy.text = Some(text);
+        let none = |option: &str, tests: &str| {
+            Err(Error::Usage(format!(
+                "{option}: suite {} has no tests of {tests}; leave {option} out",
+                suite.name
+            )))
+        };
+        match (&mut suite.accuracy, self.text) {
+            (Some(accuracy), Some(text)) => accuracy.text = Some(text),
+            (None, Some(_)) => return none("--text", "accuracy"),
+            (_, None) => {}
         }
-        if let (Some(speed), Some(rounds)) = (&mut suite.speed, self.rounds) {
-            speed.rounds = rounds;
+        match (&mut suite.speed, self.rounds, self.tdp) {
+            (Some(speed), Some(rounds), _) => speed.rounds = rounds,
+            (None, Some(_), _) => return none("--rounds", "speed"),
+            (None, None, Some(_)) => return none("--tdp", "speed"),
+            (_, None, _) => {}
         }
         let options = Options {
             meter: self.meter.meter,

@@ -148,11 +148,19 @@ fn one(a: &Checkpoint, json: bool) -> Result<()> {
 fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
     start_threads()?;
     let bar = progress(a.config.roles().len() as u64, "verifying");
-    let mut comparison = compare(a, b, &|| bar.inc(1))?;
+    // What is damaged is not the same model; both were opened, so that it is in a tensor.
+    let damaged = |e: Error| match e.exit_code() {
+        5 => Error::Proof(format!(
+            "{} and {} cannot be the same model:\n  {e}",
+            a.provenance.name, b.provenance.name
+        )),
+        _ => e,
+    };
+    let mut comparison = compare(a, b, &|| bar.inc(1)).map_err(damaged)?;
     bar.finish_and_clear();
     if run && comparison.differences.is_empty() {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let probe = probe(a, b, threads)?;
+        let probe = probe(a, b, threads).map_err(damaged)?;
         if comparison.exact() && !probe.identical {
             comparison.differences.push(format!(
                 "All tensors are equal, but the logits of {} tokens differ by up to {:.2e}.",

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 use tritmark_kernels::acts::Activations;
 use tritmark_kernels::kernel::{self, Kernel, Packed};
@@ -121,16 +121,25 @@ pub fn use_stored() -> Option<String> {
     }
 }
 
+/// Where a tuning will be stored, in a folder that is there and can be written to.
+///
+/// # Errors
+/// If the user has no place for it, or it cannot be written.
+pub fn place() -> Result<PathBuf> {
+    let path = path().ok_or_else(|| {
+        Error::Usage("there is no place to store a tuning: set XDG_CONFIG_HOME to a folder".into())
+    })?;
+    files::make_folder(files::parent(&path))?;
+    files::writable(&[&path], &[])?;
+    Ok(path)
+}
+
 /// Stores a tuning for later runs on this CPU.
 ///
 /// # Errors
 /// If the user has no place for it, or it cannot be written.
 pub fn store(tuning: &Tuning) -> Result<PathBuf> {
-    let path = path().ok_or_else(|| {
-        Error::Usage("there is no place to store a tuning: set XDG_CONFIG_HOME to a folder".into())
-    })?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    files::make_folder(folder)?;
+    let path = place()?;
     let text = serde_json::to_string_pretty(&Stored::new(this_cpu(), tuning))
         .map_err(|e| Error::Bug(e.to_string()))?;
     files::write_whole(&path, |file| std::io::Write::write_all(file, format!("{text}\n").as_bytes()))?;

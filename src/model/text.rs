@@ -21,10 +21,13 @@ pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer> {
         Error::input(name, "no tokenizer found, so text cannot be read or written")
             .hint("put the model's tokenizer.json beside its weights, or name it with --tokenizer PATH")
     })?;
-    Tokenizer::from_bytes(json).map_err(|e| {
+    let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| {
         Error::input(name, format!("its tokenizer.json, or what stands for it, cannot be used: {e}"))
             .hint("take that file again from where the model came from, or name one with --tokenizer PATH")
-    })
+    })?;
+    // How its training cut and filled up texts is no part of what they become.
+    tokenizer.with_padding(None).with_truncation(None).map_err(|e| Error::Bug(format!("tokenizer: {e}")))?;
+    Ok(tokenizer)
 }
 
 impl Text {

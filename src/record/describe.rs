@@ -1,9 +1,11 @@
 //! What a record says of a model and of a subject.
 
-use super::{Arm, Model, Outcome, Record, Subject, Test};
+use super::{Arm, Model, Outcome, Protocol, Record, SCHEMA, Subject, Test, Tool, now};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::role::{LayerRole, Role};
+use crate::machine::Environment;
 use crate::words::counted;
+use jiff::Timestamp;
 use serde::Deserialize;
 use std::fmt;
 use std::path::Path;
@@ -80,14 +82,47 @@ impl Arm {
 }
 
 impl Record {
+    /// Nothing measured so far, and finished now.
+    pub fn new(tool: Tool, started: String, command: String, environment: Environment) -> Self {
+        Self {
+            schema: SCHEMA,
+            tool,
+            // A clock that was set back meanwhile leaves it without a length.
+            finished: [now(), started.clone()]
+                .into_iter()
+                .max_by_key(|t| t.parse::<Timestamp>().ok())
+                .unwrap_or_default(),
+            started,
+            command,
+            suite: None,
+            suite_text: None,
+            resumed: false,
+            environment,
+            limits: Outcome::NotMeasured("this command has no tests of speed".into()),
+            protocol: Protocol::untimed(),
+            models: Vec::new(),
+            proofs: Vec::new(),
+            arms: Vec::new(),
+            controls: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// Leaves out what tells whose machine it was: the host's name, and paths. Energy sensors were looked for
     /// below `energy_root`.
     pub fn anonymise(&mut self, energy_root: &Path) {
         self.environment.anonymise();
-        for model in &mut self.models {
-            for text in self.notes.iter_mut().chain([&mut self.command]) {
-                *text = text.replace(&model.name, &model.id);
+        // A name that is no path may be a part of any word.
+        let mut paths: Vec<(String, String)> =
+            self.models.iter().map(|m| (m.name.clone(), m.id.clone())).collect();
+        paths.retain(|(name, _)| name.contains(['/', '\\']));
+        paths.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        for note in &mut self.notes {
+            for (name, id) in &paths {
+                *note = note.replace(name, id);
             }
+        }
+        for model in &mut self.models {
             model.name = model.id.clone();
         }
         let is_model = |name: &str| self.models.iter().any(|model| model.id == name);
@@ -192,22 +227,35 @@ fn without_paths(command: &str, energy_root: &Path, is_model: impl Fn(&str) -> b
         quoted ^= c == '\'';
         c == ' ' && !quoted
     });
+    let exists = |path: &Path| !path.as_os_str().is_empty() && path.exists();
+    // A kernel, `i2_s/avx2`, looks like a path but leads nowhere.
+    let is_path = |path: &Path| path.is_absolute() || exists(path) || path.parent().is_some_and(exists);
+    let shown = |value: &str| {
+        let path = Path::new(value);
+        let is_folder = path.is_dir() || path == energy_root;
+        match path.file_name().filter(|_| is_path(path)).map(|name| name.to_string_lossy()) {
+            Some(name) if is_folder && !is_model(&name) => "DIR".to_owned(),
+            Some(name) => name.into_owned(),
+            None => value.to_owned(),
+        }
+    };
     let words = words.map(|word| {
-        // `--option=path` is one word.
+        // `--option=path` and `-mpath` are one word.
         let (option, value) = match word.split_once('=') {
-            Some((option, value)) if option.starts_with('-') => (&word[..option.len() + 1], value),
+            Some((option, _)) if option.starts_with('-') => word.split_at(option.len() + 1),
+            _ if word.starts_with('-') && !word.starts_with("--") => {
+                word.split_at_checked(2).unwrap_or((word, ""))
+            }
             _ => ("", word),
         };
-        let path = Path::new(value.trim_matches('\''));
-        let exists = |path: &Path| !path.as_os_str().is_empty() && path.exists();
-        // A kernel, `i2_s/avx2`, looks like a path but leads nowhere.
-        let is_path = path.is_absolute() || exists(path) || path.parent().is_some_and(exists);
-        let is_folder = path.is_dir() || path == energy_root;
-        match path.file_name().filter(|_| is_path).map(|name| name.to_string_lossy()) {
-            Some(name) if is_folder && !is_model(&name) => format!("{option}DIR"),
-            Some(name) => format!("{option}{name}"),
-            None => word.to_owned(),
-        }
+        let bare = value.trim_matches('\'');
+        let quote = if bare.len() < value.len() { "'" } else { "" };
+        // What has a comma in its name is rarer than a list.
+        let value = match exists(Path::new(bare)) {
+            true => shown(bare),
+            false => bare.split(',').map(shown).collect::<Vec<_>>().join(","),
+        };
+        format!("{option}{quote}{value}{quote}")
     });
     words.collect::<Vec<_>>().join(" ")
 }
@@ -324,7 +372,7 @@ mod tests {
     fn commands_keep_kernels_and_lose_paths() {
         let command = "tritmark bench -k i2_s/avx2 --record /home/me/r.json --meter='/home/me/my logs/m.csv' -o md \
                        -m src/lib.rs '/home/me/a b.gguf' -m src/model --energy-root /home/me -o=src/record";
-        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter=m.csv -o md -m lib.rs a b.gguf -m model \
+        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter='m.csv' -o md -m lib.rs 'a b.gguf' -m model \
                         --energy-root DIR -o=DIR";
         assert_eq!(without_paths(command, Path::new("/home/me"), |name| name == "model"), expected);
     }

@@ -38,12 +38,15 @@ pub(super) enum Content {
     Many(Collection),
 }
 
-/// Reads the record of a file, or all of them if it is a merged one.
+/// Reads the record of a file or of the folder of a run, or all of them if it is a merged one.
 ///
 /// # Errors
 /// If it is no record, of another schema version, or holds figures that cannot be; the message
 /// names the field.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
+    // The folder of a run is what it names.
+    let of_run = Some(path.join("record.json")).filter(|path| path.is_file());
+    let path = of_run.as_deref().unwrap_or(path);
     let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if kind.is_dir() {
         return Err(Error::io(path, ErrorKind::IsADirectory.into()));
@@ -143,6 +146,9 @@ pub fn check(record: &Record) -> Result<(), String> {
         .map_err(|e| format!("field `models[{i}].{e}"))?;
     }
     for (i, proof) in record.proofs.iter().enumerate() {
+        if record.proofs[..i].iter().any(|p| (&p.model, &p.layout) == (&proof.model, &proof.layout)) {
+            return Err(format!("field `proofs[{i}]`: '{}' in {} stands twice", proof.model, proof.layout));
+        }
         match record.models.iter().find(|m| m.id == proof.model) {
             None => {
                 return Err(format!("field `proofs[{i}].model`: no model '{}' in this record", proof.model));

@@ -52,7 +52,6 @@ fn is_shard(a: &Record, b: &Record) -> bool {
         && machine(a) == machine(b)
         && a.tool == b.tool
         && (untimed || protocol(a) == protocol(b))
-        && (&a.suite, &a.suite_text) == (&b.suite, &b.suite_text)
 }
 
 /// Whether a machine has a name of its own.
@@ -77,7 +76,30 @@ fn alike(a: &Limits, b: &Limits) -> bool {
     read && peaks
 }
 
+/// An arm without what differs from run to run although its figures are the same.
+fn figures(arm: &Arm) -> Arm {
+    let mut arm = Arm { run: 0, ..arm.clone() };
+    arm.accuracy.iter_mut().for_each(|accuracy| accuracy.seconds = 0.0);
+    arm.choices.iter_mut().for_each(|choices| choices.seconds = 0.0);
+    arm
+}
+
+/// Puts the suites of two records together: their names, and the texts of those that are no part of the program.
+fn join_suites(whole: &mut Record, part: &Record) {
+    for (known, new, between) in
+        [(&mut whole.suite, &part.suite, " + "), (&mut whole.suite_text, &part.suite_text, "\n")]
+    {
+        let Some(new) = new else { continue };
+        match known {
+            Some(known) if known.split(between).any(|one| one == new) || known.contains(new) => {}
+            Some(known) => *known = format!("{known}{between}{new}"),
+            None => *known = Some(new.clone()),
+        }
+    }
+}
+
 fn join(whole: &mut Record, part: Record) -> Result<()> {
+    join_suites(whole, &part);
     if whole.protocol == Protocol::untimed() {
         whole.protocol = part.protocol;
     }
@@ -122,7 +144,7 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
     for arm in part.arms {
         let arm = Arm { run: number(arm.run), ..arm };
         match same(&whole.arms, &arm) {
-            Some(known) if known == (Arm { run: known.run, ..arm.clone() }) => {}
+            Some(known) if figures(&known) == figures(&arm) => {}
             Some(_) => {
                 return Err(Error::NotComparable(format!(
                     "{} was measured in a record before it, with different results; `compare` shows the \
@@ -232,6 +254,31 @@ mod tests {
         assert_eq!(merged[1], other);
         // What is there already is not there twice.
         assert_eq!(merge(vec![example(), example()]).unwrap(), [example()]);
+    }
+
+    #[test]
+    fn shards_of_several_suites_keep_both() {
+        let (mut first, mut second) = (example(), example());
+        first.arms.truncate(1);
+        second.arms.drain(..1);
+        let of = |record: &mut Record, name: &str| {
+            record.suite = Some(name.into());
+            record.suite_text = Some(format!("# {name}"));
+        };
+        of(&mut first, "a");
+        of(&mut second, "b");
+        let merged = merge(vec![first.clone(), second.clone(), first, second]).unwrap();
+        assert_eq!(merged.len(), 1);
+        assert_eq!(merged[0].suite.as_deref(), Some("a + b"));
+        assert_eq!(merged[0].suite_text.as_deref(), Some("# a\n# b"));
+    }
+
+    #[test]
+    fn the_same_figures_may_have_taken_another_time() {
+        let mut again = example();
+        let accuracy = again.arms.iter_mut().find_map(|arm| arm.accuracy.as_mut()).unwrap();
+        accuracy.seconds *= 2.0;
+        assert_eq!(merge(vec![example(), again]).unwrap().len(), 1);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub use file::{MOST_WATTS, check, check_arm, check_control, check_proof, now, re
 
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::{Environment, Limits};
+use crate::words::counted;
 use serde::{Deserialize, Serialize};
 
 /// Version of the schema that this program writes. Records of a newer one are refused.
@@ -343,7 +344,9 @@ impl std::fmt::Display for Test {
             Test::Perplexity { convention, n_ctx, text } => {
                 write!(f, "ppl {convention} n_ctx {n_ctx} {text}")
             }
-            Test::Choices { task, questions, .. } => write!(f, "choice {task}, {questions} questions"),
+            Test::Choices { task, questions, .. } => {
+                write!(f, "choice {task}, {}", counted(*questions, "question"))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a run has finished, on disk, so that an interrupted one continues instead of starting over.
 //!
-//! One JSON value a line, each written whole and flushed. A line that a crash cut off is dropped; a
+//! One JSON value a line, each written whole, and on the disk before the run goes on. A line that a crash cut off is dropped; a
 //! journal of another suite, model, text, machine or build is refused, since it may be hours of work.
 
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ pub const FILE: &str = "unfinished.jsonl";
 pub struct Fingerprint {
     /// SHA-256 of the suite, with what the command line changed.
     pub suite: String,
-    /// Hashes of the models, in order.
+    /// Hashes of the models with all that makes their figures, in order.
     pub models: Vec<String>,
     /// SHA-256 of what else is read: texts, tasks and the model that others are held against.
     pub inputs: Vec<String>,
@@ -28,7 +28,7 @@ pub struct Fingerprint {
     pub energy: String,
     /// Program version, revision and profile.
     pub tool: String,
-    /// CPU.
+    /// CPU and threads of it that may be used.
     pub cpu: String,
     /// Tuning of kernels.
     pub tuning: Option<String>,
@@ -43,7 +43,7 @@ impl Fingerprint {
             _ if self.inputs != other.inputs => "a text or tasks that have changed since",
             _ if self.energy != other.energy => "other sensors of energy",
             _ if self.tool != other.tool => "another build of this program",
-            _ if self.cpu != other.cpu => "another processor",
+            _ if self.cpu != other.cpu => "another processor, or another number of its threads",
             _ => "another tuning of kernels",
         }
     }
@@ -75,7 +75,7 @@ impl Entry {
             Entry::Proof(proof) => of("proof", record::check_proof(proof)),
             Entry::Arm(arm) => {
                 let sampled = |a: &Arm| arm.energy_measured.is_some() && a.speed == arm.speed;
-                unknown(arm, before, sampled)?;
+                refuse_known(arm, before, sampled)?;
                 of("arm", record::check_arm(arm, u32::MAX))
             }
             Entry::Sampled(arms, controls) => {
@@ -83,7 +83,7 @@ impl Entry {
                     if arm.energy_measured.is_some() || arms[..i].iter().any(|a| same(a, arm)) {
                         return Err(format!("{} under {} cannot stand here", arm.subject, arm.test));
                     }
-                    unknown(arm, before, |_| false)?;
+                    refuse_known(arm, before, |_| false)?;
                     of("sampled", record::check_arm(arm, u32::MAX))?;
                 }
                 controls.iter().try_for_each(|control| of("sampled", record::check_control(control)))
@@ -98,7 +98,7 @@ fn same(a: &Arm, b: &Arm) -> bool {
 }
 
 /// That an arm does not stand there yet, but for one that was `sampled` and is finished by it.
-fn unknown(arm: &Arm, before: &[Entry], sampled: impl Fn(&Arm) -> bool) -> Result<(), String> {
+fn refuse_known(arm: &Arm, before: &[Entry], sampled: impl Fn(&Arm) -> bool) -> Result<(), String> {
     let stands = before.iter().any(|entry| match entry {
         Entry::Arm(other) => same(other, arm),
         Entry::Sampled(others, _) => others.iter().any(|other| same(other, arm) && !sampled(other)),
@@ -238,16 +238,19 @@ impl Journal {
         }
         let mut line = serde_json::to_vec(&entry).map_err(|e| Error::Bug(e.to_string()))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(|e| Error::io(&self.path, e))
+        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|e| Error::io(&self.path, e))
     }
 
     /// Removes the journal of a run that is finished and written.
     ///
     /// # Errors
-    /// If it cannot be removed.
+    /// If it is there and cannot be removed.
     pub fn finish(self) -> Result<()> {
         drop(self.file);
-        std::fs::remove_file(&self.path).map_err(|e| Error::io(&self.path, e))
+        match std::fs::remove_file(&self.path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(&self.path, e)),
+            _ => Ok(()),
+        }
     }
 }
 

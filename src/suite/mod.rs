@@ -198,6 +198,11 @@ impl Suite {
             }
         }
         let Some(speed) = &self.speed else { return Ok(()) };
+        if speed.tests().next().is_none() {
+            return wrong(
+                "`speed.prompts` and `speed.generate` are empty, so nothing would be measured; leave [speed] out".into(),
+            );
+        }
         for (field, list) in [("prompts", &speed.prompts), ("generate", &speed.generate)] {
             if list.contains(&0) {
                 return wrong(format!("`speed.{field}` holds 0 tokens, which take no time"));
@@ -287,6 +292,7 @@ mod tests {
         refused("`speed.threads` is empty", &|_, s| s.threads.clear());
         refused("`speed.prompts` holds 0", &|_, s| s.prompts.push(0));
         refused("`speed.generate` holds 32 twice", &|_, s| s.generate = vec![32, 32]);
+        refused("`speed.prompts` and", &|_, s| (s.prompts, s.generate) = (Vec::new(), Vec::new()));
         refused("`speed.rounds`", &|_, s| s.rounds = 0);
         refused("threads 'many'", &|_, s| s.threads = vec!["many".into()]);
         let accuracy = |change: fn(&mut Accuracy)| {

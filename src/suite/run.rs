@@ -6,9 +6,10 @@ use super::{Accuracy, Speed, Suite};
 use crate::accuracy::tasks::{Encoder, Task, evaluate};
 use crate::accuracy::{self, Convention, LanguageModel, Named, Text};
 use crate::checkpoint::config::LinearKind;
-use crate::checkpoint::{Checkpoint, demo};
+use crate::checkpoint::{Checkpoint, demo, file};
 use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
+use crate::files::make_folder;
 use crate::machine::{Environment, Limits, Watch};
 use crate::model::{Head, LoadOptions, Model, check_threads};
 use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, Tool};
@@ -93,11 +94,11 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let fingerprint = Fingerprint {
         // Hashes, as both hold paths and an interrupted run may be of somebody who leaves such out.
         suite: hash(toml::to_string(suite).map_err(|e| Error::Bug(e.to_string()))?),
-        models: hashes.clone(),
+        models: checkpoints.iter().zip(&hashes).map(|(c, hash)| all_of(c, hash)).collect::<Result<_>>()?,
         inputs: suite.accuracy.as_ref().map_or(Ok(Vec::new()), inputs)?,
         energy: hash(format!("{:?} {:?} {:?}", options.meter, options.energy_root, options.rated_watts)),
         tool: format!("{} {:?} {:?} {}", tool.version, tool.git_revision, tool.git_dirty, tool.profile),
-        cpu: machine.environment().cpu,
+        cpu: format!("{}, {} threads", machine.environment().cpu, machine.environment().threads),
         tuning: machine.environment().tuning,
     };
     let now = record::now();
@@ -153,21 +154,14 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let Job { journal, protocol, proofs, arms, controls, notes, .. } = job;
     let mut notes: Vec<String> =
         checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).chain(notes).collect();
-    notes.extend(identity_note(&arms));
+    notes.extend(identity(&arms).into_iter().map(|(_, sentence)| sentence));
     if let Outcome::Measured(limits) = &limits {
         notes.extend(limits.unsteady());
     }
     let mut record = Record {
-        schema: record::SCHEMA,
-        tool,
-        // A clock that was set back between the parts of a run leaves it without a length.
-        finished: record::now().max(journal.started.clone()),
-        started: journal.started.clone(),
-        command: options.command.clone(),
         suite: Some(suite.name.clone()),
         suite_text: suite.text.clone(),
         resumed: journal.resumed,
-        environment: machine.environment(),
         limits,
         protocol: if suite.speed.is_some() { protocol.describe() } else { record::Protocol::untimed() },
         models,
@@ -175,10 +169,13 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         arms,
         controls,
         notes,
+        ..Record::new(tool, journal.started.clone(), options.command.clone(), machine.environment())
     };
     if options.anonymise {
         record.anonymise(root);
     }
+    // Hours may have passed, in which somebody may have cleaned up.
+    make_folder(&dir)?;
     record::write(&finished, std::slice::from_ref(&record))?;
     Ok(Finished { record, dir, journal })
 }
@@ -186,20 +183,11 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
 /// That what later stages need is there, before hours of work of earlier ones.
 fn can_run(suite: &Suite, checkpoints: &[Checkpoint]) -> Result<()> {
     if let Some(plan) = &suite.accuracy {
-        let text = plan.text.iter().filter(|text| *text != "-");
-        text.map(|text| std::fs::metadata(text).map_err(|e| Error::io(text, e)))
-            .collect::<Result<Vec<_>>>()?;
-        let mut names = Vec::new();
-        for task in &plan.tasks {
-            let name = Task::open(task, None)?.name;
-            if names.contains(&name) {
-                return Err(Error::Usage(format!(
-                    "suite {}: two files of `accuracy.tasks` are called {name}, by which records know them; rename one",
-                    suite.name
-                )));
-            }
-            names.push(name);
+        if plan.text.as_deref() != Some("-") {
+            let long_enough = |checkpoint| plan.convention()?.windows(&text(plan, checkpoint)?).map(drop);
+            checkpoints.iter().try_for_each(long_enough)?;
         }
+        Task::open_all(&plan.tasks, None)?;
         let convention = plan.convention()?;
         checkpoints.iter().try_for_each(|checkpoint| convention.fits(checkpoint))?;
     }
@@ -244,6 +232,18 @@ impl Way {
         let options =
             LoadOptions { layout, tier: Some(self.kernel.tier()), threads: self.threads, head: Head::AsIs };
         Model::load(checkpoint, &options)
+    }
+
+    /// What it is in a record, of a ternary model: [`Subject::of`] what [`load`](Self::load) gives, before it is loaded.
+    fn subject(&self, model: &str) -> Subject {
+        Subject {
+            model: model.into(),
+            engine: "tritmark".into(),
+            layout: Some(self.kernel.layout().name().into()),
+            tier: Some(self.kernel.tier().name().into()),
+            variant: None,
+            threads: self.threads as u32,
+        }
     }
 
     fn name(&self) -> String {
@@ -297,10 +297,9 @@ impl Job<'_> {
                 .any(|p| p.model == model && p.layout == k.layout().name() && p.failure.is_none())
         };
         let tiers = &self.suite.tiers;
-        let tier = |k: &&dyn Kernel| match kernel::best(k.layout(), None) {
-            Some(best) if tiers.iter().any(|t| t == "best") => best.tier() == k.tier(),
-            _ => chosen(tiers, k.tier().name()),
-        };
+        let best = |k: &dyn Kernel| kernel::best(k.layout(), None).is_some_and(|b| b.tier() == k.tier());
+        let tier =
+            |k: &&dyn Kernel| chosen(tiers, k.tier().name()) || tiers.iter().any(|t| t == "best") && best(*k);
         kernel::available().filter(held).filter(tier).collect()
     }
 
@@ -315,16 +314,25 @@ impl Job<'_> {
             .iter()
             .flat_map(|&kernel| counts.iter().map(move |&threads| Way { kernel, threads }))
             .collect();
-        let short = Pass { convention, text: &text, limit: Some(plan.identity_windows) };
+        let all = convention.windows(&text)?.len();
+        // No more than there are, since a test is called by its windows.
+        let some = |windows: usize| Some(windows).filter(|&n| n < all);
+        let short = Pass { convention, text: &text, limit: some(plan.identity_windows) };
         for (i, way) in ways.iter().enumerate() {
             self.step("perplexity", i, ways.len(), &way.name());
-            let mut loaded = way.load(checkpoint)?;
-            self.scored(Subject::of(model, &loaded), &short, |s| short.run(s, &mut loaded, None))?;
+            self.scored(way.subject(model), &short, |s| short.run(s, &mut way.load(checkpoint)?, None))?;
         }
         self.step("perplexity", ways.len(), ways.len(), "");
 
-        let all = convention.windows(&text)?.len();
-        let long = Pass { convention, text: &text, limit: plan.windows.filter(|&n| n < all) };
+        let long = Pass { convention, text: &text, limit: plan.windows.and_then(some) };
+        if long.test() == short.test() {
+            return Err(Error::Usage(format!(
+                "suite {}: the text has {}, so that `accuracy.windows` and `accuracy.identity_windows` are one test \
+                 twice: choose fewer for the latter, which all kernels run",
+                self.suite.name,
+                counted(all as u64, "window")
+            )));
+        }
         match &plan.against {
             Some(other) if *other != checkpoint.provenance.name => {
                 self.against(other, checkpoint, model, &long)?;
@@ -339,10 +347,9 @@ impl Job<'_> {
         let layouts: Vec<Way> = kernels.iter().filter(best).map(|&kernel| Way { kernel, threads }).collect();
         for (i, way) in layouts.iter().enumerate() {
             self.step("layouts", i, layouts.len(), &way.name());
-            let mut loaded = way.load(checkpoint)?;
-            let subject = Subject::of(model, &loaded);
+            let subject = way.subject(model);
             if !self.arms.iter().any(|a| a.subject == subject && a.test == long.test()) {
-                self.scored(subject, &long, |s| long.run(s, &mut loaded, None))?;
+                self.scored(subject, &long, |s| long.run(s, &mut way.load(checkpoint)?, None))?;
             }
         }
         self.step("layouts", layouts.len(), layouts.len(), "");
@@ -655,8 +662,26 @@ pub(super) fn threads(list: &[String]) -> Result<Vec<usize>> {
 fn inputs(plan: &Accuracy) -> Result<Vec<String>> {
     let files = plan.text.iter().chain(&plan.tasks).map(Path::new).filter(|path| path.is_file());
     let of_file = |path: &Path| std::fs::read(path).map(hash).map_err(|e| Error::io(path, e));
-    let against = plan.against.iter().map(|model| verify::model_hash(&Checkpoint::open(model)?));
+    let against = plan.against.iter().map(|model| {
+        let checkpoint = Checkpoint::open(model)?;
+        all_of(&checkpoint, &verify::model_hash(&checkpoint)?)
+    });
     files.map(of_file).chain(against).collect()
+}
+
+/// A hash of all that makes the figures of a model, of which its own hash tells the weights of blocks alone.
+fn all_of(checkpoint: &Checkpoint, model_hash: &str) -> Result<String> {
+    let mut all = Sha256::new();
+    all.update(format!("{model_hash} {:?}", checkpoint.config));
+    all.update(checkpoint.tokenizer.as_deref().unwrap_or_default());
+    // Of what is in the program the version tells.
+    let files = checkpoint.provenance.files.iter().filter(|_| !demo::is(&checkpoint.provenance.name));
+    for path in files {
+        let bytes = file::map(path)?;
+        all.update(&*bytes);
+        bytes.release();
+    }
+    Ok(verify::hex(&all.finalize()))
 }
 
 /// SHA-256 in hexadecimal digits.
@@ -688,7 +713,9 @@ fn folder(root: &Path, suite: &str, fingerprint: &Fingerprint, now: &str) -> Pat
 }
 
 /// Says whether perplexity was equal bit for bit over kernels and thread counts.
-fn identity_note(arms: &[Arm]) -> Vec<String> {
+///
+/// A sentence for each model and test, and whether it was.
+fn identity(arms: &[Arm]) -> Vec<(bool, String)> {
     let mut tests: Vec<(&str, &Test, Vec<&Arm>)> = Vec::new();
     // A rounded head is another model.
     let ours = |a: &&Arm| a.subject.engine == "tritmark" && a.subject.head().is_none();
@@ -703,24 +730,27 @@ fn identity_note(arms: &[Arm]) -> Vec<String> {
         .into_iter()
         .filter(|(_, _, list)| list.len() > 1)
         .map(|(model, test, list)| match list.iter().find(|a| bits(a) != bits(list[0])) {
-            None => format!(
-                "{model}: {test} is equal bit for bit over all {} combinations of layout, tier and threads.",
-                list.len()
-            ),
-            Some(odd) => format!(
-                "{model}: {test} DIFFERS between {} and {}: this is a bug.",
-                list[0].subject, odd.subject
-            ),
+            None => {
+                let all = list.len();
+                let sentence = format!(
+                    "{model}: {test} is equal bit for bit over all {all} combinations of layout, tier and threads."
+                );
+                (true, sentence)
+            }
+            Some(odd) => {
+                let [a, b] = [list[0], odd].map(|arm| &arm.subject);
+                (false, format!("{model}: {test} DIFFERS between {a} and {b}: this is a bug."))
+            }
         })
         .collect()
 }
 
 /// What a record proves wrong: failed conversions and perplexities that differ, full sentences.
 pub fn failures(record: &Record) -> Vec<String> {
-    let notes = identity_note(&record.arms).into_iter().filter(|n| n.contains("DIFFERS"));
+    let differ = identity(&record.arms).into_iter().filter(|(equal, _)| !equal).map(|(_, sentence)| sentence);
     let proofs = record.proofs.iter().filter(|p| p.changed);
     let proofs = proofs.filter_map(|p| p.failure.as_ref().map(|f| format!("{}: {f}", p.model)));
-    proofs.chain(notes).collect()
+    proofs.chain(differ).collect()
 }
 
 /// Writes finished arms down and passes progress on.
@@ -758,7 +788,7 @@ impl Speed {
         }
     }
 
-    fn tests(&self) -> impl Iterator<Item = Test> {
+    pub(super) fn tests(&self) -> impl Iterator<Item = Test> {
         let prompts = self.prompts.iter().map(|&prompt| Test::Model { prompt, generate: 0, depth: 0 });
         let generate = self.generate.iter().map(|&generate| Test::Model { prompt: 0, generate, depth: 0 });
         prompts.chain(generate)

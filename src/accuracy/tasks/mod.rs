@@ -69,6 +69,15 @@ impl Task {
                 path.join("validation.jsonl").display()
             )));
         }
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        let own = [("txt", Format::Hellaswag), ("csv", Format::Winogrande), ("bin", Format::Choices)];
+        if let Some((_, own)) = own.iter().find(|(e, own)| *e == ending && format.is_some_and(|f| f != *own))
+        {
+            return Err(Error::Usage(format!(
+                "{name}: --task is for JSON lines; files of .{ending} are {}; leave --task out, or rename the file",
+                own.name()
+            )));
+        }
         let (format, questions) = match name {
             Self::BUILTIN if format.is_some() => {
                 return Err(Error::Usage(format!("--task is for files of questions; {name} is built in")));
@@ -86,6 +95,25 @@ impl Task {
         };
         let name = path.file_name().map_or_else(|| name.into(), |n| n.to_string_lossy().into_owned());
         Ok(Self { name, format, questions })
+    }
+
+    /// As [`open`](Self::open), each of several.
+    ///
+    /// # Errors
+    /// As there, or if two have one name.
+    pub fn open_all(names: &[String], format: Option<Format>) -> Result<Vec<Self>> {
+        let mut tasks: Vec<Self> = Vec::new();
+        for name in names {
+            let task = Self::open(name, format)?;
+            if tasks.iter().any(|other| other.name == task.name) {
+                return Err(Error::Usage(format!(
+                    "two tasks are called {}, by which results know them; rename one, or name it once",
+                    task.name
+                )));
+            }
+            tasks.push(task);
+        }
+        Ok(tasks)
     }
 
     /// What it is in a record.

@@ -151,7 +151,7 @@ pub fn read(
         inner_norm_eps: None,
         qk_norm: has(LayerRole::QNorm) || has(LayerRole::KNorm),
         gemma: None,
-        bos: token(reader, "bos")?.filter(|_| super::tokenizer::adds_bos(reader)),
+        bos: if super::tokenizer::adds_bos(reader)? { token(reader, "bos")? } else { None },
         eos: [token(reader, "eos")?, token(reader, "eot")?].into_iter().flatten().collect(),
     };
     model.check(|field| format!("metadata key {}", keys.key_of(field))).map_err(|e| keys.error(e))?;
@@ -182,6 +182,17 @@ fn refuse_unsupported(keys: &Keys, by_role: &HashMap<Role, usize>) -> Result<()>
         if let Some(n) = keys.reader.uint(&keys.key(key))?.filter(|&n| n != 0) {
             return Err(keys.refuse(key, n));
         }
+    }
+    for key in ["attn_logit_softcapping", "final_logit_softcapping", "attention.scale"] {
+        if let Some(x) = keys.reader.float(&keys.key(key))?.filter(|&x| x != 0.0) {
+            return Err(keys.refuse(key, x));
+        }
+    }
+    if let Some(x) = keys.reader.float(&keys.key("rope.scaling.attn_factor"))?.filter(|&x| x != 1.0) {
+        return Err(keys.refuse("rope.scaling.attn_factor", x));
+    }
+    if keys.reader.flag(&keys.key("attention.causal"))? == Some(false) {
+        return Err(keys.refuse("attention.causal", false));
     }
     // Files of old name the factor otherwise; without a type it is linear, as llama.cpp reads it.
     let named = |key: &str| keys.reader.float(&keys.key(key));

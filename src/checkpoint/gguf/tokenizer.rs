@@ -53,6 +53,9 @@ pub const NONE: &str = "no_vocab";
 /// The key of whether a text is to start with the BOS token.
 pub const ADD_BOS_KEY: &str = "tokenizer.ggml.add_bos_token";
 
+/// The key of whether a text is to end with the EOS token.
+const ADD_EOS_KEY: &str = "tokenizer.ggml.add_eos_token";
+
 /// What is taken where a file does not name its pre-tokenizer: microsoft's own GGUF files do not, and
 /// their tokenizer is Llama 3's.
 const UNNAMED: &str = "llama-bpe";
@@ -85,13 +88,16 @@ mod kind {
 }
 
 /// Whether a text is to start with the BOS token, as llama.cpp decides it.
-pub fn adds_bos(reader: &Reader) -> bool {
-    let pre = reader.text("tokenizer.ggml.pre").ok().flatten().unwrap_or(UNNAMED);
-    let by_default = match reader.text(MODEL_KEY).ok().flatten() {
+///
+/// # Errors
+/// If the metadata that tell it are of another type.
+pub fn adds_bos(reader: &Reader) -> Result<bool> {
+    let pre = reader.text("tokenizer.ggml.pre")?.unwrap_or(UNNAMED);
+    let by_default = match reader.text(MODEL_KEY)? {
         Some("llama") => true,
         _ => PRE[0].names.contains(&pre) || PRE[3].names.contains(&pre),
     };
-    reader.flag(ADD_BOS_KEY).ok().flatten().unwrap_or(by_default)
+    Ok(reader.flag(ADD_BOS_KEY)?.unwrap_or(by_default))
 }
 
 /// The tokenizer in the `tokenizers` crate's form; `None`, with a note, where it is of a kind that has
@@ -133,13 +139,18 @@ pub fn to_json(reader: &Reader, notes: &mut Vec<String>) -> Result<Option<Vec<u8
     };
     let (mut vocab, mut added) = (Map::new(), vec![]);
     for (id, (token, kind)) in tokens.iter().zip(kinds).enumerate() {
+        if kind == kind::UNUSED.into() {
+            continue;
+        }
         let special = kind == kind::CONTROL.into();
         if special || kind == kind::USER.into() {
             added.push(json!({
                 "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": special
             }));
-        } else if kind != kind::UNUSED.into() && vocab.insert((*token).to_owned(), id.into()).is_some() {
+        }
+        // Added tokens too: the crate gives those that are not in the vocabulary the ids after its last.
+        if vocab.insert((*token).to_owned(), id.into()).is_some() {
             return Err(bad(format!("token {token:?} stands in the vocabulary twice")));
         }
     }
@@ -148,23 +159,29 @@ pub fn to_json(reader: &Reader, notes: &mut Vec<String>) -> Result<Option<Vec<u8
         .map(|merge| merge.split_once(' ').map(|(a, b)| json!([a, b])))
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| bad("a merge of the tokenizer is no pair".into()))?;
-    let post = match reader.uint("tokenizer.ggml.bos_token_id")?.filter(|_| adds_bos(reader)) {
-        None => {
-            json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true })
-        }
-        Some(bos) => {
-            let token = tokens
-                .get(bos)
-                .ok_or_else(|| bad(format!("the BOS token {bos} is not in the vocabulary")))?;
-            let special = |segment: u32| json!({ "SpecialToken": { "id": token, "type_id": segment } });
-            let text = |id: &str, segment: u32| json!({ "Sequence": { "id": id, "type_id": segment } });
-            json!({
-                "type": "TemplateProcessing",
-                "single": [special(0), text("A", 0)],
-                "pair": [special(0), text("A", 0), special(1), text("B", 1)],
-                "special_tokens": { *token: { "id": token, "ids": [bos], "tokens": [token] } }
-            })
-        }
+    let [bos, eos] = around(reader, &tokens)?;
+    let post = if bos.or(eos).is_none() {
+        json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true })
+    } else {
+        let special = |token: Option<(usize, &str)>, segment: u32| {
+            token.map(|(_, text)| json!({ "SpecialToken": { "id": text, "type_id": segment } }))
+        };
+        let part = |name: &str, segment: u32| {
+            let text = json!({ "Sequence": { "id": name, "type_id": segment } });
+            special(bos, segment).into_iter().chain([text]).chain(special(eos, segment)).collect::<Vec<_>>()
+        };
+        let tokens: Map<String, Value> = [bos, eos]
+            .into_iter()
+            .flatten()
+            .map(|(id, text)| (text.to_owned(), json!({ "id": text, "ids": [id], "tokens": [text] })))
+            .collect();
+        let pair = [part("A", 0), part("B", 1)].concat();
+        json!({
+            "type": "TemplateProcessing",
+            "single": part("A", 0),
+            "pair": pair,
+            "special_tokens": tokens
+        })
     };
     let tokenizer = json!({
         "version": "1.0",
@@ -207,23 +224,40 @@ fn sentencepiece(reader: &Reader) -> Result<Vec<u8>> {
             kind: u64::try_from(kind).unwrap_or(0),
         })
         .collect();
-    let user: Map<String, Value> = pieces
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| p.kind == kind::USER as u64)
-        .map(|(id, p)| (p.text.clone(), id.into()))
-        .collect();
-    // llama.cpp puts a space before a text and behind special tokens, as transformers' newer form does.
-    let mut config = Map::from_iter([
-        ("legacy".to_owned(), false.into()),
-        ("add_bos_token".into(), adds_bos(reader).into()),
-    ]);
-    if let Some(bos) = reader.uint("tokenizer.ggml.bos_token_id")? {
-        let token =
-            tokens.get(bos).ok_or_else(|| bad(format!("the BOS token {bos} is not in the vocabulary")))?;
-        config.insert("bos_token".into(), (*token).into());
+    let mut config = Map::new();
+    // llama.cpp puts a space before every text and behind special tokens, as transformers' older form does.
+    config.insert("legacy".into(), true.into());
+    config.insert(PREFIX.into(), reader.flag(PREFIX_KEY)?.unwrap_or(true).into());
+    let names = [("add_bos_token", "bos_token"), ("add_eos_token", "eos_token")];
+    for ((flag, name), token) in names.into_iter().zip(around(reader, &tokens)?) {
+        config.insert(flag.into(), token.is_some().into());
+        config.extend(token.map(|(_, text)| (name.to_owned(), text.into())));
     }
-    from_pieces(reader.path(), &pieces, &Added { config: Some(&config), tokens: Some(&user) })
+    from_pieces(reader.path(), &pieces, &Added { config: Some(&config), tokens: None })
+}
+
+/// The key of whether a space is put before a text.
+const PREFIX_KEY: &str = "tokenizer.ggml.add_space_prefix";
+/// The same in a `tokenizer_config.json`.
+const PREFIX: &str = "add_prefix_space";
+
+/// Id and text of the tokens that are put before and behind a text, where they are.
+fn around<'a>(reader: &Reader, tokens: &[&'a str]) -> Result<[Option<(usize, &'a str)>; 2]> {
+    let token = |key: &str, wanted: bool| {
+        let id = if wanted { reader.uint(key)? } else { None };
+        let named = id.map(|id| {
+            let text = tokens.get(id).copied();
+            let missing =
+                || Error::input(reader.path(), format!("{key} is {id}, which is not in the vocabulary"));
+            text.map(|text| (id, text)).ok_or_else(missing)
+        });
+        named.transpose()
+    };
+    let behind = reader.flag(ADD_EOS_KEY)?.unwrap_or(false);
+    Ok([
+        token("tokenizer.ggml.bos_token_id", adds_bos(reader)?)?,
+        token("tokenizer.ggml.eos_token_id", behind)?,
+    ])
 }
 
 /// GGUF metadata of a SentencePiece tokenizer: its pieces, and what `tokenizer.json` adds to them.
@@ -257,15 +291,20 @@ pub fn sentencepiece_metadata(
         }
     }
     let (before, behind) = specials(&tokenizer["post_processor"]);
-    Ok(vec![
+    let mut metadata = vec![
         (MODEL_KEY, Meta::Text("llama".into())),
         ("tokenizer.ggml.pre", Meta::Text("default".into())),
         ("tokenizer.ggml.tokens", Meta::Texts(all.iter().map(|(text, ..)| text.clone()).collect())),
         ("tokenizer.ggml.scores", Meta::Floats(all.iter().map(|(_, score, _)| *score).collect())),
         ("tokenizer.ggml.token_type", Meta::Ints(all.iter().map(|(.., kind)| *kind).collect())),
         (ADD_BOS_KEY, Meta::Flag(before)),
-        ("tokenizer.ggml.add_eos_token", Meta::Flag(behind)),
-    ])
+        (ADD_EOS_KEY, Meta::Flag(behind)),
+    ];
+    // It is put there unless a file says otherwise.
+    if !puts_space_before(&tokenizer) {
+        metadata.push((PREFIX_KEY, Meta::Flag(false)));
+    }
+    Ok(metadata)
 }
 
 /// The score of tokens that no merge makes, as llama.cpp's converter has it.
@@ -322,8 +361,17 @@ pub fn to_metadata(tokenizer: &[u8], vocab: usize) -> Result<Vec<(&'static str, 
         ("tokenizer.ggml.token_type", Meta::Ints(kinds)),
         ("tokenizer.ggml.merges", Meta::Texts(merges.collect::<Result<_, _>>()?)),
         (ADD_BOS_KEY, Meta::Flag(before)),
-        ("tokenizer.ggml.add_eos_token", Meta::Flag(behind)),
+        (ADD_EOS_KEY, Meta::Flag(behind)),
     ])
+}
+
+/// Whether a SentencePiece tokenizer puts a space before a text.
+fn puts_space_before(tokenizer: &Value) -> bool {
+    let normalizer = &tokenizer["normalizer"];
+    let steps = normalizer["normalizers"].as_array().map_or(std::slice::from_ref(normalizer), Vec::as_slice);
+    let pre = &tokenizer["pre_tokenizer"];
+    steps.iter().any(|step| step["type"] == "Prepend")
+        || pre["type"] == "Metaspace" && pre["prepend_scheme"] != "never" && pre["add_prefix_space"] != false
 }
 
 /// Whether a post-processor puts a special token before and behind a text.

@@ -345,28 +345,31 @@ impl Json {
     }
 
     /// Base of the rotary embedding from `rope_theta` and `rope_scaling` of `self` (old), or from
-    /// `rope_parameters` of `holder` (new); both may stand there and must then agree.
+    /// `rope_parameters` of `holder` (new); several may state it and must then agree.
     fn rope(&self, holder: &Json) -> Result<f64> {
         let old = self.positive("rope_theta")?;
-        if let Some(scaling) = self.object("rope_scaling")? {
-            scaling.only_default_rope("type")?;
-            scaling.only_default_rope("rope_type")?;
-        }
-        let new = match holder.object("rope_parameters")? {
-            Some(parameters) => parameters.rope_parameters()?,
-            None => None,
-        };
-        match (old, new) {
-            (Some(a), Some(b)) if a != b => {
-                Err(self
-                    .error(format!("\"rope_theta\" ({a}) contradicts \"rope_parameters.rope_theta\" ({b})")))
+        let mut found = old.map(|theta| ("rope_theta", theta));
+        let objects = [
+            ("rope_scaling.rope_theta", self.object("rope_scaling")?),
+            ("rope_parameters.rope_theta", holder.object("rope_parameters")?),
+        ];
+        for (key, parameters) in objects {
+            let Some(theta) = parameters.map(|p| p.rope_parameters()).transpose()?.flatten() else {
+                continue;
+            };
+            match found {
+                Some((known, a)) if a != theta => {
+                    return Err(self.error(format!("\"{known}\" ({a}) contradicts \"{key}\" ({theta})")));
+                }
+                _ => found = Some((key, theta)),
             }
-            (Some(theta), _) | (None, Some(theta)) => Ok(theta),
-            (None, None) => Err(self.error("\"rope_theta\" (or \"rope_parameters.rope_theta\") is missing")),
         }
+        let missing = || self.error("\"rope_theta\" (or \"rope_parameters.rope_theta\") is missing");
+        found.map(|(_, theta)| theta).ok_or_else(missing)
     }
 
     fn rope_parameters(&self) -> Result<Option<f64>> {
+        self.only_default_rope("type")?;
         self.only_default_rope("rope_type")?;
         if self.positive("partial_rotary_factor")?.is_some_and(|f| f != 1.0) {
             return Err(self.unsupported("partial_rotary_factor", "a partial rotary embedding"));

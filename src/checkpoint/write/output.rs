@@ -21,8 +21,7 @@ const SUFFIX: &str = ".tmp";
 /// Temporary files and directories beside `target` that a killed process left behind, or another one
 /// still writes.
 pub fn left_behind(target: &Path) -> Vec<PathBuf> {
-    let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(files::parent(target)).into_iter().flatten().flatten();
     let ours = entries.map(|e| e.path()).filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with(PREFIX) && name.ends_with(SUFFIX)
@@ -55,8 +54,7 @@ impl Output {
         if there.is_some_and(|kind| directory || !kind.is_file()) {
             return Err(Error::Usage(format!("{} exists already; choose another name", target.display())));
         }
-        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        files::folder(target)?;
+        let parent = files::folder(target)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).suffix(SUFFIX);
         // The modes that any new file or directory has; the process' mask still applies.

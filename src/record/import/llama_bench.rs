@@ -10,7 +10,15 @@ use std::collections::BTreeSet;
 /// says of its devices stands before, between and after them.
 pub(super) fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     if let Some(rows) = json_rows(text)? {
-        return Ok(rows);
+        let speeds = text.matches("\"avg_ts\":").count();
+        return match speeds > rows.len() {
+            true => Err(format!(
+                "holds {speeds} speeds (`avg_ts`), of which {} begin at the start of a line and are whole: take out what \
+                 stands before the others, or what is left of a row that was cut off",
+                rows.len()
+            )),
+            false => Ok(rows),
+        };
     }
     if text.contains("INSERT INTO tritmark_bench") {
         return Err(OURS.into());
@@ -18,16 +26,18 @@ pub(super) fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     if text.lines().any(|line| line.starts_with("INSERT INTO")) {
         return text.lines().filter(|line| line.starts_with("INSERT INTO")).map(sql_row).collect();
     }
-    if text.lines().any(|line| line.starts_with('|')) {
+    if text.lines().any(|line| line.trim_start().starts_with('|')) {
         return markdown_rows(text);
     }
     let mut lines =
         text.lines().skip_while(|line| !line.split(',').any(|name| name.trim_matches('"') == "avg_ts"));
     let header =
         lines.next().ok_or("is neither llama-bench output (no column `avg_ts`) nor a perplexity log")?;
-    // The program puts every value in quotes, a spreadsheet may not.
+    // The program puts every value in quotes, a spreadsheet may not. What was added to a file has its header again.
+    let values = |line: &str| line.split(',').count();
     let quoted = lines.clone().any(|line| line.starts_with('"'));
-    let lines = lines.filter(|line| !quoted || line.starts_with('"'));
+    let row = |line: &&str| !quoted || line.starts_with('"') || values(line) >= values(header);
+    let lines = lines.filter(|line| *line != header).filter(row);
     let table: String = [header].into_iter().chain(lines).flat_map(|line| [line, "\n"]).collect();
     let mut reader = csv::Reader::from_reader(table.as_bytes());
     let names = reader.headers().map_err(|e| e.to_string())?.clone();
@@ -44,7 +54,7 @@ fn json_rows(text: &str) -> Result<Option<Vec<Map<String, Value>>>, String> {
     let mut rest = text;
     while !rest.is_empty() {
         let (line, next) = rest.split_once('\n').unwrap_or((rest, ""));
-        let line = line.trim_end();
+        let line = line.trim();
         // Other lines may begin with a bracket too, as `[load_backend]`.
         let list = line == "[" || line == "[]" || line.starts_with("[{") || line.starts_with("[ {");
         if !list && line != "{" && !line.starts_with("{\"") && !line.starts_with("{ \"") {
@@ -52,7 +62,12 @@ fn json_rows(text: &str) -> Result<Option<Vec<Map<String, Value>>>, String> {
             continue;
         }
         let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
-        let wrong = |why: String| format!("is no JSON array of objects, and no object a line: {why}");
+        let wrong = |why: String| {
+            format!(
+                "is no JSON array of objects, and no object a line: {why}; what the program says meanwhile may stand \
+                 between rows of `-o jsonl` alone"
+            )
+        };
         match stream.next() {
             Some(Ok(Value::Object(row))) => rows.get_or_insert_with(Vec::new).push(row),
             Some(Ok(value)) => {
@@ -91,19 +106,27 @@ fn markdown_rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     let cells = |line: &str| -> Vec<String> {
         line.trim().trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
     };
-    let mut lines = text.lines().filter(|line| line.starts_with('|'));
-    let mut names = lines.next().map(cells).unwrap_or_default();
+    let mut lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('|'));
+    let head = lines.next().map(cells).unwrap_or_default();
+    let mut names = head.clone();
     for name in &mut names {
         if let Some((_, long)) = SHORT.iter().find(|(short, _)| short == name) {
             *name = (*long).into();
         }
     }
-    let build = text.lines().find_map(|line| line.strip_prefix("build: ")).map(|build| {
+    let builds: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.trim().strip_prefix("build: ")).collect();
+    if builds.len() > 1 {
+        let builds: Vec<_> = builds.into_iter().collect();
+        return Err(format!("holds tables of several builds: {}; split the file", builds.join(", ")));
+    }
+    let build = builds.first().map(|build| {
         let (commit, number) = build.split_once(" (").unwrap_or((build, ""));
         [("build_commit", commit), ("build_number", number.trim_end_matches(')'))]
     });
     let mut rows = Vec::new();
-    for (i, line) in lines.filter(|line| !line.trim_matches(['|', '-', ':', ' ']).is_empty()).enumerate() {
+    let of_rows = |line: &&str| !line.trim_matches(['|', '-', ':', ' ']).is_empty() && cells(line) != head;
+    for (i, line) in lines.filter(of_rows).enumerate() {
         let wrong = |what: &str| format!("row {}: {what}", i + 1);
         let mut row: Map<String, Value> =
             names.iter().cloned().zip(cells(line).into_iter().map(Value::from)).collect();
@@ -112,7 +135,9 @@ fn markdown_rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
             _ => Err(wrong(&format!("column `{name}` is missing"))),
         };
         let (model, test, speed) = (take("model")?, take("test")?, take("t/s")?);
-        let threads = take("threads")?;
+        let threads = take("threads").map_err(|e| {
+            format!("{e}: tables of a GPU leave it out, but a record tells the threads; import `-o json` of that run")
+        })?;
         // What it prints of these is rounded, and may not tell models apart.
         let (_size, _params) = (take("size"), take("params"));
         let [prompt, generate, depth] = test_name(&test)
@@ -170,9 +195,10 @@ fn test_name(name: &str) -> Option<[u32; 3]> {
     let mut tokens = [0, 0, depth];
     for part in test.split('+') {
         if let Some(prompt) = part.strip_prefix("pp") {
-            tokens[0] = prompt.parse().ok()?;
+            // Before 2024 a blank stood between.
+            tokens[0] = prompt.trim().parse().ok()?;
         } else {
-            tokens[1] = part.strip_prefix("tg")?.parse().ok()?;
+            tokens[1] = part.strip_prefix("tg")?.trim().parse().ok()?;
         }
     }
     Some(tokens)
@@ -316,7 +342,7 @@ const USUAL: &[(&str, &[&str])] = &[
     ("n_batch", &["2048"]),
     ("n_ubatch", &["512"]),
     ("use_mmap", &["1"]),
-    ("load_mode", &["mmap"]),
+    ("load_mode", &["mmap", "auto"]),
     ("flash_attn", &["", "0", "-1", "auto", "none", "null"]),
     ("mul_mat_q", &["1"]),
     ("cpu_mask", &["0x0"]),
@@ -350,6 +376,10 @@ fn told(row: &Map<String, Value>, name: &str) -> Option<String> {
     if name == "n_gpu_layers" && GPU.iter().all(|field| told(row, field).is_none()) {
         return None;
     }
+    // llama.cpp repacks unless told otherwise, ik_llama.cpp, which has no such modes, only where it is told.
+    if name == "repack" && value == "1" && row.contains_key("load_mode") {
+        return None;
+    }
     let usual = USUAL.iter().find(|(of, _)| *of == name).map_or(NOTHING, |(_, usual)| usual);
     (!usual.contains(&value.as_str()) || name == "n_gpu_layers").then_some(value)
 }
@@ -377,7 +407,7 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
     }
     let commit = first.text("build_commit").ok();
     let version = rows[0].get("build_number").map_or_else(|| NOT_STATED.into(), plain);
-    let cpu = first.text("cpu_info").unwrap_or_default();
+    let cpu = first.text("cpu_info").unwrap_or_default().trim().to_owned();
     for field in ["cpu_info", "build_commit", "build_number"] {
         if let Some(i) = rows.iter().position(|row| row.get(field) != rows[0].get(field)) {
             return Err(format!(
@@ -687,6 +717,41 @@ mod tests {
             let error = bench_of(&table.replace(from, to)).unwrap_err();
             assert!(error.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn no_row_is_passed_over_in_silence() {
+        // A file that a spreadsheet wrote anew, and rows that were added to it.
+        let row = CSV.lines().nth(1).unwrap();
+        let bare = row.replace("\"CPU, fast\"", "CPU").replace('"', "").replace("512,0", "0,128");
+        let quoted = CSV.replace("CPU, fast", "CPU");
+        assert_eq!(
+            bench_of(&format!("{quoted}{bare}\n{}\n", CSV.lines().next().unwrap())).unwrap().arms.len(),
+            2
+        );
+        let line = ROW.replace('\n', " ");
+        let other = line.replace("/m/a.gguf", "/m/b.gguf");
+        assert_eq!(bench_of(&format!("{line}\n  {other}\n")).unwrap().arms.len(), 2);
+        for odd in [format!("{line}\nmain: {other}\n"), format!("{}\n{line}", &other[20..])] {
+            let error = bench_of(&odd).unwrap_err();
+            assert!(error.contains("holds 2 speeds"), "{error}");
+        }
+        let table = "| model | size | params | backend | threads | test | t/s |\n| - | - | - | - | - | - | - |\n\
+                     | a | 1 | 1 | CPU | 2 | pp 512 | 150.21 ± 1.30 |\n  | a | 1 | 1 | CPU | 2 | tg 128 | 28.53 ± 0.11 |\n";
+        let tests: Vec<_> = bench_of(table).unwrap().arms.iter().map(|a| a.test.to_string()).collect();
+        assert_eq!(tests, ["pp512", "tg128"]);
+        let error = bench_of(&format!("{table}build: abc (1)\nbuild: def (2)\n")).unwrap_err();
+        assert!(error.contains("several builds"), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_of_today_are_those_of_before() {
+        let with = |more: &str| {
+            let row = ROW.trim_end().strip_suffix('}').unwrap().to_owned() + more + "}";
+            bench_of(&row).unwrap().arms.remove(0).subject.variant
+        };
+        assert_eq!(with(", \"load_mode\": \"auto\", \"repack\": true"), with(", \"load_mode\": \"mmap\""));
+        assert_ne!(with(", \"repack\": true"), with(""));
     }
 
     #[test]

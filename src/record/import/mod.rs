@@ -3,7 +3,7 @@
 mod llama_bench;
 mod perplexity;
 
-use super::{Arm, Outcome, Protocol, Record, SCHEMA, Tool, now};
+use super::{Arm, Outcome, Protocol, Record, Tool, now};
 use crate::error::{Error, Result};
 use crate::machine::Environment;
 use llama_bench::{bench, rows};
@@ -122,24 +122,17 @@ fn foreign(
         );
         (now(), now())
     });
+    let tool = Tool {
+        name: options.program.clone(),
+        version,
+        git_revision,
+        git_dirty: None,
+        rustc: unknown(),
+        target: unknown(),
+        profile: unknown(),
+    };
     Record {
-        schema: SCHEMA,
-        tool: Tool {
-            name: options.program.clone(),
-            version,
-            git_revision,
-            git_dirty: None,
-            rustc: unknown(),
-            target: unknown(),
-            profile: unknown(),
-        },
-        started,
         finished,
-        command: unknown(),
-        suite: None,
-        suite_text: None,
-        resumed: false,
-        environment,
         limits: Outcome::NotMeasured("the rows were imported from another program".into()),
         protocol: Protocol {
             seed: 0,
@@ -148,11 +141,9 @@ fn foreign(
             quick: false,
             method: vec![method.into()],
         },
-        models: Vec::new(),
-        proofs: Vec::new(),
         arms,
-        controls: Vec::new(),
         notes,
+        ..Record::new(tool, started, unknown(), environment)
     }
 }
 

@@ -44,7 +44,10 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
         after("system_info: n_threads =").and_then(whole).ok_or_else(|| missing("'n_threads ='"))?;
     // Without -v it prints neither its total time nor the model's file, but stamps every line.
     let stamps = || Some(stamp(log, "Final estimate: PPL")? - stamp(log, "calculating perplexity over")?);
-    let seconds = after("total time =").and_then(number).map(|ms| ms / 1e3).or_else(stamps);
+    // Other programs may have written to the same log before.
+    let (_, since) = log.split_once("calculating perplexity over").unwrap_or_default();
+    let total = since.split_once("total time =").map(|(_, rest)| rest.trim_start());
+    let seconds = total.and_then(number).map(|ms| ms / 1e3).or_else(stamps);
     let seconds = seconds.filter(|s| *s >= 0.0).ok_or_else(|| missing("'total time ='"))?;
     let logged = after("tensors from").and_then(|rest| rest.split(" (version").next()).map(base_name);
     let model = match (logged, options.model.as_deref().map(base_name)) {
@@ -59,7 +62,12 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
             return Err("the log does not name the model's file; give it with --model, or log with -v".into());
         }
     };
-    let build = after("build:").or_else(|| after("build ="));
+    // Drivers tell theirs too, without a commit.
+    let build = log.lines().find_map(|line| {
+        let (_, build) = line.split_once("build: ").or_else(|| line.split_once("build = "))?;
+        let (number, _) = build.split_once(" (")?;
+        number.bytes().all(|b| b.is_ascii_digit()).then_some(build)
+    });
     let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or(NOT_STATED).to_owned();
     let commit = build.and_then(|b| Some(b.split_once('(')?.1.split_once(')')?.0.to_owned()));
     let nll = ppl.ln();
@@ -168,6 +176,15 @@ mod tests {
         assert_eq!((accuracy.windows, accuracy.scored), (2, 2 * 255));
         assert_eq!(arm.test.to_string(), "ppl llama.cpp n_ctx 512 wiki");
         assert_eq!((arm.subject.model.as_str(), arm.subject.threads), ("b.gguf", 2));
+    }
+
+    #[test]
+    fn what_other_programs_wrote_to_the_log_is_not_of_the_run() {
+        let before =
+            "ggml_opencl: driver: OpenCL 3.0 build: 0842.19.8 Compiler\nmain:    total time = 999.00 ms\n";
+        let record = perplexity(&format!("{before}{LOG}"), "f", &options()).unwrap();
+        assert_eq!(record.arms, perplexity(LOG, "f", &options()).unwrap().arms);
+        assert_eq!(record.tool.version, "3960");
     }
 
     #[test]

@@ -56,9 +56,9 @@ pub fn divergences(record: &Record) -> impl Iterator<Item = (&Arm, &Accuracy, &D
     })
 }
 
-/// Whether an arm was held against another model.
-pub fn of_another_model(record: &Record, d: &Divergence) -> bool {
-    record.models.iter().any(|m| d.reference.starts_with(&format!("{}: ", m.id)))
+/// Whether an arm was held against another model, which then stands before what ran it.
+pub fn of_another_model(d: &Divergence) -> bool {
+    d.reference.contains(": ")
 }
 
 /// The costs of all records.
@@ -143,7 +143,7 @@ pub fn approximation(record: &Record, arm: &Arm, d: &Divergence) -> String {
     if let Some(head) = arm.subject.head() {
         return format!("output head at {head}");
     }
-    if of_another_model(record, d) {
+    if of_another_model(d) {
         return match model(record, &arm.subject.model) {
             Some(m) if m.post_training => "made ternary after training".into(),
             Some(m) if m.config.linear == LinearKind::Ternary => "trained ternary".into(),

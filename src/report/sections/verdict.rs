@@ -190,9 +190,8 @@ fn slower(record: &Record, arm: &Arm, best: &Arm) -> bool {
 /// What quantising activations costs, how models differ, and energy.
 fn cost(record: &Record) -> String {
     let mut parts = Vec::new();
-    let others = || divergences(record).filter(|(_, _, d)| of_another_model(record, d));
-    let own = divergences(record)
-        .filter(|(arm, _, d)| arm.subject.head().is_none() && !of_another_model(record, d));
+    let others = || divergences(record).filter(|(_, _, d)| of_another_model(d));
+    let own = divergences(record).filter(|(arm, _, d)| arm.subject.head().is_none() && !of_another_model(d));
     if others().next().is_none()
         && let Some((arm, _, d)) = own.max_by(|a, b| a.2.kl_mean.total_cmp(&b.2.kl_mean))
     {
@@ -279,7 +278,7 @@ fn approximated(record: &Record, arm: &Arm, d: &Divergence) -> String {
 /// The perplexity of models that were held against another one, and of that one: by kind where kinds
 /// tell them apart, with the change that pairing by token allows to tell.
 fn by_kind(record: &Record) -> Option<String> {
-    let held: Vec<_> = divergences(record).filter(|(_, _, d)| of_another_model(record, d)).collect();
+    let held: Vec<_> = divergences(record).filter(|(_, _, d)| of_another_model(d)).collect();
     let (first, _, d) = held.first()?;
     let baseline = d.reference.split(": ").next().unwrap_or_default();
     let mut all: Vec<(&str, f64, f64, String)> = Vec::new();
