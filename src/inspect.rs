@@ -1,11 +1,13 @@
 //! What a checkpoint is, tensor by tensor, and who can run it.
 
+use crate::checkpoint::PLAUSIBLE_SCALES;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::gguf::runtime::{self, Held, Runtime, Verdict};
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::{Checkpoint, Provenance, TensorInfo, number};
 use crate::error::Result;
-use crate::verify::{hex, model_hash, trits_sha256};
+use crate::verify::{model_hash, trits_sha256};
+use crate::words::hex;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -74,9 +76,6 @@ pub struct RuntimeVerdict {
     #[serde(flatten)]
     pub verdict: Verdict,
 }
-
-/// A scale outside this range is no mean magnitude of trained weights.
-pub const PLAUSIBLE_SCALES: std::ops::RangeInclusive<f32> = 1e-6..=1e3;
 
 /// Looks at every tensor; `done` hears of each. Damaged tensors are flagged, not fatal.
 ///

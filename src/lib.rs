@@ -18,6 +18,7 @@ pub mod record;
 pub mod reference;
 pub mod report;
 pub mod speed;
+pub mod stats;
 pub mod suite;
 pub mod synth;
 pub mod verify;

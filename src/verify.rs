@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoint, FloatData, OpenOptions, number};
 use crate::error::{Error, Result};
 use crate::model::text::tokenizer_of;
 use crate::model::{Head, LoadOptions, Logits, Model};
+use crate::words::hex;
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -28,11 +29,6 @@ pub fn sha256<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N
         hasher.update(block[..chunk.len()].as_flattened());
     }
     hasher.finalize().into()
-}
-
-/// Lower-case hexadecimal digits of a hash.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Names a model by its weights, whatever container and layout hold them.

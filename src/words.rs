@@ -1,5 +1,6 @@
 //! Words that depend on a number, and what may be shown of words that others wrote.
 
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// A number of things: `1 thread`, `2 threads`.
@@ -36,6 +37,22 @@ pub fn markdown(text: &str) -> String {
         }
     }
     out
+}
+
+/// A value in a cell of a CSV file: text as it is, lists as JSON, nothing for null. A spreadsheet would run a text that
+/// begins like a formula, so that an apostrophe, which it shows as text, goes before it.
+pub fn csv_cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Lower-case hexadecimal digits of a hash.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A time in words, in the unit that leaves digits before the point.

@@ -154,6 +154,20 @@ fn old_and_new_configurations_mean_the_same() {
     map.insert("dtype".into(), json!("bfloat16"));
     map.insert("head_dim".into(), json!(32));
     assert_eq!(open(&draft).config, old);
+    // Either form may name its kind in either way, and its base inside.
+    let with = |parameters: Value, scaling: Value| {
+        let mut draft = Draft::packed();
+        draft.config["rope_parameters"] = parameters;
+        draft.config["rope_scaling"] = scaling;
+        draft.config["rope_theta"] = theta.clone();
+        let dir = tempfile::tempdir().unwrap();
+        draft.write(dir.path());
+        Checkpoint::open(dir.path().to_str().unwrap()).err().unwrap().to_string()
+    };
+    let linear = json!({"rope_theta": theta, "type": "linear", "factor": 4.0});
+    assert!(with(linear, Value::Null).contains("linear"));
+    let inner = json!({"rope_type": "default", "rope_theta": 50.0});
+    assert!(with(Value::Null, inner).contains("contradicts \"rope_scaling.rope_theta\" (50)"));
 }
 
 #[test]

@@ -16,7 +16,8 @@ use tritmark::checkpoint::role::{LayerRole, Linear, Role};
 use tritmark::checkpoint::{Checkpoint, OpenOptions};
 use tritmark::convert;
 use tritmark::inspect::inspect;
-use tritmark::verify::{hex, model_hash, told_by, trits_sha256};
+use tritmark::verify::{model_hash, told_by, trits_sha256};
+use tritmark::words::hex;
 
 #[derive(Deserialize)]
 struct Expected {

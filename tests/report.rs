@@ -10,7 +10,7 @@ use tritmark::machine::{Environment, Limits};
 use tritmark::record::compare::{Metric, Options, compare};
 use tritmark::record::{Record, Subject};
 use tritmark::report;
-use tritmark::speed::stats;
+use tritmark::stats;
 
 const HOSTILE: &str =
     "<script>alert('x')</script>\"><img src=x onerror=alert(1)> | `code` {{ 7*7 }} </script>";

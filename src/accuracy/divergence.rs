@@ -5,7 +5,7 @@ use super::state::WindowScore;
 use super::text::Text;
 use super::window::Window;
 use crate::record::{Divergence, WorstToken};
-use crate::speed::stats::of_sorted;
+use crate::stats::of_sorted;
 use serde::{Deserialize, Serialize};
 
 /// How many of the worst tokens are kept.

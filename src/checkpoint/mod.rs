@@ -60,6 +60,9 @@ pub struct Kept {
     pub rounded: bool,
 }
 
+/// A scale outside this range is no mean magnitude of trained weights.
+pub const PLAUSIBLE_SCALES: std::ops::RangeInclusive<f32> = 1e-6..=1e3;
+
 /// Where a checkpoint came from and how it is written.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Provenance {

@@ -1,7 +1,7 @@
 //! What several subcommands share: printing JSON, progress bars, the arguments that choose kernels.
 
 use crate::checkpoint::{Checkpoint, OpenOptions, Ptq, file};
-use crate::energy::Meter;
+use crate::energy::{MOST_WATTS, Meter};
 use crate::error::{Error, Result};
 use crate::machine::Watch;
 use crate::model::{Head, LoadOptions, Model};
@@ -118,8 +118,8 @@ impl MeterArgs {
 
 /// A power in watts of the command line.
 pub fn watts(text: &str) -> Result<f64, String> {
-    let watts = text.parse().ok().filter(|w: &f64| *w > 0.0 && *w <= record::MOST_WATTS);
-    watts.ok_or_else(|| format!("'{text}' is no number of watts above 0, up to {}", record::MOST_WATTS))
+    let watts = text.parse().ok().filter(|w: &f64| *w > 0.0 && *w <= MOST_WATTS);
+    watts.ok_or_else(|| format!("'{text}' is no number of watts above 0, up to {MOST_WATTS}"))
 }
 
 /// Which kernel runs the ternary matrices, on how many threads, and the precision of the head.

@@ -1,9 +1,9 @@
 //! The log of an external power meter: CSV of time stamps and watts.
 
+use super::MOST_WATTS;
 use crate::checkpoint::file;
 use crate::error::{Error, Result};
-use crate::record::MOST_WATTS;
-use crate::speed::stats;
+use crate::stats;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;

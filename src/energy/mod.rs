@@ -18,6 +18,9 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// Most watts of anything that runs one model: a megawatt, which feeds a hall of machines.
+pub const MOST_WATTS: f64 = 1e6;
+
 /// How often sensors are looked at during a window, so that counters do not wrap unseen and power
 /// is integrated finely.
 const POLL: Duration = Duration::from_millis(50);

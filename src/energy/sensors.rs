@@ -16,8 +16,6 @@ const LONG_BURST: Duration = Duration::from_millis(250);
 /// What a sensor covers. Of all sensors found, the first class here that has one gives the figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// A meter that the user put at the plug.
-    External,
     /// A whole processor package; several of them add up.
     Processor,
     /// The whole board or machine.

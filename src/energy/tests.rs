@@ -503,19 +503,6 @@ fn zones_below_their_control_type_alone_are_found_and_those_that_lie_in_both_onc
 }
 
 #[test]
-fn missing_permission_names_the_remedy() {
-    use std::os::unix::fs::PermissionsExt;
-    let tree = package("1\n");
-    fs::set_permissions(tree.path(ENERGY), fs::Permissions::from_mode(0o000)).unwrap();
-    if fs::read(tree.path(ENERGY)).is_ok() {
-        // Nothing is denied to root; what the message says is tested beside the sensors.
-        return;
-    }
-    let reason = reason(tree.meter().measure(SHORT, 1, &mut || Ok(())).unwrap());
-    assert!(reason.contains("sudo chmod a+r"), "{reason}");
-}
-
-#[test]
 fn idle_power_is_taken_off_and_its_change_is_told() {
     // 10 W at rest before, 40 W under load, 20 W at rest after.
     let tree = Tree::new(&[

@@ -104,11 +104,6 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Number of positions that there is room for.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     /// Forgets every position from `len` on, so that another text, or the same again, can follow.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);

@@ -3,11 +3,12 @@
 use super::{
     Arm, Control, Divergence, Model, ModelledEnergy, Outcome, Proof, Record, SCHEMA, Speed, Test, Tool,
 };
+use crate::energy::MOST_WATTS;
 use crate::energy::model::arithmetic;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::machine::{ComputeLimit, Environment};
-use crate::speed::stats;
+use crate::stats;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::{ErrorKind, Write};
@@ -519,9 +520,6 @@ fn check_speed(speed: &Speed, rounds: u32) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// Most watts of anything that runs one model: a megawatt, which feeds a hall of machines.
-pub const MOST_WATTS: f64 = 1e6;
 
 /// Greatest figure of what has no limit of its own: programs that wait for a CPU, seconds of a sample.
 const MOST: f64 = 1e9;

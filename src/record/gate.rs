@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::record::compare::{Options, compare};
     use crate::record::{MeasuredEnergy, Outcome, Record, example};
-    use crate::speed::stats;
+    use crate::stats;
 
     /// The example with its speeds times `factor`, stretched around their median by `spread`.
     fn scaled(factor: f64, spread: f64) -> Record {

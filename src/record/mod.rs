@@ -15,7 +15,7 @@ pub mod rows;
 
 pub use describe::arm_name;
 pub(crate) use describe::shorten_paths;
-pub use file::{MOST_WATTS, check, check_arm, check_control, check_proof, now, read, write};
+pub use file::{check, check_arm, check_control, check_proof, now, read, write};
 
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::{Environment, Limits};
@@ -327,6 +327,16 @@ pub enum Test {
         /// Number of questions.
         questions: u32,
     },
+}
+
+impl Test {
+    /// Tokens that a run of a whole model reads and makes; those of the depth are not timed.
+    pub fn tokens(&self) -> Option<u64> {
+        match self {
+            Test::Model { prompt, generate, .. } => Some(u64::from(*prompt) + u64::from(*generate)),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Test {

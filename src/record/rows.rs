@@ -1,6 +1,7 @@
 //! Arms as flat rows, with llama-bench's field names where the meaning is the same.
 
 use super::{Arm, Outcome, Record, Test};
+use crate::words::csv_cell;
 use crate::words::{seconds, table_cell};
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -99,15 +100,12 @@ struct Row<'a> {
 fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
     let speed = arm.speed.as_ref()?;
     let model = record.models.iter().find(|m| m.id == arm.subject.model);
-    let tokens = match arm.test {
-        Test::Model { prompt, generate, .. } => Some(f64::from(prompt + generate)),
-        _ => None,
-    };
+    let tokens = arm.test.tokens().map(|tokens| tokens as f64);
     // Nanoseconds of one run of the test, as there.
     let ns: Option<Vec<f64>> = tokens.map(|t| speed.samples.iter().map(|s| t / s * 1e9).collect());
     let ts = tokens.map(|_| speed.samples.as_slice());
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
-    let deviation = |v: &[f64]| crate::speed::stats::variation(v) * mean(v);
+    let deviation = |v: &[f64]| crate::stats::variation(v) * mean(v);
     let (prompt, generate, depth) = match arm.test {
         Test::Model { prompt, generate, depth } => (Some(prompt), Some(generate), Some(depth)),
         _ => (None, None, None),
@@ -230,7 +228,7 @@ fn csv(rows: &[Map<String, Value>]) -> String {
         put(first.keys().cloned().collect());
     }
     for row in rows {
-        put(row.values().map(cell).collect());
+        put(row.values().map(csv_cell).collect());
     }
     let bytes = writer.into_inner().expect("writing to memory does not fail");
     String::from_utf8(bytes).expect("cells are UTF-8")

@@ -15,6 +15,7 @@ mod sections;
 use crate::error::{Error, Result};
 use crate::files::{make_folder, write_whole};
 use crate::record::Record;
+use crate::words::csv_cell;
 use document::Block;
 use serde::Serialize;
 use serde_json::Value;
@@ -132,22 +133,11 @@ fn csv(rows: &[row::Row]) -> Result<String> {
             _ => return Err(bug("a row is no object".into())),
         };
         let written = if i == 0 { writer.write_record(fields.keys()) } else { Ok(()) };
-        let written = written.and_then(|()| writer.write_record(fields.values().map(field)));
+        let written = written.and_then(|()| writer.write_record(fields.values().map(csv_cell)));
         written.map_err(|e| bug(e.to_string()))?;
     }
     let bytes = writer.into_inner().map_err(|e| bug(e.to_string()))?;
     String::from_utf8(bytes).map_err(|e| bug(e.to_string()))
-}
-
-/// A cell of the CSV file. A spreadsheet would run a text that begins like a formula, so that an
-/// apostrophe, which it shows as text, goes before it.
-fn field(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// A text with the characters made visible that have no shape of their own and would turn or hide
@@ -178,6 +168,6 @@ mod tests {
     #[test]
     fn cells_are_no_formulas_and_numbers_stay_numbers() {
         let cells = [json!("=1+2"), json!("@x"), json!("-1"), json!(-1.5), json!(null), json!("i2_s")];
-        assert_eq!(cells.each_ref().map(field), ["'=1+2", "'@x", "'-1", "-1.5", "", "i2_s"]);
+        assert_eq!(cells.each_ref().map(csv_cell), ["'=1+2", "'@x", "'-1", "-1.5", "", "i2_s"]);
     }
 }

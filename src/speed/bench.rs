@@ -5,7 +5,6 @@ use super::control::controls;
 use super::protocol::{
     ArmSpec, BoundBy, Observer, Options, QUICK_LOAD, Renew, Run, measure, measure_energy, warm_up,
 };
-use super::stats;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::role::Linear;
@@ -14,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::machine::{Environment, Limits, linux};
 use crate::model::{Head, KvCache, LoadOptions, Logits, Model};
 use crate::record::{self, Arm, Control, Load, Speed, Subject, Test};
+use crate::stats;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::cell::RefCell;
@@ -284,7 +284,7 @@ impl<'a> Bench<'a> {
                         subject,
                         test: test.clone(),
                         unit: "tokens/s",
-                        work: f64::from(prompt + generate),
+                        work: f64::from(prompt) + f64::from(generate),
                         bound: model_bound(cost, test, threads),
                         load: Some(load),
                         energy_modelled: Some(modelled.clone()),
@@ -318,7 +318,7 @@ impl<'a> Bench<'a> {
         ids: &[u32],
         threads: &[u32],
     ) -> Result<Vec<ArmSpec<'r>>> {
-        let cost = Cost { float: true, ..Cost::new(config, 0, true) };
+        let cost = Cost::new(config, 0, true);
         let arms = threads.iter().map(|&threads| {
             let (oracle, ids) = (oracle.clone(), ids.to_vec());
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build();

@@ -48,7 +48,7 @@ pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Opti
     }
     if generate > 0 {
         // The cache as it is half way through.
-        let positions = u64::from(prompt + depth) + u64::from(generate) / 2;
+        let positions = u64::from(prompt) + u64::from(depth) + u64::from(generate) / 2;
         let bytes = cost.bytes + positions * cost.bytes_per_position;
         let read = limits.reading(bytes, threads)?;
         seconds += f64::from(generate) * bytes as f64 / (read.gb_per_s * 1e9);
@@ -61,7 +61,7 @@ pub fn of_model(limits: &Limits, cost: &Cost, test: &Test, threads: u32) -> Opti
             bytes as f64 / 1e6
         ));
     }
-    let value = f64::from(prompt + generate) / seconds;
+    let value = test.tokens()? as f64 / seconds;
     value.is_finite().then(|| Bound { value, how: how.join("; "), memory })
 }
 

@@ -6,7 +6,6 @@ pub mod bound;
 pub mod control;
 pub mod lists;
 pub mod protocol;
-pub mod stats;
 pub mod warnings;
 
-pub use protocol::{ArmSpec, Clock, ControlSpec, Observer, Options, measure};
+pub use protocol::{Observer, Options};

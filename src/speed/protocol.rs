@@ -2,7 +2,6 @@
 //! drift of the machine hits all alike.
 
 use super::control::{ENOUGH_ROUNDS, handoff, of_fastest_state};
-use super::stats;
 use super::warnings::Warning;
 use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
@@ -10,6 +9,7 @@ use crate::machine::{self, CpuTimes, Limits};
 use crate::record::{
     Arm, Bound, Control, Load, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test, arm_name,
 };
+use crate::stats;
 use crate::words::seconds;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
@@ -484,9 +484,8 @@ fn energy(
     meter: &mut Meter,
 ) -> Result<Outcome<crate::record::MeasuredEnergy>> {
     let tokens = match spec.test {
-        Test::Model { prompt, generate, .. } => u64::from(prompt) + u64::from(generate),
         Test::Kernel { batch, .. } => batch.into(),
-        _ => 1,
+        _ => spec.test.tokens().unwrap_or(1),
     };
     if meter.unusable().is_none() {
         // What a first run does beside is not to count, as filling a cache up to the depth.

@@ -16,7 +16,7 @@ use crate::record::{self, Arm, Control, Outcome, Proof, Record, Subject, Test, T
 use crate::speed::bench::{Bench, Candidate, Choice};
 use crate::speed::{self, Observer};
 use crate::verify;
-use crate::words::counted;
+use crate::words::{counted, hex};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -681,12 +681,12 @@ fn all_of(checkpoint: &Checkpoint, model_hash: &str) -> Result<String> {
         all.update(&*bytes);
         bytes.release();
     }
-    Ok(verify::hex(&all.finalize()))
+    Ok(hex(&all.finalize()))
 }
 
 /// SHA-256 in hexadecimal digits.
 fn hash(bytes: impl AsRef<[u8]>) -> String {
-    verify::hex(&Sha256::digest(bytes))
+    hex(&Sha256::digest(bytes))
 }
 
 /// The text of an accuracy test: the suite's, or the demo's own for the demo.

@@ -14,7 +14,7 @@ use crate::checkpoint::{Checkpoint, file};
 use crate::error::{Error, Result};
 use crate::model::text::tokenizer_of;
 use crate::record::{Choices, Test};
-use crate::verify::hex;
+use crate::words::hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::Path;

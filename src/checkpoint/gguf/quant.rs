@@ -270,7 +270,7 @@ mod tests {
         }
         let mut bytes = vec![0; x.len() / 256 * 210];
         Quant::Q6K.encode(&x, &mut bytes);
-        let hash = crate::verify::hex(&Sha256::digest(&bytes));
+        let hash = crate::words::hex(&Sha256::digest(&bytes));
         assert_eq!(hash, "a6fbf2d6b8c1054cb27dfac5188b7f94cee9bd8bbc09310b033f9d724aef1e7f");
     }
 

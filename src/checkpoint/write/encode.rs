@@ -1,13 +1,13 @@
 //! One tensor of the output from the tensors of the source.
 
 use super::{Action, Inexact, Item, matrix, source_form};
+use crate::checkpoint::PLAUSIBLE_SCALES;
 use crate::checkpoint::gguf::RowOrder;
 use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::gguf::quant::Quant;
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::checkpoint::{Checkpoint, FloatData, FloatTensor, number};
 use crate::error::{Error, Result};
-use crate::inspect::PLAUSIBLE_SCALES;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;

@@ -168,7 +168,7 @@ impl Origin {
                     n => hasher.update(&buffer[..n]),
                 }
             }
-            origin.sha256.insert(file_name(path), crate::verify::hex(&hasher.finalize()));
+            origin.sha256.insert(file_name(path), crate::words::hex(&hasher.finalize()));
         }
         Ok(origin)
     }

@@ -503,7 +503,7 @@ mod tests {
     use crate::record::gate::{Gate, check};
     use crate::record::{Bound, example};
     use crate::record::{Choices, Model};
-    use crate::speed::stats;
+    use crate::stats;
     use rand::rngs::Xoshiro256PlusPlus;
     use rand::{RngExt, SeedableRng};
 

@@ -18,7 +18,7 @@ use super::{Options, Row, Verdict};
 use crate::record::{Control, Record, Speed};
 use crate::speed::control::{ENOUGH_ROUNDS, ONE_STATE, of_state};
 use crate::speed::protocol::FASTEST;
-use crate::speed::stats;
+use crate::stats;
 use crate::words::counted;
 
 /// Share of the differences that chance alone is allowed to pass off as real.

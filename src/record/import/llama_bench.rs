@@ -2,7 +2,7 @@
 
 use super::{NOT_STATED, Options, foreign};
 use crate::record::{Arm, Record, Speed, Subject, Test};
-use crate::speed::stats;
+use crate::stats;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 

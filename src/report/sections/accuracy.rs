@@ -35,11 +35,11 @@ fn agreement(record: &Record) -> Vec<Block> {
     for group in identical_groups(record).iter().filter(|g| g.len() > 1) {
         let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
         dedup(&mut bits);
-        let name = test_name(&group[0].0.test);
+        let model = model(record, &group[0].0.subject.model).filter(|_| record.models.len() > 1);
+        let model = model.map_or(String::new(), |m| format!("{}, ", m.name));
+        let name = format!("{model}{}", test_name(&group[0].0.test));
         if bits.len() == 1 {
-            let model = model(record, &group[0].0.subject.model).filter(|_| record.models.len() > 1);
-            let model = model.map_or(String::new(), |m| format!("{}, ", m.name));
-            equal.push(format!("{model}{name}: {} combinations ({})", group.len(), bits[0]));
+            equal.push(format!("{name}: {} combinations ({})", group.len(), bits[0]));
         } else {
             let of = |b: &str| {
                 let names: Vec<String> = group
@@ -54,9 +54,10 @@ fn agreement(record: &Record) -> Vec<Block> {
         }
     }
     if !equal.is_empty() {
-        blocks.push(Block::text(
-            "All combinations of layout, instruction set and threads gave the same negative log-likelihood, bit for bit:",
-        ));
+        let others = if blocks.is_empty() { "All" } else { "In the other tests all" };
+        blocks.push(Block::text(format!(
+            "{others} combinations of layout, instruction set and threads gave the same negative log-likelihood, bit for bit:"
+        )));
         blocks.push(Block::List { items: equal });
     }
     blocks

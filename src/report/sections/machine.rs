@@ -183,7 +183,7 @@ pub fn loads(records: &[Record]) -> Vec<Load> {
                 name,
                 threads,
                 lowest: sorted[0],
-                median: crate::speed::stats::median(&sorted),
+                median: crate::stats::median(&sorted),
                 highest: sorted[sorted.len() - 1],
             });
         }

@@ -291,9 +291,10 @@ fn trend_table(trends: &[Trend], machine: &str) -> Table {
     );
     let several = trends.iter().any(|t| t.model != trends[0].model);
     for t in trends {
-        let day = |started: &str| started.chars().take(10).collect::<String>();
-        let speed =
-            |v: f64, at: &str| Cell::figure(v, format!("{} {}", significant(v, 3), t.unit)).detail(day(at));
+        let same_day = date(&t.first_started, false) == date(&t.last_started, false);
+        let speed = |v: f64, at: &str| {
+            Cell::figure(v, format!("{} {}", significant(v, 3), t.unit)).detail(date(at, same_day))
+        };
         let interval = t.change_low.zip(t.change_high);
         let interval = interval.map(|(low, high)| format!("{}–{} %", signed(low, 2), signed(high, 2)));
         let change = match (t.verdict, t.change_percent) {
@@ -314,6 +315,12 @@ fn trend_table(trends: &[Trend], machine: &str) -> Table {
         ]);
     }
     table
+}
+
+/// The day of an RFC 3339 time, with hour and minute where several are of one day.
+fn date(started: &str, same_day: bool) -> String {
+    let chars = if same_day { "2026-01-01T00:00".len() } else { "2026-01-01".len() };
+    started.chars().take(chars).collect::<String>().replace('T', " ")
 }
 
 fn trend_plot(
@@ -354,7 +361,9 @@ fn trend_plot(
     if series.is_empty() {
         return None;
     }
-    let date = |r: &&Record| r.started.chars().take(10).collect::<String>();
+    let same_day =
+        records.windows(2).any(|pair| date(&pair[0].started, false) == date(&pair[1].started, false));
+    let date = |r: &&Record| date(&r.started, same_day);
     let unit = records[0]
         .arms
         .iter()

@@ -142,7 +142,13 @@ fn record_heading(records: &[Record], index: usize) -> Option<Block> {
             true => record.models.iter().map(|m| format!(", {}", m.name)).collect(),
             false => String::new(),
         };
-        Block::heading(format!("Record {}: {}, {}{models}", index + 1, cpu(record), record.started))
+        // Where processors of one name are in several machines.
+        let host = |r: &Record| r.environment.host.clone().filter(|_| cpu(r) == cpu(record));
+        let mut hosts: Vec<String> = records.iter().filter_map(host).collect();
+        dedup(&mut hosts);
+        let host =
+            host(record).filter(|_| hosts.len() > 1).map_or_else(String::new, |host| format!(", {host}"));
+        Block::heading(format!("Record {}: {}{host}, {}{models}", index + 1, cpu(record), record.started))
     })
 }
 

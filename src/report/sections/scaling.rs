@@ -12,7 +12,7 @@ use super::{
 };
 use crate::machine::Limits;
 use crate::record::{Arm, Outcome, Record, Test};
-use crate::speed::stats;
+use crate::stats;
 use crate::words::counted;
 
 /// Size against decoding speed for each layout, size against perplexity for several models.

@@ -11,7 +11,7 @@ use super::{
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Accuracy, Arm, Divergence, Model, Outcome, Record, Test};
 use crate::speed::control::ENOUGH_ROUNDS;
-use crate::speed::stats;
+use crate::stats;
 use crate::words::counted;
 
 /// Two-sided 95 % of a normal distribution.
@@ -179,7 +179,7 @@ fn times(record: &Record, best: &Arm, other: &Arm, name: &str) -> String {
 fn ratio(record: &Record, base: &Arm, other: &Arm) -> Option<[f64; 2]> {
     let [base, other] = [base, other].map(|arm| arm.speed.as_ref().map_or(&[][..], |s| &s.samples));
     let enough = base.len().min(other.len()) >= ENOUGH_ROUNDS;
-    enough.then(|| stats::ratio_interval(base, other, record.protocol.seed))
+    enough.then(|| stats::quantile_ratio_interval(base, other, 0.5, record.protocol.seed))
 }
 
 /// Whether `arm` is slower than `best` beyond doubt: the interval of their ratio is below 1.

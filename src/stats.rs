@@ -87,14 +87,6 @@ pub fn quantile_interval(samples: &[f64], q: f64, seed: u64) -> [f64; 2] {
     bootstrap(seed, |rng| resampled(samples, q, rng))
 }
 
-/// Percentile bootstrap 95 % interval of `median(b) / median(a)`, the two resampled on their own.
-///
-/// # Panics
-/// If either has no samples.
-pub fn ratio_interval(a: &[f64], b: &[f64], seed: u64) -> [f64; 2] {
-    quantile_ratio_interval(a, b, 0.5, seed)
-}
-
 /// Percentile bootstrap 95 % interval of `quantile(b, q) / quantile(a, q)`, the two resampled on
 /// their own.
 ///
@@ -243,10 +235,10 @@ mod tests {
         let [low, high] = median_interval(A, 2);
         near(low, 98.33);
         near(high, 100.985);
-        let [low, high] = ratio_interval(A, B, 1);
+        let [low, high] = quantile_ratio_interval(A, B, 0.5, 1);
         // Two bootstraps of continuous ratios agree to their own noise only.
         assert!((low - 0.98316).abs() < 2e-3 && (high - 1.05207).abs() < 2e-3, "{low} {high}");
-        assert_eq!(ratio_interval(A, B, 9), ratio_interval(A, B, 9));
+        assert_eq!(quantile_ratio_interval(A, B, 0.5, 9), quantile_ratio_interval(A, B, 0.5, 9));
         assert_eq!(median_interval(&[3.0], 1), [3.0, 3.0]);
     }
 
