@@ -168,7 +168,7 @@ impl Probe {
 /// # Errors
 /// If a tensor of either is damaged.
 pub fn compare(a: &Checkpoint, b: &Checkpoint, done: &(dyn Fn() + Sync)) -> Result<Comparison> {
-    let mut comparison = Comparison { differences: config_differences(a, b), ..Default::default() };
+    let mut comparison = Comparison { differences: a.config.differences(&b.config), ..Default::default() };
     if !comparison.differences.is_empty() {
         return Ok(comparison);
     }
@@ -376,28 +376,6 @@ pub fn probe(a: &Checkpoint, b: &Checkpoint, threads: usize) -> Result<Probe> {
         relative_rms: (apart / squares(&mut a.iter().copied()).max(f64::MIN_POSITIVE)).sqrt(),
         top1_agreement: agree as f64 / tokens as f64,
     })
-}
-
-/// What of the two configurations makes them different models.
-fn config_differences(a: &Checkpoint, b: &Checkpoint) -> Vec<String> {
-    let fields = |checkpoint: &Checkpoint| {
-        let mut value = serde_json::to_value(&checkpoint.config).unwrap_or_default();
-        if let Some(object) = value.as_object_mut() {
-            // How text becomes tokens and when generation ends is no part of what is computed.
-            object.remove("bos");
-            object.remove("eos");
-        }
-        value
-    };
-    let (x, y) = (fields(a), fields(b));
-    let object = |value: &serde_json::Value| value.as_object().cloned().unwrap_or_default();
-    let (x, y) = (object(&x), object(&y));
-    x.iter()
-        .filter(|(key, value)| y.get(*key) != Some(*value))
-        .map(|(key, value)| {
-            format!("The configurations differ in {key}: {value} and {}.", y.get(key).unwrap_or_default())
-        })
-        .collect()
 }
 
 /// How far apart, relative, the means of one matrix may be that two programs take in f32: each adds up

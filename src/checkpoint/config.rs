@@ -51,6 +51,29 @@ pub struct ModelConfig {
     pub eos: Vec<u32>,
 }
 
+impl ModelConfig {
+    /// What makes it another model than that of `other`, full sentences. How text becomes tokens and when generation
+    /// ends is no part of what is computed.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let fields = |config: &Self| {
+            let value = serde_json::to_value(config).unwrap_or_default();
+            let mut fields = value.as_object().cloned().unwrap_or_default();
+            fields.retain(|key, _| !["bos", "eos"].contains(&key.as_str()));
+            fields
+        };
+        let other = fields(other);
+        let differ = fields(self).into_iter().filter(|(key, value)| other.get(key) != Some(value));
+        differ
+            .map(|(key, value)| {
+                format!(
+                    "The configurations differ in {key}: {value} and {}.",
+                    other.get(&key).unwrap_or_default()
+                )
+            })
+            .collect()
+    }
+}
+
 /// What Gemma 3 does beyond a Llama block: embeddings times `sqrt(hidden)`, norms after attention
 /// and feed-forward, its own attention scale, and layers that see a window only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

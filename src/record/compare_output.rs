@@ -18,7 +18,7 @@ pub enum Format {
     Json,
     /// A JUnit report: a test case a figure, failed where it got worse.
     Junit,
-    /// The last record as github-action-benchmark reads it (`customBiggerIsBetter`).
+    /// Speeds and accuracies of the last record, as github-action-benchmark reads them (`customBiggerIsBetter`).
     Github,
     /// The last record as Bencher reads it (Bencher Metric Format).
     Bencher,
@@ -275,6 +275,9 @@ fn arms(records: &[Record]) -> impl Iterator<Item = (String, &super::Arm)> {
 
 fn github(records: &[Record]) -> Value {
     let entries = arms(records).filter_map(|(name, arm)| {
+        if let Some(choices) = &arm.choices {
+            return Some(json!({ "name": name, "unit": "accuracy", "value": choices.acc }));
+        }
         let speed = arm.speed.as_ref()?;
         let mut entry = json!({
             "name": name,

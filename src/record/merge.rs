@@ -91,7 +91,8 @@ fn join_suites(whole: &mut Record, part: &Record) {
     {
         let Some(new) = new else { continue };
         match known {
-            Some(known) if known.split(between).any(|one| one == new) || known.contains(new) => {}
+            Some(known)
+                if format!("{between}{known}{between}").contains(&format!("{between}{new}{between}")) => {}
             Some(known) => *known = format!("{known}{between}{new}"),
             None => *known = Some(new.clone()),
         }
@@ -105,11 +106,21 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
     }
     for model in part.models {
         match whole.models.iter().find(|m| m.id == model.id) {
-            Some(known) if known.hash != model.hash => {
+            Some(known)
+                if known.hash != model.hash || !known.config.differences(&model.config).is_empty() =>
+            {
                 return Err(Error::NotComparable(format!(
                     "two different models are called '{}', this and one of a record before it (hashes {} and {}); measure \
-                     again with different names",
-                    model.id, known.hash, model.hash
+                     again with different names{}",
+                    model.id,
+                    known.hash,
+                    model.hash,
+                    known
+                        .config
+                        .differences(&model.config)
+                        .iter()
+                        .map(|d| format!("\n  {d}"))
+                        .collect::<String>()
                 )));
             }
             Some(_) => {}

@@ -134,6 +134,19 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
         };
         refused.push(format!("different models: {} and {}", names(a), names(b)));
     }
+    for after in &b.models {
+        let same: Vec<&Model> = a.models.iter().filter(|before| before.hash == after.hash).collect();
+        let differ = |before: &&Model| before.config.differences(&after.config);
+        // Several may have the same weights.
+        if let Some(nearest) = same.iter().map(differ).min_by_key(Vec::len).filter(|d| !d.is_empty()) {
+            let sentence = nearest.join(" ");
+            refused.push(format!("different models of the same weights: {}", sentence.trim_end_matches('.')));
+        } else if !same.is_empty()
+            && same.iter().all(|m| (m.config.bos, &m.config.eos) != (after.config.bos, &after.config.eos))
+        {
+            noted.push(format!("different tokens before or after a text in {}", after.id));
+        }
+    }
     // Figures of accuracy do not depend on how speeds are sampled.
     let timed = [a, b].iter().all(|r| r.arms.iter().any(|arm| arm.speed.is_some()));
     let time = |r: &Record| (timed && ours(r)).then_some(r.protocol.min_time_s);

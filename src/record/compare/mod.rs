@@ -1059,12 +1059,13 @@ mod tests {
         let mut a = example();
         a.environment.cgroup_cpus = Some(2.0);
         type Case = (&'static str, fn(&mut Record));
-        let changes: [Case; 8] = [
+        let changes: [Case; 9] = [
             ("sizes of the machine", |r| r.environment.threads = 64),
             ("CPU quotas", |r| r.environment.cgroup_cpus = Some(1.5)),
             ("virtual machines", |r| r.environment.virtualisation = Some("KVM, docker container".into())),
             ("processors", |r| r.environment.cpu = "Other".into()),
             ("models", |r| r.models[0].hash = "cd".repeat(32)),
+            ("of the same weights", |r| r.models[0].config.rope_theta *= 2.0),
             ("protocols", |r| r.protocol.min_time_s = 1.0),
             ("protocols", |r| r.protocol.quick = true),
             ("profiles", |r| r.tool.profile = "debug".into()),
