@@ -356,6 +356,27 @@ mod tests {
     }
 
     #[test]
+    fn user_defined_pieces_stay_whole_and_the_space_before_a_text_may_be_left_out() {
+        let path = Path::new("x");
+        let mut pieces = pieces(path, &fixture("tokenizer.model")).unwrap().unwrap();
+        pieces.push(Piece { text: "<|user|>".into(), score: 0.0, kind: USER });
+        for (legacy, prefix, expected) in [
+            (true, true, "▁x<|user|>▁y"),
+            (false, true, "▁x<|user|>y"),
+            (true, false, "x<|user|>y"),
+            (false, false, "x<|user|>y"),
+        ] {
+            let config = json!({"legacy": legacy, "add_prefix_space": prefix, "add_bos_token": false});
+            let added = Added { config: config.as_object(), tokens: None };
+            let json = from_pieces(path, &pieces, &added).unwrap();
+            let tokenizer = tokenizers::Tokenizer::from_bytes(json).unwrap();
+            let found = tokenizer.encode("x<|user|>y", false).unwrap();
+            assert_eq!(found.get_tokens().concat(), expected, "legacy {legacy}, prefix {prefix}");
+            assert!(found.get_ids().contains(&(pieces.len() as u32 - 1)));
+        }
+    }
+
+    #[test]
     fn other_kinds_are_told_from_damaged_files() {
         // A trainer_spec that says unigram; one that is cut off.
         assert_eq!(convert(&[0x12, 0x02, 0x18, 0x01]).unwrap(), None);

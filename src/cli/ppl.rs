@@ -8,7 +8,8 @@ use crate::files::writable;
 use crate::machine::Watch;
 use crate::model::{Head, Model};
 use crate::record::{self, Accuracy, Arm, Divergence, Subject};
-use crate::words::counted;
+use crate::words::{counted, hex};
+use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -293,7 +294,7 @@ fn title(checkpoint: &Checkpoint) -> String {
     format!("{} ({})", checkpoint.provenance.name, checkpoint.provenance.dialect)
 }
 
-/// What tells the files of a checkpoint from changed ones: their size and when they were written.
+/// What tells a checkpoint from a changed one: its configuration, the size of its files and when they were written.
 fn files(checkpoint: &Checkpoint) -> String {
     let origin = &checkpoint.provenance;
     let (mut bytes, mut changed) = (0, 0);
@@ -302,7 +303,8 @@ fn files(checkpoint: &Checkpoint) -> String {
         let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         changed = modified.map_or(changed, |t| changed.max(t.as_secs()));
     }
-    format!("{bytes} bytes written at {changed}")
+    let config = hex(&Sha256::digest(format!("{:?}", checkpoint.config)));
+    format!("{bytes} bytes written at {changed}, configuration {config:.12}")
 }
 
 fn print_result(a: &Accuracy) -> Result<()> {

@@ -183,7 +183,10 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
 /// That what later stages need is there, before hours of work of earlier ones.
 fn can_run(suite: &Suite, checkpoints: &[Checkpoint]) -> Result<()> {
     if let Some(plan) = &suite.accuracy {
-        if plan.text.as_deref() != Some("-") {
+        let path = plan.text.iter().filter(|text| *text != "-").map(Path::new).next();
+        let kind = path.map(|path| std::fs::metadata(path).map_err(|e| Error::io(path, e))).transpose()?;
+        // A pipe gives its text but once.
+        if plan.text.is_none() || kind.is_some_and(|kind| kind.is_file() || kind.is_dir()) {
             let long_enough = |checkpoint| plan.convention()?.windows(&text(plan, checkpoint)?).map(drop);
             checkpoints.iter().try_for_each(long_enough)?;
         }

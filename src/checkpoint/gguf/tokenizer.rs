@@ -383,3 +383,23 @@ fn specials(post: &Value) -> (bool, bool) {
     let special = |piece: Option<&Value>| piece.is_some_and(|p| p.get("SpecialToken").is_some());
     (special(single.first()), special(single.last()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_text_without_a_space_before_it_says_so() {
+        let pieces: Vec<Piece> = [("<unk>", 2), ("▁", 1), ("a", 1)]
+            .map(|(text, kind)| Piece { text: text.into(), score: 0.0, kind })
+            .into();
+        for (legacy, prefix) in [(true, true), (false, true), (true, false), (false, false)] {
+            let config = json!({"legacy": legacy, PREFIX: prefix, "add_bos_token": false});
+            let added = Added { config: config.as_object(), tokens: None };
+            let tokenizer = from_pieces(Path::new("x"), &pieces, &added).unwrap();
+            let metadata = sentencepiece_metadata(&pieces, &tokenizer, 3).unwrap();
+            assert_eq!(metadata.iter().any(|(key, _)| *key == PREFIX_KEY), !prefix, "legacy {legacy}");
+        }
+    }
+}
