@@ -16,6 +16,7 @@ pub fn section(records: &[Record]) -> Section {
     let headings = ["Model", "Family", "Parameters#", "In blocks#", "Files#", "Hash of weights"];
     let mut table = Table::new("Models", &headings);
     let mut shown = Vec::new();
+    let several = records.iter().any(|record| record.models.len() > 1);
     for model in records.iter().flat_map(|r| &r.models) {
         if shown.contains(&(&model.name, &model.hash)) {
             continue;
@@ -26,8 +27,13 @@ pub fn section(records: &[Record]) -> Section {
             (LinearKind::Ternary, true) => "made ternary after training",
             (LinearKind::Ternary, false) => "trained ternary",
         };
+        // Notes, which were made with the record, name models as its arms do.
+        let called = match several && model.id != model.name {
+            true => format!("{kind}; in notes {}", model.id),
+            false => kind.to_owned(),
+        };
         table.row(vec![
-            Cell::text(&model.name).detail(kind),
+            Cell::text(&model.name).detail(called),
             Cell::text(&model.family).detail(&model.dialect),
             Cell::figure(model.params as f64, number::params(model.params)),
             Cell::figure(model.linear_params as f64, number::params(model.linear_params)),
