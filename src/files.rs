@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 /// Writes a file under a temporary name in its folder and renames it once `write` is through and all of it is on the
@@ -22,8 +22,7 @@ pub fn write_whole(
         let mut buffered = BufWriter::new(&mut file);
         return write(&mut buffered).and_then(|()| buffered.flush()).map_err(io);
     }
-    let target = path.canonicalize();
-    let path = target.as_deref().unwrap_or(path);
+    let path = &target(path);
     let mut file = temporary(path)?;
     let mut buffered = BufWriter::new(file.as_file_mut());
     write(&mut buffered).and_then(|()| buffered.flush()).map_err(io)?;
@@ -31,6 +30,11 @@ pub fn write_whole(
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
+}
+
+/// What a path leads to, if it is there.
+fn target(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Whether two paths lead to one file, by whatever names.
@@ -65,7 +69,7 @@ pub fn writable(outputs: &[&Path], inputs: &[&Path]) -> Result<()> {
             }
             // A device or pipe takes what it is given.
             Ok(kind) if !kind.is_file() => continue,
-            _ => drop(temporary(output)?),
+            _ => drop(temporary(&target(output))?),
         }
         if outputs[..i].iter().any(|other| same_file(other, output) || place(other) == place(output)) {
             return refuse(output, "two outputs cannot be one file".into());

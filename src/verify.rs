@@ -12,7 +12,9 @@ use crate::model::{Head, LoadOptions, Logits, Model};
 use crate::words::hex;
 use rayon::prelude::*;
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokenizers::AddedToken;
 use tritmark_kernels::Trits;
 
 /// SHA-256 of the weights `[out, in]`, row-major, one byte each: `0xff`, `0x00` or `0x01`.
@@ -212,15 +214,23 @@ const SAMPLES: [&str; 6] = [
     demo::TEXT,
 ];
 
-/// The merges of a tokenizer that has some, in their order.
+/// The merges of a byte-level tokenizer, in their order; of those that make one token, which is first makes nothing else,
+/// and programs differ in it. Those of SentencePiece are derived from its pieces, by each program in its own way.
 fn merges(json: &[u8]) -> Option<Vec<(String, String)>> {
-    let mut tokenizer: serde_json::Value = serde_json::from_slice(json).ok()?;
-    let pair = |merge: serde_json::Value| match merge {
-        serde_json::Value::String(merge) => merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
+    let mut tokenizer: Value = serde_json::from_slice(json).ok()?;
+    let model = tokenizer.get_mut("model")?;
+    if model.get("byte_fallback") == Some(&Value::Bool(true)) {
+        return None;
+    }
+    let pair = |merge: Value| match merge {
+        Value::String(merge) => merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
         merge => serde_json::from_value(merge).ok(),
     };
-    let merges = std::mem::take(tokenizer["model"]["merges"].as_array_mut()?);
-    merges.into_iter().map(pair).collect()
+    let merges = std::mem::take(model.get_mut("merges")?.as_array_mut()?);
+    let mut merges: Vec<(String, String)> = merges.into_iter().map(pair).collect::<Option<_>>()?;
+    let made = |(a, b): &(String, String)| format!("{a}{b}");
+    merges.chunk_by_mut(|x, y| made(x) == made(y)).for_each(<[_]>::sort);
+    Some(merges)
 }
 
 /// Compares what text becomes and what ends it, where both models say.
@@ -249,7 +259,9 @@ fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -
     if p == q {
         return Ok(());
     }
-    if let (Some(found), Some(other)) = (merges(p), merges(q))
+    let found_merges = (merges(p), merges(q));
+    let (p, q) = (tokenizer_of(a)?, tokenizer_of(b)?);
+    if let (Some(found), Some(other)) = found_merges
         && found != other
     {
         let at = found.iter().zip(&other).take_while(|(a, b)| a == b).count();
@@ -264,7 +276,6 @@ fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -
             name(&other)
         ));
     }
-    let (p, q) = (tokenizer_of(a)?, tokenizer_of(b)?);
     for sample in SAMPLES {
         let ids = |t: &tokenizers::Tokenizer| {
             t.encode(sample, true).map(|found| found.get_ids().to_vec()).unwrap_or_default()
@@ -284,20 +295,25 @@ fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -
         }
     }
     let (added, others) = (p.get_added_tokens_decoder(), q.get_added_tokens_decoder());
-    let sides = [(&added, &others, &a.provenance.name), (&others, &added, &b.provenance.name)];
-    let lacking = sides.into_iter().find_map(|(these, those, name)| {
-        let mut ids: Vec<_> =
-            these.iter().filter(|(_, token)| !those.values().any(|t| t.content == token.content)).collect();
-        ids.sort_by_key(|(id, _)| **id);
-        ids.first().map(|(id, token)| (**id, token.content.clone(), name))
+    // What only fills up a vocabulary is no text's token, and a space is written in two ways.
+    let text = |content: &str| content.replace('▁', " ");
+    let sides = [(&added, &q, &others, &a.provenance.name), (&others, &p, &added, &b.provenance.name)];
+    let lacking = sides.into_iter().find_map(|(these, other, those, name)| {
+        let lacks = |(id, token): &(&u32, &AddedToken)| {
+            token.content != format!("[PAD{id}]")
+                && !those.values().any(|t| text(&t.content) == text(&token.content))
+                && other.token_to_id(&token.content) != Some(**id)
+        };
+        let token = these.iter().filter(lacks).min_by_key(|(id, _)| **id);
+        token.map(|(id, token)| (*id, token.content.clone(), name))
     });
     if let Some((id, token, name)) = lacking {
         comparison.differences.push(format!(
-            "The tokenizers differ: only in {name} is {token:?} one token, {id}, wherever it stands."
+            "The tokenizers differ: only {name} takes {token:?} for one token ({id}) wherever it stands."
         ));
     }
     for (id, token) in &added {
-        if let Some((other, _)) = others.iter().find(|(_, t)| t.content == token.content)
+        if let Some((other, _)) = others.iter().find(|(_, t)| text(&t.content) == text(&token.content))
             && other != id
         {
             comparison
@@ -306,7 +322,7 @@ fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -
             break;
         }
     }
-    // Added tokens may shadow others.
+    // Then the vocabulary, but for added tokens, which were compared by what they stand for.
     for id in 0..p.get_vocab_size(true).min(q.get_vocab_size(true)) as u32 {
         if let (Some(found), Some(other)) = (p.id_to_token(id), q.id_to_token(id))
             && found != other
@@ -532,7 +548,8 @@ fn compare_floats(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differen
             }
         }
     }
-    // Two programs that quantise the same values choose other grids nearly everywhere; damage is somewhere.
+    // Values that are off by less than a step are another program's choice of grids if they are many, and damage if they
+    // are few: what rounds alike may still differ in a few ties, which cannot be told from it.
     if quantised.is_some() && form_a == form_b && differ * FEW < all {
         wrong = wrong.or(first);
     }

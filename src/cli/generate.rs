@@ -73,9 +73,9 @@ impl Args {
             if self.json {
                 return Ok(());
             }
-            write!(out, "{}", printable(part))
-                .and_then(|()| out.flush())
-                .map_err(|e| Error::io("standard output", e))
+            // A file takes what it is given.
+            let shown = if out.is_terminal() { printable(part) } else { part.into() };
+            write!(out, "{shown}").and_then(|()| out.flush()).map_err(|e| Error::io("standard output", e))
         };
         show(&self.prompt)?;
         let done = generate(&mut model, &text, &prompt, self.n, sampling, &mut show)?;

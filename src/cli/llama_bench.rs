@@ -7,7 +7,7 @@ use crate::record::rows::Format;
 use std::ffi::OsString;
 
 /// Its options of several letters behind a single dash, which are none of ours, and their long names.
-const SHORT: [(&str, &str); 36] = [
+const SHORT: [(&str, &str); 37] = [
     ("-pg", "--pg"),
     ("-ub", "--ubatch-size"),
     ("-ngl", "--n-gpu-layers"),
@@ -45,6 +45,7 @@ const SHORT: [(&str, &str); 36] = [
     ("-ser", "--smart-expert-reduction"),
     ("-amb", "--attn-max-batch"),
     ("-nr", "--no-repack"),
+    ("-lzm", "--lazy-mode"),
 ];
 
 /// An argument as this program has it: llama-bench also takes options of several letters behind a single dash, and
@@ -145,9 +146,9 @@ pub struct LlamaBenchArgs {
     smart_expert_reduction: Option<String>,
     #[arg(long, hide = true)]
     attn_max_batch: Option<String>,
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "1")]
     no_repack: Option<String>,
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "1")]
     repack: Option<String>,
     #[arg(long, hide = true)]
     lazy_mode: Option<String>,

@@ -132,7 +132,7 @@ impl Args {
         let bar = progress(0, "perplexity");
         let result = accuracy::measure(
             Named { name: name.clone(), model: model.as_mut() },
-            reference.as_mut().map(|r| Named { name: r.recorded.clone(), model: r.model.as_mut() }),
+            reference.as_mut().map(|r| Named { name: r.name.clone(), model: r.model.as_mut() }),
             &text,
             convention,
             &options,
@@ -146,7 +146,11 @@ impl Args {
 
         if let Some(path) = &self.record {
             let test = convention.test(&text.name, self.limit);
-            let arm = Arm { accuracy: Some(result.clone()), ..Arm::new(subject, test) };
+            let mut accuracy = result.clone();
+            if let (Some(against), Some(reference)) = (&mut accuracy.against, &reference) {
+                against.reference = reference.recorded.clone();
+            }
+            let arm = Arm { accuracy: Some(accuracy), ..Arm::new(subject, test) };
             record_accuracy(path, &watch, started, &checkpoint, vec![arm], self.anonymise)?;
         }
         if self.json {
@@ -259,7 +263,7 @@ impl Args {
                     )));
                 }
                 let loaded = self.load(&other, &self.kernel)?;
-                let recorded = format!("{}: {}", record::Model::id_of(&other), loaded.recorded);
+                let recorded = format!("{}: {}", record::Model::id_of(&other), loaded.subject);
                 Ok(Loaded { recorded, ..loaded })
             }
         }

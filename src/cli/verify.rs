@@ -148,10 +148,10 @@ fn one(a: &Checkpoint, json: bool) -> Result<()> {
 fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
     start_threads()?;
     let bar = progress(a.config.roles().len() as u64, "verifying");
-    // What is damaged is not the same model; both were opened, so that it is in a tensor.
+    // What is damaged is not proven to be the same model.
     let damaged = |e: Error| match e.exit_code() {
         5 => Error::Proof(format!(
-            "{} and {} cannot be the same model:\n  {e}",
+            "{} and {} cannot be compared, as one of them is damaged:\n  {e}",
             a.provenance.name, b.provenance.name
         )),
         _ => e,

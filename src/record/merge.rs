@@ -128,8 +128,16 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
         }
     }
     for proof in part.proofs {
-        if !whole.proofs.contains(&proof) {
-            whole.proofs.push(proof);
+        let known = whole.proofs.iter().find(|p| (&p.model, &p.layout) == (&proof.model, &proof.layout));
+        match known {
+            None => whole.proofs.push(proof),
+            Some(known) if *known == proof => {}
+            Some(_) => {
+                return Err(Error::NotComparable(format!(
+                    "conversion of {} to {} was proven in a record before it, with another result",
+                    proof.model, proof.layout
+                )));
+            }
         }
     }
     // Records that share an arm share its run; other runs are others, whatever their figures.

@@ -38,11 +38,11 @@ impl Fingerprint {
     /// What differs from another, in words.
     fn differs(&self, other: &Self) -> &'static str {
         match self {
+            _ if self.tool != other.tool => "another build of this program",
             _ if self.suite != other.suite => "another suite, or the same with other settings",
             _ if self.models != other.models => "other models",
             _ if self.inputs != other.inputs => "a text or tasks that have changed since",
             _ if self.energy != other.energy => "other sensors of energy",
-            _ if self.tool != other.tool => "another build of this program",
             _ if self.cpu != other.cpu => "another processor, or another number of its threads",
             _ => "another tuning of kernels",
         }

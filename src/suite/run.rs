@@ -186,11 +186,23 @@ fn can_run(suite: &Suite, checkpoints: &[Checkpoint]) -> Result<()> {
         let path = plan.text.iter().filter(|text| *text != "-").map(Path::new).next();
         let kind = path.map(|path| std::fs::metadata(path).map_err(|e| Error::io(path, e))).transpose()?;
         // A pipe gives its text but once.
+        if checkpoints.len() > 1
+            && (plan.text.as_deref() == Some("-")
+                || kind.as_ref().is_some_and(|kind| !kind.is_file() && !kind.is_dir()))
+        {
+            return Err(Error::Usage(format!(
+                "suite {}: `accuracy.text` is a pipe, which can be read once, for one model; name a file for several",
+                suite.name
+            )));
+        }
         if plan.text.is_none() || kind.is_some_and(|kind| kind.is_file() || kind.is_dir()) {
             let long_enough = |checkpoint| plan.convention()?.windows(&text(plan, checkpoint)?).map(drop);
             checkpoints.iter().try_for_each(long_enough)?;
         }
-        Task::open_all(&plan.tasks, None)?;
+        Task::open_all(&plan.tasks, None).map_err(|e| match e {
+            Error::Usage(what) => Error::Usage(format!("suite {}: `accuracy.tasks`: {what}", suite.name)),
+            other => other,
+        })?;
         let convention = plan.convention()?;
         checkpoints.iter().try_for_each(|checkpoint| convention.fits(checkpoint))?;
     }
@@ -320,7 +332,9 @@ impl Job<'_> {
         let all = convention.windows(&text)?.len();
         // No more than there are, since a test is called by its windows.
         let some = |windows: usize| Some(windows).filter(|&n| n < all);
-        let short = Pass { convention, text: &text, limit: some(plan.identity_windows) };
+        // Not all of a short text, which is another test.
+        let short = plan.identity_windows.min(all.saturating_sub(1).max(1));
+        let short = Pass { convention, text: &text, limit: Some(short) };
         for (i, way) in ways.iter().enumerate() {
             self.step("perplexity", i, ways.len(), &way.name());
             self.scored(way.subject(model), &short, |s| short.run(s, &mut way.load(checkpoint)?, None))?;
@@ -328,14 +342,6 @@ impl Job<'_> {
         self.step("perplexity", ways.len(), ways.len(), "");
 
         let long = Pass { convention, text: &text, limit: plan.windows.and_then(some) };
-        if long.test() == short.test() {
-            return Err(Error::Usage(format!(
-                "suite {}: the text has {}, so that `accuracy.windows` and `accuracy.identity_windows` are one test \
-                 twice: choose fewer for the latter, which all kernels run",
-                self.suite.name,
-                counted(all as u64, "window")
-            )));
-        }
         match &plan.against {
             Some(other) if *other != checkpoint.provenance.name => {
                 self.against(other, checkpoint, model, &long)?;
@@ -715,9 +721,8 @@ fn folder(root: &Path, suite: &str, fingerprint: &Fingerprint, now: &str) -> Pat
     old.unwrap_or_else(|| root.join(format!("{prefix}{}", now.replace(':', "-"))))
 }
 
-/// Says whether perplexity was equal bit for bit over kernels and thread counts.
-///
-/// A sentence for each model and test, and whether it was.
+/// For each model and test whether perplexity was equal bit for bit over kernels and thread counts, and a sentence that
+/// says it.
 fn identity(arms: &[Arm]) -> Vec<(bool, String)> {
     let mut tests: Vec<(&str, &Test, Vec<&Arm>)> = Vec::new();
     // A rounded head is another model.

@@ -105,10 +105,10 @@ impl Task {
         let mut tasks: Vec<Self> = Vec::new();
         for name in names {
             let task = Self::open(name, format)?;
-            if tasks.iter().any(|other| other.name == task.name) {
+            if let Some(i) = tasks.iter().position(|other| other.name == task.name) {
                 return Err(Error::Usage(format!(
-                    "two tasks are called {}, by which results know them; rename one, or name it once",
-                    task.name
+                    "{} and {name} are both called {}, by which results know them; rename one, or name it once",
+                    names[i], task.name
                 )));
             }
             tasks.push(task);

@@ -283,6 +283,10 @@ pub fn token(reader: &Reader, which: &str) -> Result<Option<u32>> {
         Some(id) => u32::try_from(id)
             .map(Some)
             .map_err(|_| Error::input(reader.path(), format!("metadata key {key}: {id} is out of range"))),
+        // As llama.cpp has it where a file with SentencePiece's tokenizer does not state them.
+        None if reader.text(super::tokenizer::MODEL_KEY)? == Some("llama") => {
+            Ok([("bos", 1), ("eos", 2)].into_iter().find(|(name, _)| *name == which).map(|(_, id)| id))
+        }
         None => Ok(None),
     }
 }

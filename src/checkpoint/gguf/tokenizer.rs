@@ -2,6 +2,7 @@
 //! SentencePiece is `llama`.
 
 use super::reader::Reader;
+use super::settings;
 use super::writer::Meta;
 use crate::checkpoint::tokenizer::{Added, Piece, from_pieces};
 use crate::error::{Error, Result};
@@ -150,7 +151,12 @@ pub fn to_json(reader: &Reader, notes: &mut Vec<String>) -> Result<Option<Vec<u8
             }));
         }
         // Added tokens too: the crate gives those that are not in the vocabulary the ids after its last.
-        if vocab.insert((*token).to_owned(), id.into()).is_some() {
+        let again = vocab.insert((*token).to_owned(), id.into()).is_some();
+        if again && added.iter().any(|a| a["content"] == *token) {
+            notes.push(format!(
+                "Token {token:?} stands in its vocabulary twice; the last is taken, as llama.cpp does."
+            ));
+        } else if again {
             return Err(bad(format!("token {token:?} stands in the vocabulary twice")));
         }
     }
@@ -243,21 +249,18 @@ const PREFIX: &str = "add_prefix_space";
 
 /// Id and text of the tokens that are put before and behind a text, where they are.
 fn around<'a>(reader: &Reader, tokens: &[&'a str]) -> Result<[Option<(usize, &'a str)>; 2]> {
-    let token = |key: &str, wanted: bool| {
-        let id = if wanted { reader.uint(key)? } else { None };
+    let token = |which: &str, wanted: bool| {
+        let id = if wanted { settings::token(reader, which)? } else { None };
         let named = id.map(|id| {
-            let text = tokens.get(id).copied();
+            let text = tokens.get(id as usize).copied();
             let missing =
-                || Error::input(reader.path(), format!("{key} is {id}, which is not in the vocabulary"));
-            text.map(|text| (id, text)).ok_or_else(missing)
+                || Error::input(reader.path(), format!("its {which} token, {id}, is not in the vocabulary"));
+            text.map(|text| (id as usize, text)).ok_or_else(missing)
         });
         named.transpose()
     };
     let behind = reader.flag(ADD_EOS_KEY)?.unwrap_or(false);
-    Ok([
-        token("tokenizer.ggml.bos_token_id", adds_bos(reader)?)?,
-        token("tokenizer.ggml.eos_token_id", behind)?,
-    ])
+    Ok([token("bos", adds_bos(reader)?)?, token("eos", behind)?])
 }
 
 /// GGUF metadata of a SentencePiece tokenizer: its pieces, and what `tokenizer.json` adds to them.
@@ -335,6 +338,11 @@ pub fn to_metadata(tokenizer: &[u8], vocab: usize) -> Result<Vec<(&'static str, 
     }
     for added in tokenizer["added_tokens"].as_array().into_iter().flatten() {
         let token = added["content"].as_str().ok_or("an added token has no content")?;
+        if model["vocab"].get(token).is_some_and(|id| *id != added["id"]) {
+            return Err(format!(
+                "token {token:?} has one id in its vocabulary and another among its added tokens"
+            ));
+        }
         place(
             added["id"].as_u64(),
             token,

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 pub(super) fn rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     if let Some(rows) = json_rows(text)? {
         let speeds = text.matches("\"avg_ts\":").count();
-        return match speeds > rows.len() {
+        let read = rows.iter().filter(|row| row.contains_key("avg_ts")).count();
+        return match speeds > read {
             true => Err(format!(
-                "holds {speeds} speeds (`avg_ts`), of which {} begin at the start of a line and are whole: take out what \
-                 stands before the others, or what is left of a row that was cut off",
-                rows.len()
+                "holds {speeds} speeds (`avg_ts`), but only {read} of them in whole rows that start a line: take out what \
+                 stands before the others, or what is left of a row that was cut off"
             )),
             false => Ok(rows),
         };
@@ -64,8 +64,8 @@ fn json_rows(text: &str) -> Result<Option<Vec<Map<String, Value>>>, String> {
         let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
         let wrong = |why: String| {
             format!(
-                "is no JSON array of objects, and no object a line: {why}; what the program says meanwhile may stand \
-                 between rows of `-o jsonl` alone"
+                "is no JSON array of objects, and no object a line: {why}; only `-o jsonl` may have other lines \
+                 between its rows"
             )
         };
         match stream.next() {

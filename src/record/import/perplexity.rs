@@ -65,8 +65,9 @@ pub(super) fn perplexity(log: &str, file: &str, options: &Options) -> Result<Rec
     // Drivers tell theirs too, without a commit.
     let build = log.lines().find_map(|line| {
         let (_, build) = line.split_once("build: ").or_else(|| line.split_once("build = "))?;
-        let (number, _) = build.split_once(" (")?;
-        number.bytes().all(|b| b.is_ascii_digit()).then_some(build)
+        let (number, rest) = build.split_once(" (")?;
+        let (commit, _) = rest.split_once(')')?;
+        (!number.contains(' ') && commit.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(build)
     });
     let version = build.and_then(|b| b.split_whitespace().next()).unwrap_or(NOT_STATED).to_owned();
     let commit = build.and_then(|b| Some(b.split_once('(')?.1.split_once(')')?.0.to_owned()));
