@@ -1,10 +1,12 @@
 //! Writing files so that nobody ever sees half of one.
 
 use crate::error::{Error, Result};
+use crate::interrupt::{self, Guard};
+use serde::Serialize;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 /// Writes a file under a temporary name in its folder and renames it once `write` is through and all of it is on the
 /// disk. What a link leads to is replaced, not the link.
@@ -22,19 +24,92 @@ pub fn write_whole(
         let mut buffered = BufWriter::new(&mut file);
         return write(&mut buffered).and_then(|()| buffered.flush()).map_err(io);
     }
-    let path = &target(path);
-    let mut file = temporary(path)?;
-    let mut buffered = BufWriter::new(file.as_file_mut());
+    let mut file = Unfinished::create(path)?;
+    let mut buffered = BufWriter::new(file.file());
     write(&mut buffered).and_then(|()| buffered.flush()).map_err(io)?;
     drop(buffered);
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
+    file.finish()
 }
 
-/// What a path leads to, if it is there.
+/// Reads a file of at most `most` bytes; a device may never end.
+///
+/// # Errors
+/// If it is missing or larger.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    read_from(path, File::open(path).map_err(|e| Error::io(path, e))?, most)
+}
+
+/// As [`read`], from what was opened; `path` is for messages.
+///
+/// # Errors
+/// As there.
+pub fn read_from(path: &Path, source: impl Read, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > most {
+        return Err(Error::input(path, format!("expected at most {most} bytes, found more")));
+    }
+    Ok(bytes)
+}
+
+/// As [`read`], of a file of text.
+///
+/// # Errors
+/// As there, and if it is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> Result<String> {
+    text(path, read(path, most)?)
+}
+
+/// The text that bytes of a file are.
+///
+/// # Errors
+/// If they are not UTF-8.
+pub fn text(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::input(path, format!("expected text in UTF-8, found an invalid byte at {at}"))
+    })
+}
+
+/// A file under a temporary name in its folder, which an interrupt removes, until it is whole.
+pub struct Unfinished {
+    target: PathBuf,
+    file: NamedTempFile,
+    _guard: Guard,
+}
+
+impl Unfinished {
+    /// Starts the file `path`. What a link leads to will be replaced, not the link.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to.
+    pub fn create(path: &Path) -> Result<Self> {
+        let target = target(path);
+        let file = temporary(&target)?;
+        let guard = interrupt::guard(file.path())?;
+        Ok(Self { target, file, _guard: guard })
+    }
+
+    /// The file to write to.
+    pub fn file(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+
+    /// Gives it its name once all of it is on the disk.
+    ///
+    /// # Errors
+    /// If the system refuses; there is no new file then.
+    pub fn finish(self) -> Result<()> {
+        let io = |e| Error::io(&self.target, e);
+        self.file.as_file().sync_all().map_err(io)?;
+        self.file.persist(&self.target).map(drop).map_err(|e| io(e.error))
+    }
+}
+
+/// What a path leads to, through links.
 fn target(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    let to_nothing = |_| Ok::<_, std::io::Error>(parent(path).join(path.read_link()?));
+    path.canonicalize().or_else(to_nothing).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Whether two paths lead to one file, by whatever names.
@@ -127,16 +202,102 @@ pub fn folder(path: &Path) -> Result<&Path> {
     }
 }
 
-/// A file under a temporary name in the folder of `path`, to be persisted there; readable by whom the
-/// user's mask allows, unlike temporary files that stay private.
+/// How temporary names begin and end.
+const PREFIX: &str = ".tritmark-";
+const SUFFIX: &str = ".tmp";
+
+/// Temporary files and folders beside `path` that a killed process left behind, or another one still writes.
+pub fn left_behind(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(parent(path)).into_iter().flatten().flatten();
+    let ours = entries.map(|e| e.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+    });
+    ours.collect()
+}
+
+/// A file under a temporary name in the folder of `path`; readable by whom the user's mask allows, unlike temporary
+/// files that stay private.
 ///
 /// # Errors
 /// If the folder cannot be written to.
-pub fn temporary(path: &Path) -> Result<NamedTempFile> {
+fn temporary(path: &Path) -> Result<NamedTempFile> {
+    made(path, 0o666, |builder, folder| builder.tempfile_in(folder))
+}
+
+/// As [`temporary`], a folder.
+///
+/// # Errors
+/// As there.
+pub fn temporary_folder(path: &Path) -> Result<TempDir> {
+    made(path, 0o777, |builder, folder| builder.tempdir_in(folder))
+}
+
+fn made<T>(
+    path: &Path,
+    mode: u32,
+    make: impl FnOnce(&mut tempfile::Builder, &Path) -> std::io::Result<T>,
+) -> Result<T> {
     let folder = folder(path)?;
     let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
     // The system's own words without the temporary name, which nobody asked for.
-    builder.tempfile_in(folder).map_err(|e| Error::Io { path: path.into(), source: e.kind().into() })
+    make(&mut builder, folder).map_err(|e| Error::Io { path: path.into(), source: e.kind().into() })
+}
+
+/// A file of lines, one JSON value each, every one whole and on the disk before anything rests on it.
+pub struct Lines {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lines {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    /// If it cannot be written to.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        Ok(Self { file: file.map_err(|e| Error::io(path, e))?, path: path.into() })
+    }
+
+    /// The file, to be locked.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The whole lines that stand in it; what a crash cut off is not among them.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(&mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = self.file.rewind().and_then(|()| self.file.read_to_end(&mut bytes));
+        read.map_err(|e| Error::io(&self.path, e))?;
+        bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1));
+        Ok(bytes)
+    }
+
+    /// Keeps the first `bytes` bytes alone; what is added stands after them.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn keep(&mut self, bytes: u64) -> Result<()> {
+        let cut = self.file.set_len(bytes).and_then(|()| self.file.seek(SeekFrom::Start(bytes)));
+        cut.map(drop).map_err(|e| Error::io(&self.path, e))
+    }
+
+    /// Adds a value.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_vec(value).map_err(|e| Error::Bug(e.to_string()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|e| Error::io(&self.path, e))
+    }
 }

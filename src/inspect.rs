@@ -266,7 +266,7 @@ fn token_count(tokenizer: &[u8]) -> Option<usize> {
         _ => None,
     };
     let added = json["added_tokens"].as_array().into_iter().flatten().filter_map(|t| t["id"].as_u64()).max();
-    own.into_iter().chain(added).max().map(|id| id as usize + 1)
+    usize::try_from(own.into_iter().chain(added).max()?).ok()?.checked_add(1)
 }
 
 /// What each known program does with the file as it stands.

@@ -11,6 +11,7 @@ pub mod energy;
 pub mod error;
 pub mod files;
 pub mod inspect;
+mod interrupt;
 pub mod machine;
 pub mod model;
 pub mod record;

@@ -6,15 +6,13 @@
 
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::role::Linear;
+use crate::checkpoint::safetensors;
 use crate::checkpoint::write::Output;
 use crate::error::{Error, Result};
 use half::bf16;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
-use safetensors::tensor::{Dtype, View};
 use serde_json::json;
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Named shapes of published models: name and hyperparameters (source: their `config.json`).
@@ -81,19 +79,23 @@ pub fn write(config: &ModelConfig, zeros: f64, seed: u64, out: &Path) -> Result<
             )));
         }
     }
-    let output = Output::create(out, true)?;
+    let mut output = Output::create(out, true)?;
     let mut json = config_json(config);
     json["tritmark_synthetic"] = json!({ "zeros": zeros, "seed": seed });
     output.side("config.json", format!("{json:#}\n").as_bytes())?;
-    let file = output.path("model.safetensors");
-    // One entry only: the map's order is random, and equal seeds must give equal files.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors(config, zeros, seed), Some(metadata), &file)
-        .map_err(|e| Error::io(&file, std::io::Error::other(e)))?;
-    // The safetensors crate writes private files; give the tensors the mode that any new file has.
-    std::fs::metadata(output.path("config.json"))
-        .and_then(|m| std::fs::set_permissions(&file, m.permissions()))
-        .map_err(|e| Error::io(&file, e))?;
+    let tensors = tensors(config, zeros, seed);
+    let entries = tensors.iter().map(|(name, t)| (&name[..], t.dtype, &t.shape[..], t.bytes() as u64));
+    let header = safetensors::header(Some(json!({ "format": "pt" })), entries, 0);
+    let mut at = header.len() as u64;
+    let file =
+        output.file("model.safetensors", at + tensors.iter().map(|(_, t)| t.bytes() as u64).sum::<u64>())?;
+    file.write_at(&header, 0)?;
+    // One at a time, so that memory stays at one tensor.
+    for (_, tensor) in &tensors {
+        file.write_at(&tensor.data(), at)?;
+        at += tensor.bytes() as u64;
+    }
+    file.finish()?;
     output.finish()
 }
 
@@ -125,9 +127,9 @@ fn config_json(c: &ModelConfig) -> serde_json::Value {
     })
 }
 
-/// A tensor whose bytes are drawn when they are written, so that memory stays at one tensor.
+/// A tensor whose bytes are drawn when they are written.
 struct Synthetic {
-    dtype: Dtype,
+    dtype: &'static str,
     shape: Vec<usize>,
     seed: u64,
     fill: Fill,
@@ -142,23 +144,16 @@ enum Fill {
     Trits(f64),
 }
 
-impl View for Synthetic {
-    fn dtype(&self) -> Dtype {
-        self.dtype
+impl Synthetic {
+    fn bytes(&self) -> usize {
+        let size = if matches!(self.fill, Fill::Trits(_)) { 1 } else { size_of::<bf16>() };
+        self.shape.iter().product::<usize>() * size
     }
 
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
+    fn data(&self) -> Vec<u8> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.seed);
-        let len = self.data_len();
-        Cow::Owned(match self.fill {
+        let len = self.bytes();
+        match self.fill {
             Fill::Constant(v) => bf16::from_f32(v).to_le_bytes().repeat(len / 2),
             Fill::Uniform(a) => {
                 let draw = |bits: u64| (bits as u32 as f32 / u32::MAX as f32 * 2.0 - 1.0) * a;
@@ -175,7 +170,7 @@ impl View for Synthetic {
                 let byte = |d: u64| code(d) | code(d >> 16) << 2 | code(d >> 32) << 4 | code(d >> 48) << 6;
                 (0..len).map(|_| byte(rng.next_u64())).collect()
             }
-        })
+        }
     }
 }
 
@@ -185,8 +180,8 @@ fn tensors(c: &ModelConfig, zeros: f64, seed: u64) -> Vec<(String, Synthetic)> {
         let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(list.len() as u64);
         list.push((name, Synthetic { dtype, shape, seed, fill }));
     };
-    let norm = |width: usize| (Dtype::BF16, vec![width], Fill::Constant(1.0));
-    let (d, s, f) = (Dtype::BF16, vec![c.vocab, c.hidden], Fill::Uniform(0.05));
+    let norm = |width: usize| ("BF16", vec![width], Fill::Constant(1.0));
+    let (d, s, f) = ("BF16", vec![c.vocab, c.hidden], Fill::Uniform(0.05));
     push("model.embed_tokens.weight".into(), d, s, f);
     for layer in 0..c.layers {
         let block = format!("model.layers.{layer}");
@@ -211,10 +206,10 @@ fn tensors(c: &ModelConfig, zeros: f64, seed: u64) -> Vec<(String, Synthetic)> {
                 Linear::Down => "mlp.down_proj",
             };
             let (rows, cols) = c.linear_shape(linear);
-            push(format!("{block}.{name}.weight"), Dtype::U8, vec![rows / 4, cols], Fill::Trits(zeros));
+            push(format!("{block}.{name}.weight"), "U8", vec![rows / 4, cols], Fill::Trits(zeros));
             // Keeps the output's variance at the input's, so that activations neither vanish nor grow.
             let scale = 1.0 / (cols as f64 * (1.0 - zeros).max(1e-3)).sqrt() as f32;
-            push(format!("{block}.{name}.weight_scale"), Dtype::BF16, vec![1], Fill::Constant(scale));
+            push(format!("{block}.{name}.weight_scale"), "BF16", vec![1], Fill::Constant(scale));
         }
     }
     let (d, s, f) = norm(c.hidden);
@@ -237,7 +232,7 @@ mod tests {
 
     #[test]
     fn trits_have_the_asked_share_of_zeros_and_no_unused_code() {
-        let t = Synthetic { dtype: Dtype::U8, shape: vec![64, 1024], seed: 7, fill: Fill::Trits(0.42) };
+        let t = Synthetic { dtype: "U8", shape: vec![64, 1024], seed: 7, fill: Fill::Trits(0.42) };
         let codes: Vec<u8> = t.data().iter().flat_map(|b| [0, 2, 4, 6].map(|s| b >> s & 3)).collect();
         assert!(codes.iter().all(|c| *c < 3));
         let share = |code| codes.iter().filter(|c| **c == code).count() as f64 / codes.len() as f64;

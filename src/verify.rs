@@ -338,14 +338,14 @@ fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -
     Ok(())
 }
 
-/// Says which of the dialects that `open` leaves open has the trits of `known`, if one has.
+/// Says which of the dialects that `open`, opened with `options`, leaves open has the trits of `known`, if one has.
 ///
 /// # Errors
 /// If a tensor of either is damaged.
-pub fn told_by(open: &Checkpoint, known: &Checkpoint) -> Result<Option<Checkpoint>> {
+pub fn told_by(open: &Checkpoint, options: &OpenOptions, known: &Checkpoint) -> Result<Option<Checkpoint>> {
     let roles: Vec<Role> = open.config.linear_roles().collect();
     for dialect in &open.provenance.choices {
-        let options = OpenOptions { dialect: Some(dialect.clone()), ..Default::default() };
+        let options = OpenOptions { dialect: Some(dialect.clone()), assume: false, ..options.clone() };
         let tried = Checkpoint::open_with(&open.provenance.name, &options)?;
         let mut equal =
             tried.config.linear == known.config.linear && tried.config.layers == known.config.layers;

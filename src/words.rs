@@ -55,6 +55,13 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// Joules with a unit that leaves digits before the point.
+pub fn joules(joules: f64) -> String {
+    let units = [(1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| joules.abs() >= *unit).unwrap_or(units[3]);
+    format!("{:.3} {name}", joules / unit)
+}
+
 /// A time in words, in the unit that leaves digits before the point.
 pub fn seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.1} ms", 1e3 * seconds) } else { format!("{seconds:.2} s") }

@@ -114,14 +114,14 @@ fn tests_that_are_named_twice_are_measured_once() {
 
 #[test]
 fn options_of_llama_bench_that_mean_nothing_here_are_named_once() {
-    let pasted = "-m demo -p 2 -n 0 -t 1 -r 2 -b 2048 -ub 512 -ngl 0 -fa 1 -ctk f32 -mmp 1 --delay 0 --prio 0 \
+    let pasted = "-m demo -p 2 -n 0 -t 1 -r 2 -b 2048 -ub 512 -ngl 99 -fa 1 -ctk f32 --mmap 1 --delay 0 --prio 0 \
                   --progress -v --no-warmup --poll 50 -nkvo 0 -o csv -oe jsonl";
     let args: Vec<&str> = pasted.split_whitespace().collect();
     let (code, out, err) = tritmark(&[&["bench", "--quick", "--min-time", "0.001"], &args[..]].concat());
     assert_eq!(code, 0, "{err}");
     assert_eq!(out.lines().count(), 2, "{out}");
     let note = err.lines().find(|l| l.starts_with("note: without effect")).unwrap();
-    assert!(note.contains("-b, -ub, -ngl, -fa, -ctk, -mmp, -nkvo, --delay"), "{note}");
+    assert!(note.contains("-b, -ub, -ngl, -fa, -ctk, --mmap, --delay, --prio, --progress"), "{note}");
     let row = err.lines().find(|l| l.starts_with('{')).unwrap();
     let row: Value = serde_json::from_str(row).unwrap();
     assert!(row["test"] == "pp2" && row["noise"].is_string(), "{row}");
@@ -153,7 +153,8 @@ fn wrong_arguments_are_usage_errors() {
         (&["--level", "kernel", "--shape", "5"], "ROWSxCOLS"),
         (&["--level", "kernel", "--shape", "8x100", "-k", "i2_s"], "i2_s cannot hold"),
         (&["--budget", "-1"], "0 to 86400"),
-        (&["-ngl", "99"], "puts no layer on a GPU"),
+        (&["-ctk"], "-ctk: a value is missing"),
+        (&["--flash_attn"], "--flash_attn: a value is missing"),
         (&["-ctk", "q8_0"], "f32"),
         (&["-hf", "a/b"], "nothing is downloaded"),
         (&["-embd", "1"], "text"),

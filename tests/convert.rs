@@ -617,13 +617,64 @@ fn full_precision_comes_back_and_is_not_called_proven() {
 #[test]
 fn a_tokenizer_travels_through_one_of_our_files() {
     let dir = tempfile::tempdir().unwrap();
-    let [ours, alone, hf] = ["a.safetensors", "b/a.safetensors", "hf"].map(|name| dir.path().join(name));
-    tritmark(&["convert", "demo", text(&ours)]).success();
-    std::fs::create_dir(alone.parent().unwrap()).unwrap();
-    std::fs::rename(&ours, &alone).unwrap();
-    let convert = tritmark(&["convert", text(&alone), text(&hf)]).success();
+    let [ours, foreign, hf, gguf] =
+        ["a.safetensors", "b/a.safetensors", "hf", "a.gguf"].map(|name| dir.path().join(name));
+    let source = Path::new("tests/fixtures/bitnet2b-packed").to_owned();
+    let template = template_of(&source);
+    assert!(template.is_some());
+    tritmark(&["convert", text(&source), text(&ours)]).success();
+    // What lies beside it there is another model's.
+    std::fs::create_dir(foreign.parent().unwrap()).unwrap();
+    std::fs::rename(&ours, &foreign).unwrap();
+    std::fs::write(foreign.with_file_name("tokenizer.json"), "{}").unwrap();
+    std::fs::write(foreign.with_file_name("generation_config.json"), "{}").unwrap();
+    let convert = tritmark(&["convert", text(&foreign), text(&hf)]).success();
     assert!(!String::from_utf8_lossy(&convert.get_output().stderr).contains("no tokenizer"));
-    assert!(Checkpoint::open(text(&hf)).unwrap().tokenizer.is_some());
+    let tokenizer = |model: &Path| Checkpoint::open(text(model)).unwrap().tokenizer;
+    assert_eq!(tokenizer(&hf), tokenizer(&source));
+    assert_eq!(template_of(&hf), template);
+    assert!(!hf.join("generation_config.json").exists());
+    tritmark(&["convert", text(&foreign), text(&gguf)]).success();
+    let reader = Reader::open(&gguf).unwrap();
+    assert_eq!(reader.text("tokenizer.chat_template").unwrap(), template.as_deref());
+}
+
+/// The chat template of a Hugging Face directory.
+fn template_of(dir: &Path) -> Option<String> {
+    let config = std::fs::read(dir.join("tokenizer_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    config["chat_template"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_folder_of_the_demos_name_is_none_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("demo")).unwrap();
+    for name in ["tokenizer.json", "model.safetensors", "generation_config.json"] {
+        std::fs::write(dir.path().join("demo").join(name), "{}").unwrap();
+    }
+    let convert = ["convert", "demo", "out"];
+    Command::cargo_bin("tritmark").unwrap().args(convert).current_dir(dir.path()).assert().success();
+    let out = dir.path().join("out");
+    assert!(!out.join("generation_config.json").exists());
+    assert!(Checkpoint::open(text(&out)).unwrap().tokenizer.is_some());
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["tritmark"]["sha256"], serde_json::json!({}));
+}
+
+#[test]
+fn what_is_kept_of_a_source_is_read_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("hf");
+    tritmark(&["convert", "demo", text(&out)]).success();
+    let path = out.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["tritmark"]["kept"]["bos"] = "first".into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let output = tritmark(&["inspect", text(&out)]).code(5);
+    let said = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+    assert!(said.contains("config.json") && said.contains("kept"), "{said}");
 }
 
 #[test]

@@ -159,11 +159,11 @@ fn tiles_are_told_or_asked_for() {
             Err(e) => {
                 let e = e.to_string();
                 assert!(e.contains("ambiguous") && e.contains("--dialect"), "{layout}: {e}");
-                let open = OpenOptions { assume: true, ..Default::default() };
-                let open = Checkpoint::open_with(name, &open).unwrap();
+                let options = OpenOptions { assume: true, ..Default::default() };
+                let open = Checkpoint::open_with(name, &options).unwrap();
                 assert!(open.provenance.choices.iter().any(|c| c == layout), "{:?}", open.provenance.choices);
                 // Another form of the model at hand tells.
-                let told = told_by(&open, &demo).unwrap().unwrap();
+                let told = told_by(&open, &options, &demo).unwrap().unwrap();
                 assert_eq!(model_hash(&told).unwrap(), model_hash(&demo).unwrap(), "{layout}");
             }
         }

@@ -65,6 +65,11 @@ impl Pair {
         [&self.reference_nll, &self.logit_max, &self.logit_mean].iter().all(|v| v.len() == n).then_some(n)
     }
 
+    /// The first position whose reference has logits that are not finite.
+    pub fn not_finite(&self) -> Option<usize> {
+        self.logit_mean.iter().zip(&self.reference_nll).position(|(a, b)| !(a.is_finite() && b.is_finite()))
+    }
+
     /// Adds a position.
     pub fn push(&mut self, position: &Position) {
         self.reference_nll.push(position.reference_nll);

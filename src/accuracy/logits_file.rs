@@ -1,11 +1,12 @@
 //! Logits of all scored positions as safetensors, written while they come.
 
 use super::model::Rows;
+use crate::checkpoint::safetensors;
 use crate::error::{Error, Result};
-use crate::files::{temporary, write_whole};
+use crate::files::{Unfinished, write_whole};
+use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// Bytes of the header with its length field; the format lets it end in spaces.
 const HEADER: usize = 512;
@@ -13,8 +14,7 @@ const HEADER: usize = 512;
 /// A file of logits under a temporary name until [`LogitsFile::finish`].
 pub struct LogitsFile {
     path: PathBuf,
-    device: bool,
-    file: NamedTempFile,
+    file: Made,
     /// Positions in the end.
     positions: usize,
     /// Logits a position; known with the first rows.
@@ -24,6 +24,11 @@ pub struct LogitsFile {
     targets: Vec<u32>,
 }
 
+enum Made {
+    File(Unfinished),
+    Device(File),
+}
+
 impl LogitsFile {
     /// Starts a file for so many positions.
     ///
@@ -31,18 +36,11 @@ impl LogitsFile {
     /// If the folder cannot be written to.
     pub fn create(path: &Path, positions: usize) -> Result<Self> {
         // What is no file, a device or pipe, is given all at the end.
-        let device = std::fs::metadata(path).is_ok_and(|kind| !kind.is_file());
-        let file =
-            if device { NamedTempFile::new().map_err(|e| Error::io(path, e))? } else { temporary(path)? };
-        Ok(Self {
-            path: path.into(),
-            device,
-            file,
-            positions,
-            vocab: 0,
-            written: Vec::new(),
-            targets: Vec::new(),
-        })
+        let file = match std::fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
+            true => Made::Device(tempfile::tempfile().map_err(|e| Error::io(path, e))?),
+            false => Made::File(Unfinished::create(path)?),
+        };
+        Ok(Self { path: path.into(), file, positions, vocab: 0, written: Vec::new(), targets: Vec::new() })
     }
 
     /// Appends rows to a tensor; `targets[i]` follows position i of the window.
@@ -71,30 +69,34 @@ impl LogitsFile {
     /// If that fails.
     pub fn finish(mut self) -> Result<()> {
         let size = self.positions * self.vocab * 4;
-        let mut header = serde_json::Map::new();
-        for (i, (name, _)) in self.written.iter().enumerate() {
-            let entry = serde_json::json!({"dtype": "F32", "shape": [self.positions, self.vocab], "data_offsets": [i * size, (i + 1) * size]});
-            header.insert((*name).into(), entry);
+        let shape = [self.positions, self.vocab];
+        let logits = self.written.iter().map(|(name, _)| (*name, "F32", &shape[..], size as u64));
+        let targets = ("targets", "U32", &shape[..1], 4 * self.positions as u64);
+        let header = safetensors::header(None, logits.chain([targets]), HEADER);
+        if header.len() != HEADER {
+            return Err(Error::Bug(format!(
+                "the header of {} takes {} bytes",
+                self.path.display(),
+                header.len()
+            )));
         }
-        let end = self.written.len() * size;
-        let entry = serde_json::json!({"dtype": "U32", "shape": [self.positions], "data_offsets": [end, end + self.positions * 4]});
-        header.insert("targets".into(), entry);
-        let mut json = serde_json::Value::from(header).to_string().into_bytes();
-        json.resize(HEADER - 8, b' ');
+        self.write_at(0, &header)?;
         let targets: Vec<u8> = self.targets.iter().flat_map(|t| t.to_le_bytes()).collect();
-        self.write_at(0, &(json.len() as u64).to_le_bytes())?;
-        self.write_at(8, &json)?;
-        self.write_at(HEADER + end, &targets)?;
-        if self.device {
-            let mut whole = self.file.reopen().map_err(|e| Error::io(&self.path, e))?;
-            return write_whole(&self.path, |out| std::io::copy(&mut whole, out).map(drop));
+        self.write_at(HEADER + self.written.len() * size, &targets)?;
+        match self.file {
+            Made::File(file) => file.finish(),
+            Made::Device(mut file) => {
+                file.rewind().map_err(|e| Error::io(&self.path, e))?;
+                write_whole(&self.path, |out| std::io::copy(&mut file, out).map(drop))
+            }
         }
-        self.file.persist(&self.path).map_err(|e| Error::io(&self.path, e.error))?;
-        Ok(())
     }
 
     fn write_at(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
-        let file = self.file.as_file_mut();
+        let file = match &mut self.file {
+            Made::File(file) => file.file(),
+            Made::Device(file) => file,
+        };
         file.seek(SeekFrom::Start(at as u64))
             .and_then(|_| file.write_all(bytes))
             .map_err(|e| Error::io(&self.path, e))

@@ -159,7 +159,8 @@ fn score(
     let start = Instant::now();
     let from = window.first - 1;
     let targets = &window.ids[1..];
-    let (name, paired) = (subject.name.clone(), reference.is_some());
+    let (name, reference_name) =
+        (subject.name.clone(), reference.as_ref().map(|reference| reference.name.clone()));
 
     let mut others: Vec<f32> = Vec::new();
     if let Some(reference) = reference {
@@ -170,7 +171,12 @@ fn score(
         })?;
     }
 
-    let mut scores = WindowScore { index, seconds: 0.0, nll: Vec::new(), pair: paired.then(Pair::default) };
+    let mut scores = WindowScore {
+        index,
+        seconds: 0.0,
+        nll: Vec::new(),
+        pair: reference_name.is_some().then(Pair::default),
+    };
     subject.model.logits(&window.ids[..targets.len()], from, &mut |rows| {
         let targets_here = &targets[rows.first..];
         if let Some(pair) = &mut scores.pair {
@@ -203,7 +209,9 @@ fn score(
     if scores.nll.len() != window.scored() {
         return Err(Error::Bug(format!("{} of {} positions scored", scores.nll.len(), window.scored())));
     }
-    if let Some(bad) = scores.nll.iter().position(|x| !x.is_finite()) {
+    let of_reference = scores.pair.as_ref().and_then(|pair| Some((reference_name?, pair.not_finite()?)));
+    let bad = scores.nll.iter().position(|x| !x.is_finite());
+    if let Some((name, bad)) = bad.map(|bad| (name, bad)).or(of_reference) {
         return Err(Error::input(
             name,
             format!("window {index}, position {}: the logits are not finite", from + bad),

@@ -2,10 +2,9 @@
 
 use super::divergence::Pair;
 use crate::error::{Error, Result};
+use crate::files::Lines;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Scores of one window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,8 +22,7 @@ pub struct WindowScore {
 /// Finished windows on disk, every f64 exactly: a line of JSON that says what is measured, then a line for each window.
 /// Only complete lines count, so the file is valid whenever the program is stopped.
 pub struct State {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
 }
 
 #[derive(Serialize, Deserialize, PartialEq)]
@@ -45,19 +43,11 @@ impl State {
                 "expected a regular file to keep the state in, found a directory, device or pipe; name another one",
             ));
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|e| Error::io(path, e))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(|e| Error::io(path, e))?;
+        let mut lines = Lines::open(path)?;
+        let text = lines.read()?;
         let header = Header { ppl_state: 1, measurement: key.into() };
-        let complete = text.rfind('\n').map_or(0, |end| end + 1);
         let mut windows = Vec::new();
-        for (number, line) in text[..complete].lines().enumerate() {
+        for (number, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
             let damaged = |e| {
                 Error::input(
                     path,
@@ -66,7 +56,7 @@ impl State {
                 .hint("delete the file to start anew")
             };
             if number == 0 {
-                let found: Header = serde_json::from_str(line).map_err(damaged)?;
+                let found: Header = serde_json::from_slice(line).map_err(damaged)?;
                 if found != header {
                     return Err(Error::Usage(format!(
                         "{}: this state belongs to another measurement\n  found    {}\n  expected {key}\n  delete the file or name another one",
@@ -75,18 +65,15 @@ impl State {
                     )));
                 }
             } else {
-                windows.push(serde_json::from_str(line).map_err(damaged)?);
+                windows.push(serde_json::from_slice(line).map_err(damaged)?);
             }
         }
         // What an interrupted write left behind is cut off.
-        file.set_len(complete as u64)
-            .and_then(|()| file.seek(SeekFrom::End(0)))
-            .map_err(|e| Error::io(path, e))?;
-        let mut state = Self { path: path.into(), file };
-        if complete == 0 {
-            state.line(&header)?;
+        lines.keep(text.len() as u64)?;
+        if text.is_empty() {
+            lines.push(&header)?;
         }
-        Ok((state, windows))
+        Ok((Self { lines }, windows))
     }
 
     /// Appends a finished window.
@@ -94,12 +81,6 @@ impl State {
     /// # Errors
     /// If it cannot be written.
     pub fn push(&mut self, window: &WindowScore) -> Result<()> {
-        self.line(window)
-    }
-
-    fn line(&mut self, value: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(value).map_err(|e| Error::Bug(e.to_string()))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(|e| Error::io(&self.path, e))
+        self.lines.push(window)
     }
 }

@@ -1,6 +1,7 @@
 //! Texts: where they come from, their tokens, and which bytes each token stands for.
 
 use crate::error::{Error, Result};
+use crate::files;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -144,15 +145,7 @@ pub(super) fn read_file(path: &Path, text: &mut String) -> Result<()> {
 
 /// As [`read_file`], from what was opened; `path` is for messages.
 fn read_from(path: &Path, source: impl Read, text: &mut String) -> Result<()> {
-    let mut bytes = Vec::new();
-    let read = source.take(MOST + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    if read as u64 > MOST {
-        return Err(Error::input(path, format!("expected a text of at most {MOST} bytes, found more")));
-    }
-    let part = std::str::from_utf8(&bytes).map_err(|e| {
-        Error::input(path, format!("expected text in UTF-8, found an invalid byte at {}", e.valid_up_to()))
-    })?;
-    text.push_str(part);
+    text.push_str(&files::text(path, files::read_from(path, source, MOST)?)?);
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Files as bytes: mapped when they hold tensors, read whole when they are small.
 
 use crate::error::{Error, Result};
+use crate::files;
 use std::fs::{File, Metadata};
-use std::io::Read;
 use std::ops::Deref;
 use std::path::Path;
 
@@ -92,15 +92,5 @@ pub fn map(path: &Path) -> Result<Bytes> {
 /// # Errors
 /// If it is missing, larger, or no regular file.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let (file, len) = open_regular(path)?;
-    let mut bytes = Vec::new();
-    // It may grow meanwhile.
-    let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    if len > limit || read as u64 > limit {
-        return Err(Error::input(
-            path,
-            format!("expected at most {limit} bytes, found {}", len.max(read as u64)),
-        ));
-    }
-    Ok(bytes)
+    files::read_from(path, open_regular(path)?.0, limit)
 }

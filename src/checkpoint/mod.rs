@@ -22,6 +22,7 @@ use config::ModelConfig;
 use gguf::form::Form;
 use half::slice::HalfFloatSliceExt;
 use role::Role;
+use serde::de::DeserializeOwned;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tritmark_kernels::Trits;
@@ -38,7 +39,18 @@ pub struct Checkpoint {
     pub tokenizer: Option<Vec<u8>>,
     /// How the first source of a file of ours held what this one holds in other forms.
     pub kept: Kept,
+    /// The small files that came with its tensors.
+    pub companions: Companions,
     container: Box<dyn Container>,
+}
+
+/// The small files that belong to a checkpoint, beside its tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Companions {
+    /// Those in this folder.
+    Folder(PathBuf),
+    /// These, by name and content.
+    Files(Vec<(String, Vec<u8>)>),
 }
 
 /// What a file of ours says of its source where its own forms say less, so that a conversion back ends
@@ -58,6 +70,17 @@ pub struct Kept {
     pub not_converted: Option<Vec<String>>,
     /// Whether scales were rounded to bf16, because that was asked for.
     pub rounded: bool,
+}
+
+/// What we wrote as JSON into a file's metadata.
+///
+/// # Errors
+/// If it is damaged.
+fn stated<T: DeserializeOwned>(file: &Path, key: &str, json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|e| {
+        Error::input(file, format!("the metadata \"{key}\" is damaged: {e}"))
+            .hint("Take the file again, or convert its source again.")
+    })
 }
 
 /// A scale outside this range is no mean magnitude of trained weights.
@@ -320,7 +343,8 @@ impl Checkpoint {
         tokenizer: Option<Vec<u8>>,
         container: Box<dyn Container>,
     ) -> Self {
-        Self { config, provenance, tokenizer, kept: Kept::default(), container }
+        let (kept, companions) = (Kept::default(), Companions::Files(vec![]));
+        Self { config, provenance, tokenizer, kept, companions, container }
     }
 
     /// The form of single floats in which the first source held a tensor, where that is known.

@@ -4,9 +4,11 @@ use super::config::ModelConfig;
 use super::file;
 use super::role::{LayerRole, Role};
 use super::safetensors::{Archive, Dtype, Entry};
-use super::write::packed::{FORMAT, VERSION};
+use super::write::Origin;
+use super::write::packed::{COMPANIONS, FORMAT, VERSION};
 use super::{
-    Checkpoint, Container, FloatTensor, POST_TRAINING_NOTE, Provenance, TensorInfo, Ternary, number,
+    Checkpoint, Companions, Container, FloatTensor, POST_TRAINING_NOTE, Provenance, TensorInfo, Ternary,
+    number, stated,
 };
 use crate::error::{Error, Result};
 use ::safetensors::SafeTensors;
@@ -48,32 +50,32 @@ pub fn open(file: &str) -> Result<Checkpoint> {
             format!("version {version} of the format; this program reads {VERSION}"),
         ));
     }
-    let config: ModelConfig = serde_json::from_str(get("config")?)
-        .map_err(|e| Error::input(path, format!("the metadata \"config\" is damaged: {e}")))?;
+    let config: ModelConfig = stated(path, "config", get("config")?)?;
     config.check(str::to_owned).map_err(|e| Error::input(path, format!("the metadata \"config\": {e}")))?;
     let layout_name = get("layout")?;
     let layout = layout::by_name(layout_name)
         .ok_or_else(|| Error::input(path, format!("unknown layout {layout_name}")))?;
-    let origin: serde_json::Value = serde_json::from_str(get("origin")?)
-        .map_err(|e| Error::input(path, format!("the metadata \"origin\" is damaged: {e}")))?;
+    let origin: Origin = stated(path, "origin", get("origin")?)?;
     let mut archive = Archive::default();
     archive.add(path, file::map(path)?)?;
     let packed = Packed::index(path, archive, layout, &config)?;
-    let tokenizer = packed.archive.get("tokenizer.json").map(|e| packed.archive.data(e).to_vec());
-    let post_training = origin["post_training"] == true;
+    let content = |name: &str| packed.archive.get(name).map(|e| packed.archive.data(e).to_vec());
+    let tokenizer = content("tokenizer.json");
+    let companions = COMPANIONS.iter().filter_map(|name| Some(((*name).to_owned(), content(name)?)));
+    let companions = Companions::Files(companions.collect());
     let provenance = Provenance {
         name: file.into(),
         files: vec![path.into()],
-        family: origin["family"].as_str().unwrap_or("unknown").into(),
+        family: origin.family,
         dialect: format!("tritmark {layout_name}"),
         scale_rule: "f32 in the tensor X.scale multiplies".into(),
-        post_training,
+        post_training: origin.post_training,
         choices: vec![],
-        notes: if post_training { vec![POST_TRAINING_NOTE.into()] } else { vec![] },
+        notes: if origin.post_training { vec![POST_TRAINING_NOTE.into()] } else { vec![] },
     };
-    let mut checkpoint = Checkpoint::new(config, provenance, tokenizer, Box::new(packed));
-    checkpoint.kept = metadata.get("kept").and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
-    Ok(checkpoint)
+    let checkpoint = Checkpoint::new(config, provenance, tokenizer, Box::new(packed));
+    let kept = stated(path, "kept", get("kept")?)?;
+    Ok(Checkpoint { kept, companions, ..checkpoint })
 }
 
 struct Packed {

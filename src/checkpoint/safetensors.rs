@@ -11,6 +11,7 @@ use half::{bf16, f16};
 pub use safetensors::Dtype;
 use safetensors::SafeTensors;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
@@ -48,6 +49,26 @@ impl Entry {
     pub fn bytes(&self) -> u64 {
         self.range.len() as u64
     }
+}
+
+/// The header of a file of tensors, name, dtype, shape and bytes each, whose bytes follow it one after the other; with
+/// its length it takes a multiple of 8 bytes, and at least `least`.
+pub fn header<'a>(
+    metadata: Option<Value>,
+    tensors: impl IntoIterator<Item = (&'a str, &'a str, &'a [usize], u64)>,
+    least: usize,
+) -> Vec<u8> {
+    let mut all: Map<_, _> =
+        metadata.into_iter().map(|metadata| ("__metadata__".to_owned(), metadata)).collect();
+    let mut at = 0;
+    for (name, dtype, shape, bytes) in tensors {
+        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes] });
+        all.insert(name.into(), entry);
+        at += bytes;
+    }
+    let mut text = Value::Object(all).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8).max(least.saturating_sub(8)), b' ');
+    [(text.len() as u64).to_le_bytes().to_vec(), text].concat()
 }
 
 impl Archive {

@@ -65,8 +65,15 @@ fn damaged(path: &Path, message: String) -> Error {
 pub fn from_pieces(path: &Path, pieces: &[Piece], added: &Added) -> Result<Vec<u8>> {
     let error = |message: String| damaged(path, message);
     let vocab: HashMap<&str, usize> = pieces.iter().enumerate().map(|(i, p)| (p.text.as_str(), i)).collect();
-    if vocab.len() != pieces.len() {
-        return Err(error("a piece stands twice".into()));
+    if let Some((id, piece)) = pieces.iter().enumerate().find(|(id, piece)| vocab[&piece.text[..]] != *id) {
+        let shown: String = piece.text.chars().take(40).collect();
+        return Err(error(format!("piece {id}, {shown:?}, stands twice")));
+    }
+    if let Some((id, piece)) = pieces.iter().enumerate().find(|(_, piece)| piece.text.len() > MAX_PIECE) {
+        return Err(error(format!(
+            "piece {id} has {} bytes; expected at most {MAX_PIECE}",
+            piece.text.len()
+        )));
     }
     let kind = |kind| pieces.iter().position(|p| p.kind == kind);
     let unknown = kind(UNKNOWN).ok_or_else(|| error("no piece for what is unknown".into()))?;
@@ -257,9 +264,6 @@ impl Piece {
         let mut piece = Piece { text: String::new(), score: 0.0, kind: 1 };
         for field in fields(bytes) {
             match field? {
-                (1, Wire::Bytes(text)) if text.len() > MAX_PIECE => {
-                    return Err(format!("a piece of {} bytes", text.len()));
-                }
                 (1, Wire::Bytes(text)) => {
                     piece.text = String::from_utf8(text.into()).map_err(|_| "a piece is not UTF-8")?;
                 }

@@ -180,7 +180,7 @@ pub fn command_line() -> String {
         true => format!("'{}'", arg.replace('\'', r"'\''")),
         false => arg,
     };
-    let args = std::env::args().skip(1).map(quote);
+    let args = std::env::args_os().skip(1).map(|arg| quote(arg.to_string_lossy().into_owned()));
     std::iter::once("tritmark".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
 }
 

@@ -2,8 +2,9 @@
 
 use super::common::{KernelArgs, OpenArgs, print_json, print_line};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::safetensors;
 use crate::error::{Error, Result};
-use crate::files::{writable, write_whole};
+use crate::files::{self, writable, write_whole};
 use crate::model::Logits;
 use crate::model::sample::greatest;
 use serde::Serialize;
@@ -102,7 +103,7 @@ fn read_ids(given: &str) -> Result<Vec<u32>> {
         words.map(|w| w.parse().map_err(|_| wrong(w))).collect()
     };
     if Path::new(given).is_file() {
-        let text = std::fs::read_to_string(given).map_err(|e| Error::io(given, e))?;
+        let text = files::read_text(Path::new(given), MAX_IDS)?;
         parse(&text).map_err(|w| Error::input(given, format!("expected token ids, found {w}")))
     } else {
         parse(given).map_err(|w| {
@@ -127,18 +128,16 @@ fn reference(_: &Checkpoint, _: &[u32], _: &str) -> Result<Vec<f32>> {
     ))
 }
 
+/// Most bytes of a file of token ids.
+const MAX_IDS: u64 = 64 << 20;
+
 /// Writes logits as a tensor `[tokens, vocab]`, to the same bytes each time.
 fn write(path: &Path, logits: &[f32], vocab: usize, model: &str, kernel: &str) -> Result<()> {
     let tool = concat!("tritmark ", env!("CARGO_PKG_VERSION"));
-    let header = serde_json::json!({
-        "__metadata__": { "kernel": kernel, "model": model, "tool": tool },
-        "logits": { "dtype": "F32", "shape": [logits.len() / vocab, vocab], "data_offsets": [0, size_of_val(logits)] },
-    });
-    let mut header = header.to_string();
-    // The data begin at a multiple of 8.
-    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header.bytes());
+    let metadata = serde_json::json!({ "kernel": kernel, "model": model, "tool": tool });
+    let shape = [logits.len() / vocab, vocab];
+    let tensor = ("logits", "F32", &shape[..], size_of_val(logits) as u64);
+    let mut bytes = safetensors::header(Some(metadata), [tensor], 0);
     bytes.extend(logits.iter().flat_map(|v| v.to_le_bytes()));
     write_whole(path, |file| std::io::Write::write_all(file, &bytes))
 }

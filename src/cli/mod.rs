@@ -70,7 +70,8 @@ enum Command {
 /// Whatever the subcommand says; usage errors of clap end the process with code 2 by themselves.
 pub fn run() -> Result<()> {
     let of_bench = std::env::args_os().nth(1).is_some_and(|command| command == "bench");
-    let args = std::env::args_os().map(|arg| if of_bench { llama_bench::ours(arg) } else { arg });
+    let args = std::env::args_os();
+    let args = if of_bench { llama_bench::ours(args) } else { args.collect() };
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(usage) if usage.use_stderr() => usage.exit(),

@@ -88,9 +88,9 @@ impl Args {
         }
         match (a.provenance.choices.is_empty(), b.provenance.choices.is_empty()) {
             (true, true) => Ok((a, b)),
-            (false, true) => Ok((settled(a, &b)?, b)),
+            (false, true) => Ok((settled(a, &with_a, &b)?, b)),
             (true, false) => {
-                let b = settled(b, &a)?;
+                let b = settled(b, &with_b, &a)?;
                 Ok((a, b))
             }
             // Nothing tells either: the error says what to do.
@@ -102,8 +102,8 @@ impl Args {
 }
 
 /// A model whose dialect is open, as the one that has the trits of another.
-fn settled(open: Checkpoint, known: &Checkpoint) -> Result<Checkpoint> {
-    match told_by(&open, known)? {
+fn settled(open: Checkpoint, options: &OpenOptions, known: &Checkpoint) -> Result<Checkpoint> {
+    match told_by(&open, options, known)? {
         Some(mut told) => {
             let what = told.provenance.dialect.rsplit(' ').next().unwrap_or_default();
             told.provenance.notes.push(format!(

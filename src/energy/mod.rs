@@ -11,7 +11,8 @@ pub mod sensors;
 
 use crate::error::{Error, Result};
 use crate::record::{DomainEnergy, MeasuredEnergy, Outcome};
-use crate::words::counted;
+use crate::stats;
+use crate::words::{counted, joules};
 use jiff::Timestamp;
 use sensors::{Scope, Sensor};
 use std::path::Path;
@@ -108,7 +109,7 @@ struct Window {
 }
 
 /// What one sensor showed over a window.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Counted {
     joules: f64,
     /// Mean time between changes of what it showed, as far as they were seen, seconds.
@@ -117,6 +118,8 @@ struct Counted {
     updates: u32,
     /// What it showed in the end, of sensors of power.
     watts: Option<f64>,
+    /// What is odd about how it counted, a full sentence.
+    doubt: Option<String>,
 }
 
 impl Meter {
@@ -163,7 +166,9 @@ impl Meter {
     /// plug. A chip that counts energy may show the power of the same things, which must not count twice.
     fn main(&self) -> Vec<usize> {
         let candidates = self.sensors.iter().filter(|s| s.scope != Scope::Part && !self.is_rail_beside(s));
-        let first = candidates.min_by_key(|s| (s.scope, s.shows_power()));
+        // What shows the whole goes before what shows a part of it and before what nobody knows.
+        let kind = |s: &Sensor| (s.scope == Scope::Unnamed, self.lost_of(s).is_some(), s.scope);
+        let first = candidates.min_by_key(|s| (kind(s), s.shows_power()));
         let Some(first) = first.filter(|_| self.log.is_none()) else {
             return Vec::new();
         };
@@ -185,17 +190,24 @@ impl Meter {
             && self.sensors.iter().any(|s| rail(s) && s.scope == Scope::Part)
     }
 
+    /// Why what lies beside a sensor, and makes the whole with it, cannot be read.
+    fn lost_of(&self, sensor: &Sensor) -> Option<&str> {
+        let summed = sensor.scope == Scope::Processor || sensor.driver == sensors::BATTERY;
+        let lost = self.lost.iter().find(|(driver, _)| summed && *driver == sensor.driver);
+        lost.map(|(_, reason)| reason.as_str())
+    }
+
     /// Why nothing can be measured, where that is so.
     pub fn unusable(&self) -> Option<String> {
         if let Some(reason) = &self.failed {
             return Some(reason.clone());
         }
         let main = self.main();
-        let first = main.first().map(|&i| &self.sensors[i]).filter(|s| s.scope == Scope::Processor);
-        let lost = |s: &&Sensor| self.lost.iter().find(|(driver, _)| *driver == s.driver);
-        if let Some((_, reason)) = first.as_ref().and_then(lost) {
+        let first = main.first().map(|&i| &self.sensors[i]);
+        if let Some((first, reason)) = first.and_then(|first| Some((first, self.lost_of(first)?))) {
+            let what = if first.scope == Scope::Processor { "processor" } else { "machine" };
             return Some(format!(
-                "a part of the processor cannot be read, and the rest is not the whole: {reason}"
+                "a part of the {what} cannot be read, and the rest is not the whole: {reason}"
             ));
         }
         let usable = self.log.is_some() || !main.is_empty();
@@ -301,7 +313,7 @@ impl Meter {
             let counted = log.joules(start, end, Duration::from_secs(10));
             sources.push(counted.map(|(joules, period)| {
                 let updates = (seconds / period) as u32;
-                Counted { joules, period: Some(period), updates, watts: Some(joules / seconds) }
+                Counted { joules, period: Some(period), updates, watts: Some(joules / seconds), doubt: None }
             }));
         }
         Ok((Window { seconds, sources }, result))
@@ -319,40 +331,102 @@ impl Meter {
             Some(_) => vec![self.sensors.len()],
             None => self.main(),
         };
-        let sum = |window: &Window| -> Result<f64, String> {
-            main.iter().map(|&i| window.sources[i].clone().map(|c| c.joules)).sum()
-        };
-        let label = |of: fn(&Sensor) -> &str, external: String| match self.log {
-            Some(_) => external,
-            None => {
-                let mut names: Vec<&str> = main.iter().map(|&i| of(&self.sensors[i])).collect();
-                // Two batteries cover one machine.
-                names.dedup();
-                names.join(" + ")
+        let taken = Taken { meter: self, main, fast, before, loaded, after };
+        let gross_joules = taken.sum(loaded)?;
+        taken.refuse_stopped()?;
+        let update_period_s = taken.update_period();
+        let mut warnings = taken.doubts_of_counters();
+        let idle_watts = match taken.idle() {
+            Ok((watts, doubt)) => {
+                warnings.extend(doubt);
+                Some(watts)
+            }
+            Err(reason) => {
+                warnings.push(format!("Idle power was not measured: {reason}."));
+                None
             }
         };
-        let source = label(|s| &s.source, self.log.as_ref().map(log_source).unwrap_or_default());
-        let domain = label(|s| &s.domain, "plug".into());
+        let net_joules = idle_watts.map(|watts| gross_joules - watts * loaded.seconds);
+        if let (Some(net), Some(watts)) = (net_joules, idle_watts) {
+            warnings.extend(taken.doubts_of_net(gross_joules, net, watts));
+        }
+        warnings.extend(taken.too_short());
+        warnings.extend(taken.unnamed());
+        Ok(MeasuredEnergy {
+            domains: taken.domains(),
+            source: taken.source(),
+            domain: taken.names(|s| &s.domain, "plug".into()),
+            gross_joules,
+            net_joules,
+            idle_watts,
+            seconds: loaded.seconds,
+            tokens,
+            joules_per_token: gross_joules / tokens as f64,
+            update_period_s,
+            warnings,
+        })
+    }
+}
 
-        let gross_joules = sum(loaded)?;
-        let stood_still = |&i: &usize| {
+/// The windows of a measurement, and the sources that its figure rests on.
+struct Taken<'a> {
+    meter: &'a Meter,
+    /// Indices into the sources of a window.
+    main: Vec<usize>,
+    /// Periods of updates that are known from elsewhere, seconds.
+    fast: &'a [Option<f64>],
+    before: &'a Window,
+    loaded: &'a Window,
+    after: &'a Window,
+}
+
+impl Taken<'_> {
+    fn sum(&self, window: &Window) -> Result<f64, String> {
+        self.main.iter().map(|&i| window.sources[i].clone().map(|c| c.joules)).sum()
+    }
+
+    /// Names of the sources, or that of the meter at the plug.
+    fn names(&self, of: fn(&Sensor) -> &str, external: String) -> String {
+        if self.meter.log.is_some() {
+            return external;
+        }
+        let mut names: Vec<&str> = self.main.iter().map(|&i| of(&self.meter.sensors[i])).collect();
+        // Two batteries cover one machine.
+        names.dedup();
+        names.join(" + ")
+    }
+
+    fn source(&self) -> String {
+        self.names(|s| &s.source, self.meter.log.as_ref().map(log_source).unwrap_or_default())
+    }
+
+    fn fast(&self, i: usize) -> Option<f64> {
+        self.fast.get(i).copied().flatten()
+    }
+
+    /// That no source stood still under load, or stopped at rest.
+    fn refuse_stopped(&self) -> Result<(), String> {
+        let Self { meter, main, before, loaded, after, .. } = self;
+        let shows_one_power = |i: usize| {
             let shown =
                 [before, loaded, after].map(|w| w.sources[i].as_ref().ok().map(|c| (c.watts, c.updates)));
-            let moves = self.sensors.get(i).is_some_and(Sensor::moves);
+            let moves = meter.sensors.get(i).is_some_and(Sensor::moves);
             let same = moves && shown.iter().all(|s| s.is_some_and(|(watts, n)| watts.is_some() && n == 0));
             same && shown.iter().all(|s| *s == shown[0])
         };
         let stood_still =
-            |i: &&usize| stood_still(i) || loaded.sources[**i].as_ref().is_ok_and(|c| c.joules <= 0.0);
+            |i: &&usize| shows_one_power(**i) || loaded.sources[**i].as_ref().is_ok_and(|c| c.joules <= 0.0);
         let still: Vec<_> = main.iter().filter(stood_still).collect();
         // Of batteries one may rest; a package never does.
-        let packages = main.iter().any(|&i| self.sensors.get(i).is_some_and(|s| s.scope == Scope::Processor));
+        let packages =
+            main.iter().any(|&i| meter.sensors.get(i).is_some_and(|s| s.scope == Scope::Processor));
         if let Some(&&first) = still.first()
             && (packages || still.len() == main.len())
         {
-            let Some(sensor) = self.sensors.get(first) else {
+            let Some(sensor) = meter.sensors.get(first) else {
                 return Err(format!(
-                    "{source} shows 0 W over {:.1} s under load; is this machine plugged into it?",
+                    "{} shows 0 W over {:.1} s under load; is this machine plugged into it?",
+                    self.source(),
                     loaded.seconds
                 ));
             };
@@ -363,145 +437,147 @@ impl Meter {
             ));
         }
         for (window, &i) in [before, after].into_iter().flat_map(|w| main.iter().map(move |i| (w, i))) {
-            let period = fast.get(i).copied().flatten().filter(|p| window.seconds > STOPPED * p);
+            let period = self.fast(i).filter(|p| window.seconds > STOPPED * p);
             if let (Some(period), Ok(Counted { updates: 0, watts: None, .. })) = (period, &window.sources[i])
             {
                 return Err(format!(
                     "{} stopped: it showed nothing new in {:.1} s at rest, after a change every {period:.4} s",
-                    self.sensors[i].source, window.seconds
+                    meter.sensors[i].source, window.seconds
                 ));
             }
         }
-        let period = |&i: &usize| fast.get(i).copied().flatten().or(loaded.sources[i].as_ref().ok()?.period);
-        let counter = |&&i: &&usize| loaded.sources[i].as_ref().is_ok_and(|c| c.watts.is_none());
+        Ok(())
+    }
+
+    /// Mean time between updates of the slowest source, seconds; `None` where one may change at any time.
+    fn update_period(&self) -> Option<f64> {
+        let of_load = |i: usize| self.loaded.sources[i].as_ref().ok();
+        let period = |i: usize| self.fast(i).or(of_load(i)?.period);
+        let counter = |i: usize| of_load(i).is_some_and(|c| c.watts.is_none());
         // One that changed less than twice may do so at any time.
-        let unknown = main.iter().filter(counter).any(|i| period(i).is_none());
-        let update_period_s = main.iter().filter_map(period).reduce(f64::max).filter(|_| !unknown);
-        let mut warnings = Vec::new();
+        let unknown = self.main.iter().any(|&i| counter(i) && period(i).is_none());
+        self.main.iter().filter_map(|&i| period(i)).reduce(f64::max).filter(|_| !unknown)
+    }
+
+    /// What is odd about how the sources counted under load.
+    fn doubts_of_counters(&self) -> Vec<String> {
+        self.main.iter().filter_map(|&i| self.loaded.sources[i].as_ref().ok()?.doubt.clone()).collect()
+    }
+
+    /// Power at rest, watts, and a doubt about it.
+    fn idle(&self) -> Result<(f64, Option<String>), String> {
+        let Self { before, loaded, after, .. } = self;
         // Power of the moment is known from one look; a counter must have been updated some times.
-        let slow = main.iter().filter(|i| fast.get(**i).copied().flatten().is_none());
-        let seldom = slow.flat_map(|&i| [before, after].map(|w| w.sources[i].as_ref()));
-        let seldom = seldom
-            .flatten()
-            .filter(|c| c.watts.is_none())
-            .map(|c| c.updates)
-            .min()
-            .filter(|n| *n < IDLE_UPDATES);
-        let idle = match seldom {
-            Some(n) => Err(format!(
+        let slow = self.main.iter().filter(|&&i| self.fast(i).is_none());
+        let looks = slow.flat_map(|&i| [before, after].map(|w| w.sources[i].as_ref()));
+        let fewest = looks.flatten().filter(|c| c.watts.is_none()).map(|c| c.updates).min();
+        if let Some(n) = fewest.filter(|n| *n < IDLE_UPDATES) {
+            return Err(format!(
                 "a time at rest of {:.1} s saw {} of the counter, too few for a power",
                 before.seconds,
                 counted(n, "update")
-            )),
-            None => Ok(()),
-        };
-        let idle = idle
-            .and_then(|()| sum(before))
-            .and_then(|b| Ok((b / before.seconds, sum(after)? / after.seconds)));
-        let rest = before.seconds.min(after.seconds);
-        let idle_watts = match idle {
-            Ok((before, after)) => {
-                let (low, high) = (before.min(after), before.max(after));
-                // A meter's sample reaches from the load into a time at rest.
-                let blur = update_period_s.filter(|_| self.log.is_some()).unwrap_or(0.0);
-                let blur = blur * gross_joules / loaded.seconds / rest;
-                if high > 1.2 * low && high - low > blur {
-                    warnings.push(format!(
-                        "Idle power was {before:.2} W before and {after:.2} W after: the machine was not at rest, \
-                         so the net figure is uncertain. Stop other programs and repeat."
-                    ));
-                }
-                // A sensor may show somewhat less than nothing where there is nothing.
-                Some(((before + after) / 2.0).max(0.0))
-            }
-            Err(reason) => {
-                warnings.push(format!("Idle power was not measured: {reason}."));
-                None
-            }
-        };
-        let net_joules = idle_watts.map(|watts| gross_joules - watts * loaded.seconds);
-        if net_joules.is_some_and(|net| net <= 0.0) {
-            warnings.push(
-                format!(
-                    "By {source} the load took no more power than the machine at rest: other programs ran at rest, or \
-                     what it shows changes too late or too little."
-                ),
-            );
+            ));
+        }
+        let [first, last] = [self.sum(before)? / before.seconds, self.sum(after)? / after.seconds];
+        let (low, high) = (first.min(last), first.max(last));
+        // A meter's sample reaches from the load into a time at rest.
+        let blur = self.update_period().filter(|_| self.meter.log.is_some()).unwrap_or(0.0);
+        let blur = blur * self.sum(loaded)? / loaded.seconds / before.seconds.min(after.seconds);
+        let doubt = (high > 1.2 * low && high - low > blur).then(|| {
+            format!(
+                "Idle power was {first:.2} W before and {last:.2} W after: the machine was not at rest, \
+                 so the net figure is uncertain. Stop other programs and repeat."
+            )
+        });
+        // A sensor may show somewhat less than nothing where there is nothing.
+        Ok((((first + last) / 2.0).max(0.0), doubt))
+    }
+
+    /// Why the net figure may be wrong.
+    fn doubts_of_net(&self, gross: f64, net: f64, idle_watts: f64) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if net <= 0.0 {
+            doubts.push(format!(
+                "By {} the load took no more power than the machine at rest: other programs ran at rest, or \
+                 what it shows changes too late or too little.",
+                self.source()
+            ));
         }
         // Sensors of power are looked at all the while; a meter writes its samples when it does.
-        let counts = |&i: &usize| self.sensors.get(i).is_none_or(|s| !s.shows_power());
-        if let (Some(net), Some(watts), Some(period)) = (net_joules, idle_watts, update_period_s)
-            && main.iter().all(counts)
+        let counts = |&i: &usize| self.meter.sensors.get(i).is_none_or(|s| !s.shows_power());
+        if let Some(period) = self.update_period()
+            && self.main.iter().all(counts)
         {
-            let off = period * (watts * loaded.seconds / rest + gross_joules / loaded.seconds);
+            let (seconds, rest) = (self.loaded.seconds, self.before.seconds.min(self.after.seconds));
+            let off = period * (idle_watts * seconds / rest + gross / seconds);
             if off > NET_OFF * net.abs() {
-                warnings.push(format!(
-                    "The net figure of {net:.2} J may be off by {off:.2} J: what {} shows is up to one update ({period:.3} s) \
-                     old, and {rest:.1} s at rest stand for {:.1} s.",
-                    if self.log.is_some() { "the meter" } else { "a counter" },
-                    loaded.seconds
+                doubts.push(format!(
+                    "The net figure of {} may be off by {}: what {} shows is up to one update ({period:.3} s) \
+                     old, and {rest:.1} s at rest stand for {seconds:.1} s.",
+                    joules(net),
+                    joules(off),
+                    if self.meter.log.is_some() { "the meter" } else { "a counter" },
                 ));
             }
         }
-        let updates = update_period_s.map_or(0.0, |period| loaded.seconds / period);
-        let enough_time = loaded.seconds >= ENOUGH_TIME.as_secs_f64();
-        if updates < FEWEST_UPDATES || !enough_time && updates < ENOUGH_UPDATES {
-            let seen = match update_period_s {
-                // What changed at nearly every look may change more often than that.
-                Some(period)
-                    if self.log.is_none()
-                        && period < 1.5 * POLL.as_secs_f64()
-                        && fast.iter().all(Option::is_none) =>
-                {
-                    format!("at least {updates:.0} updates, at a look every {} ms,", POLL.as_millis())
-                }
-                Some(_) => format!("about {updates:.0} updates"),
-                None => "no two updates".into(),
-            };
-            warnings.push(format!(
-                "Too short: the window of {:.1} s saw {seen} of what {source} shows; 10 s with \
-                 {FEWEST_UPDATES} updates, or {ENOUGH_UPDATES} updates are needed.",
-                loaded.seconds
-            ));
+        doubts
+    }
+
+    /// That the window saw too few updates, where it did.
+    fn too_short(&self) -> Option<String> {
+        let (period, seconds) = (self.update_period(), self.loaded.seconds);
+        let updates = period.map_or(0.0, |period| seconds / period);
+        let enough_time = seconds >= ENOUGH_TIME.as_secs_f64();
+        if updates >= FEWEST_UPDATES && (enough_time || updates >= ENOUGH_UPDATES) {
+            return None;
         }
-        if self.log.is_none() && main.iter().any(|&i| self.sensors[i].scope == Scope::Unnamed) {
-            let first = &self.sensors[main[0]];
-            let others =
-                self.sensors.iter().filter(|s| s.scope == Scope::Unnamed && s.driver == first.driver).count()
-                    - 1;
-            let beside = match others {
-                0 => String::new(),
-                n => format!(
-                    " Neither does it of {} beside it, which the figure does not hold.",
-                    counted(n as u64, "sensor")
-                ),
-            };
-            warnings.push(format!("The driver of {source} does not say what the sensor covers.{beside}"));
-        }
-        let beside = (0..self.sensors.len()).filter(|i| !main.contains(i));
-        let domains = beside.filter_map(|i| {
+        let seen = match period {
+            // What changed at nearly every look may change more often than that.
+            Some(period)
+                if self.meter.log.is_none()
+                    && period < 1.5 * POLL.as_secs_f64()
+                    && self.fast.iter().all(Option::is_none) =>
+            {
+                format!("at least {updates:.0} updates, at a look every {} ms,", POLL.as_millis())
+            }
+            Some(_) => format!("about {updates:.0} updates"),
+            None => "no two updates".into(),
+        };
+        Some(format!(
+            "Too short: the window of {seconds:.1} s saw {seen} of what {} shows; 10 s with \
+             {FEWEST_UPDATES} updates, or {ENOUGH_UPDATES} updates are needed.",
+            self.source()
+        ))
+    }
+
+    /// That nobody says what the sensor covers, where that is so.
+    fn unnamed(&self) -> Option<String> {
+        let sensors = &self.meter.sensors;
+        let first = sensors.get(*self.main.first()?).filter(|first| first.scope == Scope::Unnamed)?;
+        let like_it = |s: &&Sensor| s.scope == Scope::Unnamed && s.driver == first.driver;
+        let beside = match sensors.iter().filter(like_it).count() as u64 - 1 {
+            0 => String::new(),
+            n => format!(
+                " Neither does it of {} beside it, which the figure does not hold.",
+                counted(n, "sensor")
+            ),
+        };
+        Some(format!("The driver of {} does not say what the sensor covers.{beside}", self.source()))
+    }
+
+    /// What sensors beside those of the figure counted under load.
+    fn domains(&self) -> Vec<DomainEnergy> {
+        let beside = self.meter.sensors.iter().enumerate().filter(|(i, _)| !self.main.contains(i));
+        let domains = beside.filter_map(|(i, Sensor { source, domain, .. })| {
             // A counter that shows nothing under load measures something else, or nothing.
-            let counted = loaded.sources[i].as_ref().ok().filter(|counted| counted.joules > 0.0)?;
-            let Sensor { source, domain, .. } = &self.sensors[i];
+            let counted = self.loaded.sources[i].as_ref().ok().filter(|counted| counted.joules > 0.0)?;
             Some(DomainEnergy {
                 source: source.clone(),
                 domain: domain.clone(),
                 gross_joules: counted.joules,
             })
         });
-        Ok(MeasuredEnergy {
-            domains: domains.collect(),
-            source,
-            domain,
-            gross_joules,
-            net_joules,
-            idle_watts,
-            seconds: loaded.seconds,
-            tokens,
-            joules_per_token: gross_joules / tokens as f64,
-            update_period_s,
-            warnings,
-        })
+        domains.collect()
     }
 }
 
@@ -516,6 +592,44 @@ struct Seen {
     shown: Option<f64>,
     /// When the value shown changed first and last, and how many times after the first.
     changes: Option<(Instant, Instant, u32)>,
+    /// Of a counter: joules of each change after the first, and seconds since the change before.
+    rises: Vec<(f64, f64)>,
+}
+
+/// What is odd about how a counter rose.
+fn doubt(sensor: &Sensor, rises: &[(f64, f64)]) -> Option<String> {
+    /// How many times its usual power a load that goes on in one way does not take for a moment.
+    const LEAP: f64 = 8.0;
+    /// Share of all from which on it matters.
+    const MATTERS: f64 = 0.02;
+    /// Fewest rises that tell what is usual.
+    const TELLING: usize = 8;
+    let most = rises.iter().copied().reduce(|a, b| if b.0 > a.0 { b } else { a })?;
+    if let Some(range) = sensor.range().filter(|range| most.0 > range / 2.0) {
+        return Some(format!(
+            "The counter of {} rose by {} of the {} to which it counts from one look to the next: it may have started again \
+             unseen, so the figure may be too low.",
+            sensor.source,
+            joules(most.0),
+            joules(range)
+        ));
+    }
+    let watts: Vec<f64> = rises.iter().map(|(joules, seconds)| joules / seconds).collect();
+    let usual = stats::median(&watts);
+    let all: f64 = rises.iter().map(|rise| rise.0).sum();
+    let leap = rises
+        .iter()
+        .copied()
+        .filter(|(joules, seconds)| joules / seconds > LEAP * usual && *joules > MATTERS * all);
+    let (most, seconds) =
+        leap.reduce(|a, b| if b.0 > a.0 { b } else { a }).filter(|_| rises.len() >= TELLING)?;
+    Some(format!(
+        "The counter of {} rose by {} within {seconds:.3} s, {:.0} times its usual {usual:.1} W: where the load does not do \
+         that, it was set to another value, and the figure is too high by as much. Measure again.",
+        sensor.source,
+        joules(most),
+        most / seconds / usual
+    ))
 }
 
 /// A first look at every sensor, at the start of a window.
@@ -523,7 +637,7 @@ fn first_look(sensors: &mut [Sensor]) -> Vec<Result<Seen, String>> {
     let look = |sensor: &mut Sensor| {
         sensor.reset();
         let joules = sensor.joules()?;
-        Ok(Seen { joules, shown: sensor.shown(), changes: None })
+        Ok(Seen { joules, shown: sensor.shown(), changes: None, rises: Vec::new() })
     };
     sensors.iter_mut().map(look).collect()
 }
@@ -543,6 +657,9 @@ fn watch(
                 Err(reason) => *seen = Err(reason),
                 Ok(joules) => {
                     if sensor.shown() != so_far.shown {
+                        if let Some((_, last, _)) = so_far.changes.filter(|_| !sensor.shows_power()) {
+                            so_far.rises.push((joules - so_far.joules, (now - last).as_secs_f64()));
+                        }
                         let (first, count) = so_far.changes.map_or((now, 0), |(f, _, count)| (f, count + 1));
                         so_far.changes = Some((first, now, count));
                     }
@@ -573,6 +690,7 @@ fn watch(
             period,
             updates: seen.changes.map_or(0, |(_, _, count)| count + 1),
             watts: seen.shown.filter(|_| sensor.shows_power()),
+            doubt: doubt(sensor, &seen.rises),
         })
     };
     (end, sensors.iter_mut().zip(all).map(counted).collect())

@@ -49,6 +49,9 @@ fn open(device: &Path, event: &str, cpu: u32) -> io::Result<Reading> {
     dynamic.event(event)?;
     let other = |message: String| io::Error::other(message);
     let scale = dynamic.scale()?.ok_or_else(|| other(format!("{event}.scale is missing")))?;
+    if !(scale.is_finite() && scale > 0.0) {
+        return Err(other(format!("{event}.scale is {scale}, which is no scale")));
+    }
     match dynamic.unit()?.as_deref() {
         Some("Joules") => {}
         unit => return Err(other(format!("its unit is {}, not Joules", unit.unwrap_or("not stated")))),

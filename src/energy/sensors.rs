@@ -75,7 +75,7 @@ pub struct Found {
     pub sensors: Vec<Sensor>,
     /// Reasons.
     pub refused: Vec<String>,
-    /// Drivers of processor packages that are there but cannot be read, each with the reason: what the
+    /// Drivers of processor packages and batteries that are there but cannot be read, each with the reason: what the
     /// others of that driver show is not the whole.
     pub lost: Vec<(String, String)>,
 }
@@ -178,6 +178,14 @@ impl Sensor {
         }
     }
 
+    /// Joules after which a counter starts again, where that is stated.
+    pub fn range(&self) -> Option<f64> {
+        match &self.reading {
+            Reading::Counter { range, .. } => range.map(|microjoules| microjoules as f64 * 1e-6),
+            _ => None,
+        }
+    }
+
     /// What the sensor showed at the last call of [`joules`](Self::joules), microjoules or watts.
     pub fn shown(&self) -> Option<f64> {
         self.state.map(|state| state.raw)
@@ -256,11 +264,10 @@ fn discharging(battery: &Path) -> Result<(), String> {
             None => Ok(()),
         };
     }
-    let advice = if ["Charging", "Full"].contains(&status.as_str()) { "; unplug the charger" } else { "" };
+    let advice = if status == "unknown" { "" } else { "; unplug the charger" };
     Err(format!(
-        "the battery {} shows the machine's power only while it is discharging, and it is {}{advice}",
-        battery.file_name().unwrap_or_default().to_string_lossy(),
-        status.to_lowercase()
+        "the battery {} shows the machine's power only while it is discharging, and its status is \"{status}\"{advice}",
+        battery.file_name().unwrap_or_default().to_string_lossy()
     ))
 }
 
@@ -283,7 +290,7 @@ fn explain(path: &Path, error: ErrorKind) -> String {
                  `sudo chmod a+r {all}`, or run as root"
             )
         }
-        ErrorKind::NotFound => format!("{file} is gone"),
+        ErrorKind::NotFound => format!("{file} is not there"),
         other => format!("{file} cannot be read: {other}"),
     }
 }
@@ -323,12 +330,19 @@ impl Found {
         }
     }
 
+    /// Notes that a part of what a driver shows cannot be used.
+    fn lose(&mut self, driver: &str, reason: String) {
+        self.lost.push((driver.into(), reason.clone()));
+        if !self.refused.contains(&reason) {
+            self.refused.push(reason);
+        }
+    }
+
     /// Notes that a sensor cannot be used.
     pub(super) fn refuse(&mut self, driver: &str, scope: Scope, reason: String) {
         if scope == Scope::Processor {
-            self.lost.push((driver.into(), reason.clone()));
-        }
-        if !self.refused.contains(&reason) {
+            self.lose(driver, reason);
+        } else if !self.refused.contains(&reason) {
             self.refused.push(reason);
         }
     }
@@ -359,13 +373,21 @@ fn powercap(dir: &Path, found: &mut Found) {
     let mut order: Vec<_> = zones.into_iter().collect();
     order.sort_by_key(|(id, _)| interface(id));
     // The way of names from the package down, the same for twins.
-    let mut seen: Vec<Vec<String>> = Vec::new();
+    let mut seen: Vec<(u32, Vec<String>)> = Vec::new();
     let names: BTreeMap<String, String> =
         order.iter().filter_map(|(id, path)| Some((id.clone(), text(path.join("name"))?))).collect();
     for (id, path) in &order {
         let depth = id.matches(':').count();
         let Some(name) = names.get(id) else {
-            let reason = if path.exists() {
+            let reason = if let Err(e) = fs::read(path.join("name"))
+                && e.kind() == ErrorKind::PermissionDenied
+            {
+                format!(
+                    "the powercap zone {id} may be looked into by root only; allow it with `sudo chmod a+rx {}`, or run as \
+                     root",
+                    path.display()
+                )
+            } else if path.exists() {
                 format!("the powercap zone {id} has no name, so what it covers is not known")
             } else {
                 "powercap zones are hidden here, as in most containers; give it /sys/devices/virtual/powercap, or \
@@ -386,18 +408,20 @@ fn powercap(dir: &Path, found: &mut Found) {
                 names.get(id.match_indices(':').nth(d).map_or(id.as_str(), |(at, _)| &id[..at])).cloned()
             })
             .collect();
-        // Parts of a package of several dies are called after it; other interfaces show it as one.
-        let twin = |other: &Vec<String>| {
-            let part = |(whole, part): (&String, &String)| {
+        // Parts of a package of several dies are called after it; other interfaces show it as one, or the other way
+        // round.
+        let twin = |(of, other): &(u32, Vec<String>)| {
+            let part = |whole: &String, part: &String| {
                 part.strip_prefix(whole.as_str()).is_some_and(|rest| rest.starts_with("-die-"))
             };
-            *other == way || way.first().zip(other.first()).is_some_and(part)
+            let first = way.first().zip(other.first());
+            *of != interface(id) && (*other == way || first.is_some_and(|(a, b)| part(a, b) || part(b, a)))
         };
         if interface(id) < 3 {
             if seen.iter().any(twin) {
                 continue;
             }
-            seen.push(way);
+            seen.push((interface(id), way));
         }
         let scope = match name.as_str() {
             _ if depth > 1 => Scope::Part,
@@ -561,6 +585,8 @@ fn batteries(dir: &Path, found: &mut Found) {
             continue;
         }
         let place = supply.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let discharges = text(supply.join("status")).as_deref() == Some("Discharging");
+        let found_before = found.sensors.len();
         // Some drivers show what leaves the battery as negative.
         let sign = |file: &str| number::<f64>(supply.join(file)).map_or(1.0, f64::signum);
         let reading = if supply.join("power_now").exists() {
@@ -570,10 +596,15 @@ fn batteries(dir: &Path, found: &mut Found) {
             // µV · µA
             Reading::Product { paths, unit: 1e-12 * sign("current_now") }
         } else {
-            found.refused.push(format!("the battery {place} shows neither power_now nor current_now"));
+            found.lose(BATTERY, format!("the battery {place} shows neither power_now nor current_now"));
             continue;
         };
         found.add(Sensor::new(BATTERY, &place, "whole machine".into(), Scope::Machine, reading));
+        // One that rests gives nothing; what one gives that cannot be read is missing.
+        if discharges && found.sensors.len() == found_before {
+            let reason = found.refused.last().cloned().unwrap_or_default();
+            found.lose(BATTERY, reason);
+        }
     }
 }
 

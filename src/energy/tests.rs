@@ -141,6 +141,32 @@ fn a_counter_that_leaps_is_no_measurement() {
 }
 
 #[test]
+fn a_rise_that_is_not_like_the_others_is_told() {
+    let steady = package("0\n");
+    steady.write("class/powercap/intel-rapl:0/max_energy_range_uj", "100000000\n");
+    let sensor = &steady.meter().sensors[0];
+    let rises = |leap: f64| [vec![(2.5, 0.05); 20], vec![(leap, 0.05)]].concat();
+    assert_eq!(doubt(sensor, &rises(7.0)), None);
+    let said = doubt(sensor, &rises(40.0)).unwrap();
+    assert!(said.contains("rose by 40.000 J") && said.contains("its usual 50.0 W"), "{said}");
+    // Too few to know what is usual; and what took as long as it should.
+    assert_eq!(doubt(sensor, &[(1.0, 1.0), (40.0, 1.0)]), None);
+    assert_eq!(doubt(sensor, &[vec![(2.5, 0.05); 20], vec![(40.0, 0.8)]].concat()), None);
+    let said = doubt(sensor, &[(60.0, 1.0)]).unwrap();
+    assert!(said.contains("started again"), "{said}");
+}
+
+#[test]
+fn what_shows_the_whole_goes_before_a_part_of_it() {
+    let tree = package("900000\n");
+    tree.write("class/powercap/intel-rapl:1/name", "package-1\n");
+    tree.write("class/powercap/intel-rapl:1/energy_uj", "none\n");
+    tree.write("class/powercap/intel-rapl:2/name", "psys\n");
+    tree.write("class/powercap/intel-rapl:2/energy_uj", "5\n");
+    assert_eq!(domains(&tree), [("package-0".into(), false), ("psys".into(), true)]);
+}
+
+#[test]
 fn what_is_modelled_by_the_kernel_is_no_measurement() {
     let tree = Tree::new(&[
         ("class/powercap/dtpm:0/name", "soc\n"),
@@ -323,7 +349,7 @@ fn a_file_that_vanishes_or_breaks_is_no_measurement() {
         std::thread::sleep(POLL);
         Ok(())
     });
-    assert!(reason(outcome.unwrap()).contains("is gone"));
+    assert!(reason(outcome.unwrap()).contains("is not there"));
     tree.write(ENERGY, "12\n");
     let mut meter = tree.meter();
     let outcome = meter.measure(SHORT, 1, &mut || {
@@ -413,6 +439,17 @@ fn a_package_of_several_dies_has_twins_too() {
 }
 
 #[test]
+fn dies_beside_their_package_are_its_twins() {
+    let tree = package("900000\n");
+    for die in 0..2 {
+        let zone = format!("class/powercap/intel-rapl-tpmi:{die}");
+        tree.write(&format!("{zone}/name"), &format!("package-0-die-{die}\n"));
+        tree.write(&format!("{zone}/energy_uj"), "5\n");
+    }
+    assert_eq!(domains(&tree), [("package-0".into(), true)]);
+}
+
+#[test]
 fn meters_of_acpi_lie_in_the_device_and_several_are_not_the_machine() {
     let one = [
         ("class/hwmon/hwmon0/device/name", "power_meter\n"),
@@ -464,7 +501,7 @@ fn a_slow_counter_beside_a_fast_one_is_still_slow() {
         ("class/powercap/intel-rapl:1/energy_uj", "5\n"),
     ]);
     let window = |seconds: f64, slow: u32| {
-        let of = |joules, period, updates| Ok(Counted { joules, period, updates, watts: None });
+        let of = |joules, period, updates| Ok(Counted { joules, period, updates, watts: None, doubt: None });
         Window { seconds, sources: vec![of(20.0, Some(0.05), 40), of(45.0, None, slow)] }
     };
     let fast = [Some(0.001), None];
@@ -537,14 +574,14 @@ fn a_net_figure_that_a_slow_counter_blurs_is_said_to_be_so() {
     let blurred = |period: f64, load: f64| {
         let window = |seconds, joules| Window {
             seconds,
-            sources: vec![Ok(Counted { joules, period: Some(period), updates: 3, watts: None })],
+            sources: vec![Ok(Counted { joules, period: Some(period), updates: 3, watts: None, doubt: None })],
         };
         let energy = meter.figure([&window(3.0, 94.0), &window(10.0, load), &window(3.0, 95.0)], &[None], 1);
         let found = energy.unwrap().warnings.into_iter().find(|w| w.starts_with("The net figure"));
         found.map(|w| w.split(':').next().unwrap_or_default().to_owned())
     };
     // 31.5 W at rest: an update of 0.95 s is 99.75 J over 10 s of rest and 33.06 J of the load.
-    assert_eq!(blurred(0.95, 348.0).unwrap(), "The net figure of 33.00 J may be off by 132.81 J");
+    assert_eq!(blurred(0.95, 348.0).unwrap(), "The net figure of 33.000 J may be off by 132.810 J");
     assert_eq!(blurred(0.001, 347.0), None);
     assert_eq!(blurred(0.1, 3470.0), None);
 }
@@ -680,7 +717,7 @@ fn batteries_count_only_while_they_discharge() {
         std::thread::sleep(POLL);
         Ok(())
     });
-    assert!(reason(outcome.unwrap()).contains("it is charging"));
+    assert!(reason(outcome.unwrap()).contains("its status is \"Charging\""));
     tree.write(status, "Discharging\n");
     // Two batteries that discharge feed the machine together.
     for (file, content) in [("type", "Battery"), ("status", "Discharging"), ("power_now", "6000000")] {
@@ -690,6 +727,23 @@ fn batteries_count_only_while_they_discharge() {
         measured(tree.meter().measure(SHORT, 1, &mut flickering(&tree, current, 1_500_000)).unwrap());
     let watts = energy.gross_joules / energy.seconds;
     assert!((watts - 24.0).abs() < 2.0, "{watts}");
+}
+
+#[test]
+fn a_battery_that_gives_and_cannot_be_read_is_missed() {
+    let battery = |n: u32, status: &str, power: &str| {
+        let dir = format!("class/power_supply/BAT{n}");
+        [("type", "Battery"), ("status", status), ("power_now", power)]
+            .map(|(file, content)| (format!("{dir}/{file}"), content.to_owned()))
+    };
+    let usable = |status: &str| {
+        let files = [battery(0, "Discharging", "15000000"), battery(1, status, "much")].concat();
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, content)| (&path[..], &content[..])).collect();
+        Tree::new(&files).meter().unusable()
+    };
+    assert!(usable("Discharging").is_some_and(|reason| reason.contains("a part of the machine")));
+    assert_eq!(usable("Not charging"), None);
 }
 
 #[test]

@@ -90,7 +90,8 @@ pub fn describe(root: &Path, env: &mut Environment) {
     env.core_kinds = core_kinds(root);
     let nodes = numbered(sys.join("devices/system/node"), "node").len();
     env.numa_nodes = (nodes > 0).then_some(nodes as u32);
-    env.governor = text(cpu_dir.join("cpu0/cpufreq/scaling_governor"));
+    let governors: BTreeSet<String> = of_cpus(root, "cpufreq/scaling_governor").collect();
+    env.governor = (!governors.is_empty()).then(|| governors.into_iter().collect::<Vec<_>>().join(", "));
     env.turbo = number::<u8>(cpu_dir.join("intel_pstate/no_turbo"))
         .map(|off| off == 0)
         .or_else(|| number::<u8>(cpu_dir.join("cpufreq/boost")).map(|on| on == 1));
@@ -145,6 +146,9 @@ fn describe_topology(cpu_dir: &Path, allowed: Option<&BTreeSet<u32>>, env: &mut 
     }
 }
 
+/// Sizes that caches have; some virtual machines state others.
+const CACHES: std::ops::RangeInclusive<u64> = 1 << 10..=4 << 30;
+
 fn caches(dir: &Path) -> Option<Vec<(String, u64)>> {
     let mut caches = Vec::new();
     for (_, index) in numbered(dir, "index") {
@@ -159,7 +163,9 @@ fn caches(dir: &Path) -> Option<Vec<(String, u64)>> {
             Some(kib) => kib.parse::<u64>().ok()?.checked_mul(1024)?,
             None => size.parse().ok()?,
         };
-        caches.push((format!("L{level}{kind}"), bytes));
+        if CACHES.contains(&bytes) {
+            caches.push((format!("L{level}{kind}"), bytes));
+        }
     }
     (!caches.is_empty()).then_some(caches)
 }
@@ -205,7 +211,9 @@ fn cgroup_cpus(root: &Path) -> Result<Option<f64>, String> {
         let base = if controllers.is_empty() {
             mount.clone()
         } else if controllers.split(',').any(|c| c == "cpu") {
-            mount.join(controllers)
+            // Mounted with others, whose order may be another one, or by itself.
+            let places = [controllers, "cpu", "cpu,cpuacct"].map(|name| mount.join(name));
+            places.iter().find(|place| place.exists()).unwrap_or(&places[0]).clone()
         } else {
             continue;
         };
@@ -252,6 +260,9 @@ fn virtualisation(root: &Path, from_cpu: Option<String>) -> Option<String> {
         Some("podman container".to_owned())
     } else if let Some(kind) = text(root.join("run/systemd/container")) {
         Some(format!("{kind} container"))
+    } else if text(root.join("proc/sys/kernel/osrelease")).is_some_and(|kernel| kernel.contains("microsoft"))
+    {
+        Some("WSL".to_owned())
     } else {
         let groups = text(root.join("proc/1/cgroup")).unwrap_or_default();
         ["docker", "kubepods", "lxc", "containerd"]
@@ -276,17 +287,26 @@ pub fn mhz(root: &Path) -> Option<f64> {
     })
 }
 
-/// Temperature of the processor: its package sensor, or else the hottest thermal zone.
+/// Temperature of the processor, °C: its hottest package, or else the hottest thermal zone that is of nothing else.
 pub fn celsius(root: &Path) -> Option<f64> {
     let class = root.join("sys/class");
     let of_processor = ["coretemp", "k10temp", "zenpower", "cpu_thermal"];
-    let package = numbered(class.join("hwmon"), "hwmon").into_iter().find_map(|(_, chip)| {
+    // Where nothing is measured, drivers show what cannot be.
+    let hottest = |all: &mut dyn Iterator<Item = f64>| {
+        all.map(|millidegrees| millidegrees / 1e3)
+            .filter(|degrees| (-100.0..=200.0).contains(degrees))
+            .reduce(f64::max)
+    };
+    let mut packages = numbered(class.join("hwmon"), "hwmon").into_iter().filter_map(|(_, chip)| {
         let name = text(chip.join("name"))?;
         of_processor.contains(&name.as_str()).then(|| number::<f64>(chip.join("temp1_input")))?
     });
-    let zones = numbered(class.join("thermal"), "thermal_zone").into_iter();
-    let hottest = || zones.filter_map(|(_, zone)| number::<f64>(zone.join("temp"))).reduce(f64::max);
-    package.or_else(hottest).map(|millidegrees| millidegrees / 1e3)
+    let elsewhere = ["iwlwifi", "nvme", "battery", "bat", "charger", "pch", "wlan", "modem", "gpu"];
+    let mut zones = numbered(class.join("thermal"), "thermal_zone").into_iter().filter_map(|(_, zone)| {
+        let kind = text(zone.join("type")).unwrap_or_default().to_lowercase();
+        (!elsewhere.iter().any(|other| kind.starts_with(other))).then(|| number::<f64>(zone.join("temp")))?
+    });
+    hottest(&mut packages).or_else(|| hottest(&mut zones))
 }
 
 /// Thermal throttling events of all cores since the system started.
@@ -423,7 +443,7 @@ mod tests {
         ]);
         assert_eq!(described(root.path()).cgroup_cpus, Some(1.5));
         let v1 = tree(&[
-            ("proc/self/cgroup", "4:memory:/m\n3:cpu,cpuacct:/x\n"),
+            ("proc/self/cgroup", "4:memory:/m\n3:cpuacct,cpu:/x\n"),
             ("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us", "-1\n"),
             ("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us", "100000\n"),
             ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "50000\n"),
@@ -453,6 +473,12 @@ mod tests {
             ("sys/class/hwmon/hwmon0/temp1_input", "20000\n"),
             ("sys/class/hwmon/hwmon1/name", "k10temp\n"),
             ("sys/class/hwmon/hwmon1/temp1_input", "61500\n"),
+            ("sys/class/hwmon/hwmon2/name", "k10temp\n"),
+            ("sys/class/hwmon/hwmon2/temp1_input", "60000\n"),
+            ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "performance\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index7/level", "3\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index7/type", "Unified\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index7/size", "0K\n"),
             ("sys/class/dmi/id/product_name", "Standard PC (Q35)\n"),
             ("sys/class/dmi/id/sys_vendor", "QEMU\n"),
             (".dockerenv", ""),
@@ -464,7 +490,7 @@ mod tests {
         assert_eq!(env.load, Some(1.25));
         assert_eq!(env.os, "linux 6.12.1");
         assert_eq!(env.turbo, Some(false));
-        assert_eq!(env.governor.as_deref(), Some("powersave"));
+        assert_eq!(env.governor.as_deref(), Some("performance, powersave"));
         assert_eq!(env.huge_pages.as_deref(), Some("madvise"));
         assert_eq!(env.caches, [("L1d".to_owned(), 48 * 1024)]);
         assert_eq!(env.celsius, Some([61.5, 61.5]));

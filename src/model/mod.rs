@@ -175,6 +175,11 @@ impl Model {
         self.weights.bytes()
     }
 
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> u64 {
+        self.weights.memory()
+    }
+
     /// A cache for up to `positions` positions. Its memory is taken as it is filled.
     pub fn new_cache(&self, positions: usize) -> KvCache {
         let ModelConfig { layers, kv_heads, head_dim, .. } = self.config;

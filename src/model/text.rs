@@ -19,7 +19,7 @@ pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let name = &checkpoint.provenance.name;
     let json = checkpoint.tokenizer.as_deref().ok_or_else(|| {
         Error::input(name, "no tokenizer found, so text cannot be read or written")
-            .hint("put the model's tokenizer.json beside its weights, or name it with --tokenizer PATH")
+            .hint("put the model's tokenizer.json beside its weights, or name it with --tokenizer PATH where a command has that")
     })?;
     let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| {
         Error::input(name, format!("its tokenizer.json, or what stands for it, cannot be used: {e}"))

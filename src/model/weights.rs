@@ -103,7 +103,9 @@ impl Weights {
 
     /// Bytes of packed ternary weights, and of everything that one decoded token reads.
     pub fn bytes(&self) -> (u64, u64) {
-        let (mut ternary, mut other) = (0, self.head().bytes());
+        // Of the embedding it is the token's own row.
+        let row = self.embedding.bytes() / self.embedding.rows().max(1);
+        let (mut ternary, mut other) = (0, self.head().bytes() + row);
         for projection in self.blocks.iter().flat_map(Block::projections) {
             match &projection.weight {
                 Weight::Ternary(m) => ternary += m.packed().bytes().len(),
@@ -112,9 +114,14 @@ impl Weights {
         }
         let norms = self.blocks.iter().flat_map(Block::norms).chain([&self.norm]);
         other += norms.map(|n| size_of_val(&n.weight[..])).sum::<usize>();
-        // The token's own embedding.
-        other += self.embedding.bytes() / self.embedding.rows().max(1);
         (ternary as u64, (ternary + other) as u64)
+    }
+
+    /// Bytes of all that is held.
+    pub fn memory(&self) -> u64 {
+        // A tied head is the embedding, and counted.
+        let embedding = if self.head.is_some() { self.embedding.bytes() } else { 0 };
+        self.bytes().1 + embedding as u64
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn figure(row: &Row, value: f64) -> String {
             digits.trim_end_matches('0').trim_end_matches('.').to_owned()
         }
         Metric::Perplexity => format!("{value:.4}"),
-        Metric::Energy => format!("{value:.4e}"),
+        Metric::Energy => words::joules(value),
         Metric::Accuracy => format!("{value:.4}"),
     }
 }
@@ -57,7 +57,7 @@ fn metric(row: &Row) -> String {
     match row.metric {
         Metric::Speed => row.unit.clone(),
         Metric::Perplexity => "perplexity".into(),
-        Metric::Energy => "J/token, measured".into(),
+        Metric::Energy => "energy a token, measured".into(),
         Metric::Accuracy => "accuracy".into(),
     }
 }

@@ -240,6 +240,8 @@ fn without_paths(command: &str, energy_root: &Path, is_model: impl Fn(&str) -> b
         }
     };
     let words = words.map(|word| {
+        let inside = word.strip_prefix('\'').and_then(|word| word.strip_suffix('\''));
+        let (around, word) = inside.map_or(("", word), |word| ("'", word));
         // `--option=path` and `-mpath` are one word.
         let (option, value) = match word.split_once('=') {
             Some((option, _)) if option.starts_with('-') => word.split_at(option.len() + 1),
@@ -255,7 +257,7 @@ fn without_paths(command: &str, energy_root: &Path, is_model: impl Fn(&str) -> b
             true => shown(bare),
             false => bare.split(',').map(shown).collect::<Vec<_>>().join(","),
         };
-        format!("{option}{quote}{value}{quote}")
+        format!("{around}{option}{quote}{value}{quote}{around}")
     });
     words.collect::<Vec<_>>().join(" ")
 }
@@ -371,8 +373,9 @@ mod tests {
     #[test]
     fn commands_keep_kernels_and_lose_paths() {
         let command = "tritmark bench -k i2_s/avx2 --record /home/me/r.json --meter='/home/me/my logs/m.csv' -o md \
-                       -m src/lib.rs '/home/me/a b.gguf' -m src/model --energy-root /home/me -o=src/record";
-        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter='m.csv' -o md -m lib.rs 'a b.gguf' -m model \
+                       -m src/lib.rs '/home/me/a b.gguf' '--tokenizer=/home/me/a b/t.json' '-m/home/me/c d/e' -m src/model --energy-root /home/me -o=src/record";
+        let expected = "tritmark bench -k i2_s/avx2 --record r.json --meter='m.csv' -o md -m lib.rs 'a b.gguf' '--tokenizer=t.json' \
+                        '-me' -m model \
                         --energy-root DIR -o=DIR";
         assert_eq!(without_paths(command, Path::new("/home/me"), |name| name == "model"), expected);
     }

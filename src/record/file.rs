@@ -6,12 +6,12 @@ use super::{
 use crate::energy::MOST_WATTS;
 use crate::energy::model::arithmetic;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{self, write_whole};
 use crate::machine::{ComputeLimit, Environment};
 use crate::stats;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 use tritmark_kernels::{Tier, layout};
 
@@ -48,18 +48,7 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
     // The folder of a run is what it names.
     let of_run = Some(path.join("record.json")).filter(|path| path.is_file());
     let path = of_run.as_deref().unwrap_or(path);
-    let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if kind.is_dir() {
-        return Err(Error::io(path, ErrorKind::IsADirectory.into()));
-    }
-    let bytes = kind.len();
-    if bytes > MAX_BYTES {
-        return Err(Error::input(
-            path,
-            format!("a record has at most {MAX_BYTES} bytes, this file has {bytes}"),
-        ));
-    }
-    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = files::read(path, MAX_BYTES)?;
     // Some editors put a byte order mark in front.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     parse(text).map_err(|message| {
@@ -465,6 +454,12 @@ fn check_divergence(d: &Divergence) -> Result<(), String> {
             "accuracy.against.logit_max",
             d.logit_max >= d.logit_mean - SLACK && d.logit_max.is_finite(),
             "no less than the mean",
+        ),
+        ("accuracy.against.delta_nll", d.delta_nll.is_finite(), "a number"),
+        (
+            "accuracy.against.delta_nll_stderr",
+            d.delta_nll_stderr >= 0.0 && d.delta_nll_stderr.is_finite(),
+            "at least 0",
         ),
         ("accuracy.against.top1", share(d.top1), "a share of 0 to 1"),
         ("accuracy.against.top5", share(d.top5), "a share of 0 to 1"),

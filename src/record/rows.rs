@@ -2,7 +2,7 @@
 
 use super::{Arm, Outcome, Record, Test};
 use crate::words::csv_cell;
-use crate::words::{seconds, table_cell};
+use crate::words::{joules, seconds, table_cell};
 use serde_json::{Map, Value};
 use std::fmt::Write;
 use tritmark_kernels::layout;
@@ -307,13 +307,6 @@ fn sql(rows: &[Map<String, Value>]) -> String {
         );
     }
     out
-}
-
-/// Joules with a unit that leaves digits before the point.
-fn joules(joules: f64) -> String {
-    let units = [(1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")];
-    let (unit, name) = units.into_iter().find(|(unit, _)| joules.abs() >= *unit).unwrap_or(units[3]);
-    format!("{:.3} {name}", joules / unit)
 }
 
 fn table(records: &[Record]) -> String {

@@ -1,9 +1,8 @@
 //! Reports: records rendered as HTML, Markdown, CSV, JSON, and each plot as SVG and PNG.
 //!
-//! A document is made from the records alone; HTML and Markdown print it. CSV and JSON hold one
-//! row for each arm, and JSON the records themselves as well, so that every figure of a
-//! page is found again there, one for each approximation with its cost, and one for each arm that was
-//! measured over time.
+//! A document is made from the records alone; HTML and Markdown print it. CSV and JSON hold one row for each arm. JSON
+//! also holds one for each approximation with its cost, one for each arm that was measured over time, and the records
+//! themselves, so that every figure of a page is found again there.
 
 mod document;
 mod number;
@@ -59,7 +58,7 @@ struct Data<'a> {
 
 /// What follows from the figures of records, in sentences.
 pub fn verdict(records: &[Record]) -> Vec<String> {
-    sections::document(records).verdict
+    sections::verdict::sentences(records)
 }
 
 /// Writes all forms of report into `dir`; see [`write()`].

@@ -165,7 +165,7 @@ impl<'a> Bench<'a> {
             self.observer.step(i as u64, total as u64, &what);
             let session = Session::new(candidate.checkpoint, load.clone())?;
             let caches = capacities(tests).into_values().map(|n| session.model.cache_bytes(n));
-            let bytes = session.model.bytes().1 + caches.sum::<u64>();
+            let bytes = session.model.memory() + caches.sum::<u64>();
             held += bytes;
             group.sessions.push((candidate, Rc::new(RefCell::new(session))));
             if reference && *last_of_model {

@@ -4,11 +4,11 @@
 //! journal of another suite, model, text, machine or build is refused, since it may be hours of work.
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Lines};
 use crate::record::{self, Arm, Control, Proof};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ fn refuse_known(arm: &Arm, before: &[Entry], sampled: impl Fn(&Arm) -> bool) -> 
 /// The journal of a run.
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    lines: Lines,
     /// When the run began, RFC 3339.
     pub started: String,
     /// What was finished before this process.
@@ -135,18 +135,17 @@ impl Journal {
     pub fn open(dir: &Path, fingerprint: Fingerprint, now: String) -> Result<Self> {
         files::make_folder(dir)?;
         let path = dir.join(FILE);
-        let file =
-            OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        let mut lines = Lines::open(&path)?;
         // Where the file system has no locks, two runs at once are the user's to avoid.
         // One that was killed holds its lock until the system has done away with it, which takes a moment.
         let pauses = std::iter::repeat_with(|| std::thread::sleep(Duration::from_millis(20))).take(50);
-        if !lock(&file, &path, pauses) {
+        if !lock(lines.file(), &path, pauses) {
             return Err(Error::Usage(format!(
                 "{} is written by a run that goes on: choose another folder with --output",
                 path.display()
             )));
         }
-        let (entries, bytes) = match read(&path)? {
+        let (entries, bytes) = match read(&lines.read()?) {
             None => (Vec::new(), 0),
             Some(Read { entries, bytes, damage }) => match entries.first() {
                 Some(Entry::Start(found, _)) if *found == fingerprint => match damage {
@@ -174,9 +173,9 @@ impl Journal {
             },
         };
         // What stands in the file stays there; only a line that was cut off goes.
-        file.set_len(bytes).map_err(|e| Error::io(&path, e))?;
+        lines.keep(bytes)?;
         let mut journal = Self {
-            file,
+            lines,
             path,
             started: now,
             proofs: Vec::new(),
@@ -209,7 +208,7 @@ impl Journal {
 
     /// Whether `dir` holds an interrupted run of that fingerprint.
     pub fn continues(dir: &Path, fingerprint: &Fingerprint) -> bool {
-        let read = read(&dir.join(FILE)).ok().flatten();
+        let read = std::fs::read(dir.join(FILE)).ok().and_then(|lines| read(&lines));
         let first = read.and_then(|read| read.entries.into_iter().next());
         matches!(first, Some(Entry::Start(found, _)) if found == *fingerprint)
     }
@@ -236,9 +235,7 @@ impl Journal {
             }
             _ => {}
         }
-        let mut line = serde_json::to_vec(&entry).map_err(|e| Error::Bug(e.to_string()))?;
-        line.push(b'\n');
-        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|e| Error::io(&self.path, e))
+        self.lines.push(&entry)
     }
 
     /// Removes the journal of a run that is finished and written.
@@ -246,7 +243,7 @@ impl Journal {
     /// # Errors
     /// If it is there and cannot be removed.
     pub fn finish(self) -> Result<()> {
-        drop(self.file);
+        drop(self.lines);
         match std::fs::remove_file(&self.path) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(&self.path, e)),
             _ => Ok(()),
@@ -274,12 +271,8 @@ struct Read {
     damage: Option<String>,
 }
 
-/// What a journal holds; `None` where there is none, or no whole line.
-fn read(path: &Path) -> Result<Option<Read>> {
-    let text = match std::fs::read(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(|e| Error::io(path, e))?,
-    };
+/// What a journal holds; `None` where that is no whole line.
+fn read(text: &[u8]) -> Option<Read> {
     let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")).collect();
     let (mut entries, mut bytes, mut damage) = (Vec::new(), 0, None);
     for line in &lines {
@@ -293,7 +286,7 @@ fn read(path: &Path) -> Result<Option<Read>> {
         }
         bytes += line.len() as u64;
     }
-    Ok((!lines.is_empty()).then_some(Read { entries, bytes, damage }))
+    (!lines.is_empty()).then_some(Read { entries, bytes, damage })
 }
 
 #[cfg(test)]
@@ -399,7 +392,7 @@ mod tests {
     fn a_lock_that_is_given_back_meanwhile_is_waited_for() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join(FILE);
-        let open = || OpenOptions::new().create(true).append(true).open(&path).expect("opened");
+        let open = || File::options().create(true).append(true).open(&path).expect("opened");
         let (killed, next, last) = (open(), open(), open());
         assert!(lock(&killed, &path, std::iter::empty()));
         assert!(!lock(&next, &path, std::iter::repeat_n((), 3)));

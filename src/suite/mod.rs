@@ -8,11 +8,15 @@ pub use run::{Finished, Options, Step, failures, run};
 
 use crate::accuracy::Convention;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::Head;
 use crate::speed::protocol::LONGEST;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tritmark_kernels::{Tier, layout};
+
+/// Most bytes of a suite's file.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Suites built into the program: name and TOML text.
 pub const BUILTIN: [(&str, &str); 4] = [
@@ -106,9 +110,7 @@ impl Suite {
         let builtin = BUILTIN.iter().find(|(n, _)| *n == name);
         let text = match builtin {
             Some((_, text)) => (*text).to_owned(),
-            None if name.ends_with(".toml") => {
-                std::fs::read_to_string(name).map_err(|e| Error::io(name, e))?
-            }
+            None if name.ends_with(".toml") => files::read_text(Path::new(name), MAX_BYTES)?,
             None => {
                 let known = BUILTIN.map(|(n, _)| n).join(", ");
                 return Err(Error::Usage(format!(

@@ -684,8 +684,7 @@ fn all_of(checkpoint: &Checkpoint, model_hash: &str) -> Result<String> {
     all.update(format!("{model_hash} {:?}", checkpoint.config));
     all.update(checkpoint.tokenizer.as_deref().unwrap_or_default());
     // Of what is in the program the version tells.
-    let files = checkpoint.provenance.files.iter().filter(|_| !demo::is(&checkpoint.provenance.name));
-    for path in files {
+    for path in &checkpoint.provenance.files {
         let bytes = file::map(path)?;
         all.update(&*bytes);
         bytes.release();

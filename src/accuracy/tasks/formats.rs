@@ -2,9 +2,11 @@
 //! llama-perplexity reads, and our own.
 
 use super::{Choice, Question};
+use crate::accuracy::text::MOST;
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How questions are written, and with them how they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -170,12 +172,16 @@ pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, 
             (Format::Winogrande, questions)
         }
         _ => {
-            let (mut format, mut questions) = (format, Vec::new());
+            let (mut format, mut questions, mut labels) = (format, Vec::new(), None);
             for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
                 let mut value: Value = serde_json::from_str(line)
                     .map_err(|e| wrong(number + 1, format!("expected a JSON object: {e}")))?;
                 if value.get("sol1").is_some() && value.get("label").is_none() {
-                    value["label"] = label_beside(path, questions.len())?.into();
+                    let labels = match &mut labels {
+                        Some(labels) => labels,
+                        unread => unread.insert(labels_beside(path)?),
+                    };
+                    value["label"] = label(labels, questions.len())?.into();
                 }
                 let found = format.or_else(|| Format::detect(&value)).ok_or_else(|| {
                     wrong(number + 1, "these fields are of no task known".into())
@@ -190,16 +196,20 @@ pub fn read(path: &Path, text: &str, format: Option<Format>) -> Result<(Format, 
     if questions.is_empty() { Err(none()) } else { Ok((format, questions)) }
 }
 
-/// The label of a question from `FILE-labels.lst`, one a line, beside `FILE.jsonl`.
-fn label_beside(path: &Path, question: usize) -> Result<String> {
+/// The labels of questions, one a line, from `FILE-labels.lst` beside `FILE.jsonl`, and where that is.
+fn labels_beside(path: &Path) -> Result<(PathBuf, String)> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let labels = path.with_file_name(format!("{stem}-labels.lst"));
-    let text = std::fs::read_to_string(&labels).map_err(|e| {
-        let place = labels.display();
-        Error::input(path, format!("a question has no field 'label', and {place} cannot be read: {e}"))
+    let text = files::read_text(&labels, MOST).map_err(|e| {
+        Error::input(path, format!("a question has no field 'label', and no file beside it gives it: {e}"))
     })?;
-    let label = text.lines().nth(question).map(str::to_owned);
-    label.ok_or_else(|| Error::input(&labels, format!("there is no label for question {}", question + 1)))
+    Ok((labels, text))
+}
+
+/// The label of a question.
+fn label((file, labels): &(PathBuf, String), question: usize) -> Result<&str> {
+    let none = || Error::input(file, format!("there is no label for question {}", question + 1));
+    labels.lines().nth(question).ok_or_else(none)
 }
 
 /// llama-perplexity's binary of multiple choice (`--multiple-choice -bf`), little-endian: number of

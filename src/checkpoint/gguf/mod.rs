@@ -13,9 +13,10 @@ pub mod writer;
 use super::config::{LinearKind, ModelConfig};
 use super::role::{LayerRole, Linear, Role};
 use super::ternarise::{self, Floats, NotTernary};
+use super::write::Origin;
 use super::{
     Checkpoint, Container, FloatData, FloatTensor, Kept, OpenOptions, POST_TRAINING_NOTE, Provenance,
-    TensorInfo, Ternary, number,
+    TensorInfo, Ternary, number, stated,
 };
 use crate::error::{Error, Result};
 use crate::words::counted;
@@ -23,6 +24,7 @@ use arrangement::Evidence;
 use form::{Form, Open, Resolved};
 use half::{bf16, f16};
 use reader::Reader;
+use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
@@ -72,7 +74,7 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
             "weights are made ternary from Hugging Face checkpoints only, not from GGUF".into(),
         ));
     }
-    let stated = match &options.dialect {
+    let layout = match &options.dialect {
         Some(name) => {
             if form::ternary_id(name).is_none() {
                 let mut known: Vec<_> =
@@ -93,7 +95,7 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
         None => reader.text(LAYOUT_KEY)?,
     };
     let resolution =
-        form::resolve(reader.tensors(), reader.alignment(), stated).map_err(|(tensor, message)| {
+        form::resolve(reader.tensors(), reader.alignment(), layout).map_err(|(tensor, message)| {
             let ternary = reader
                 .tensors()
                 .iter()
@@ -140,9 +142,8 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
     config.linear = gguf.linear_kind(&config)?;
     gguf.infos = gguf.infos();
     let tokenizer = tokenizer::to_json(&gguf.reader, &mut notes)?;
-    let origin =
-        gguf.reader.text(ORIGIN_KEY)?.and_then(|s| serde_json::from_str::<serde_json::Value>(s).ok());
-    let post_training = origin.is_some_and(|o| o["post_training"] == true);
+    let origin: Option<Origin> = ours(&gguf.reader, ORIGIN_KEY)?;
+    let post_training = origin.is_some_and(|origin| origin.post_training);
     if post_training {
         notes.push(POST_TRAINING_NOTE.into());
     }
@@ -156,12 +157,14 @@ pub fn from_reader(reader: Reader, options: &OpenOptions) -> Result<Checkpoint> 
         choices,
         notes,
     };
-    let kept = gguf.reader.text(KEPT_KEY)?.and_then(|s| serde_json::from_str(s).ok());
-    let mut kept: Kept = kept.unwrap_or_default();
-    kept.bos = settings::token(&gguf.reader, "bos")?;
-    let mut checkpoint = Checkpoint::new(config, provenance, tokenizer, Box::new(gguf));
-    checkpoint.kept = kept;
-    Ok(checkpoint)
+    let kept: Option<Kept> = ours(&gguf.reader, KEPT_KEY)?;
+    let kept = Kept { bos: settings::token(&gguf.reader, "bos")?, ..kept.unwrap_or_default() };
+    Ok(Checkpoint { kept, ..Checkpoint::new(config, provenance, tokenizer, Box::new(gguf)) })
+}
+
+/// What we wrote of the source under a key of the metadata.
+fn ours<T: DeserializeOwned>(reader: &Reader, key: &str) -> Result<Option<T>> {
+    reader.text(key)?.map(|json| stated(reader.path(), key, json)).transpose()
 }
 
 /// The scales that we wrote beside rounded ones.

@@ -483,8 +483,10 @@ impl Json {
     /// # Errors
     /// If a token is outside a vocabulary of that size.
     pub fn kept(&self, vocab: usize) -> Result<Kept> {
-        let ours = self.get("tritmark").map(|ours| Kept::deserialize(&ours["kept"]));
-        let mut kept = ours.and_then(|kept| kept.ok()).unwrap_or_default();
+        let ours = self.get("tritmark").and_then(|ours| ours.get("kept")).map(Kept::deserialize).transpose();
+        let damaged =
+            |e| self.error(format!("what \"tritmark\" says of the source (\"kept\") is damaged: {e}"));
+        let mut kept = ours.map_err(damaged)?.unwrap_or_default();
         kept.bos = self.bos(vocab)?;
         let idle = ["pad_token_id", "initializer_range"];
         kept.config =

@@ -5,7 +5,7 @@ use super::{Parts, find};
 use crate::checkpoint::file::{self, Bytes};
 use crate::checkpoint::safetensors::Archive;
 use crate::checkpoint::tokenizer::{self, Added};
-use crate::checkpoint::{Checkpoint, OpenOptions};
+use crate::checkpoint::{Checkpoint, Companions, OpenOptions};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,11 @@ pub fn from_memory(
         notes: vec![],
     }
     .assemble(options)
+    .map(|mut checkpoint| {
+        // Whatever lies on the disk under that name is none of it.
+        checkpoint.provenance.files.clear();
+        checkpoint
+    })
 }
 
 fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> Result<Checkpoint> {
@@ -129,6 +134,7 @@ fn assemble(name: &str, dir: &Path, archive: Archive, options: &OpenOptions) -> 
         notes,
     }
     .assemble(options)
+    .map(|checkpoint| Checkpoint { companions: Companions::Folder(dir.into()), ..checkpoint })
 }
 
 /// Adds every file that an index names, and checks that it tells the truth.

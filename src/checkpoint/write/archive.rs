@@ -2,7 +2,8 @@
 
 use super::{FilePlan, Item, Origin};
 use crate::checkpoint::gguf::form::Form;
-use serde_json::{Map, Value, json};
+use crate::checkpoint::safetensors;
+use serde_json::Value;
 
 /// A tensor with its stored dtype and shape.
 pub struct Stored {
@@ -36,28 +37,17 @@ pub fn plan(
         "U8" => 2,
         _ => 1,
     });
-    let mut entries = Map::new();
-    let mut at = 0u64;
-    for Stored { item, dtype, shape } in &stored {
-        let end = at + item.len;
-        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] });
-        entries.insert(item.name.clone(), entry);
-        at = end;
-    }
+    let entries = stored.iter().map(|s| (s.item.name.clone(), s.dtype, s.shape.clone(), s.item.len));
+    let entries: Vec<_> = entries.collect();
     let header = move |origin: &Origin| {
-        let mut all = Map::new();
-        all.insert("__metadata__".into(), metadata(origin));
-        all.extend(entries.clone());
-        let mut text = Value::Object(all).to_string().into_bytes();
-        text.resize(text.len().next_multiple_of(8), b' ');
-        [(text.len() as u64).to_le_bytes().to_vec(), text].concat()
+        let tensors = entries.iter().map(|(name, dtype, shape, len)| (&name[..], *dtype, &shape[..], *len));
+        safetensors::header(Some(metadata(origin)), tensors, 0)
     };
-    let mut start = header(unhashed).len() as u64;
-    let len = start + at;
+    let mut end = header(unhashed).len() as u64;
     let tensors = stored.into_iter().map(|s| {
-        let item = Item { start, ..s.item };
-        start += item.len;
+        let item = Item { start: end, ..s.item };
+        end += item.len;
         item
     });
-    FilePlan { name, tensors: tensors.collect(), header: Box::new(header), len }
+    FilePlan { name, tensors: tensors.collect(), header: Box::new(header), len: end }
 }

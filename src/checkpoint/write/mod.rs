@@ -8,7 +8,6 @@ mod archive;
 mod encode;
 pub mod gguf;
 pub mod hf;
-mod interrupt;
 mod memory;
 mod output;
 pub mod packed;
@@ -22,9 +21,9 @@ use crate::error::{Error, Result};
 use crate::files::same_file;
 use encode::Encoder;
 use memory::System;
-pub use output::{Output, left_behind};
+pub use output::Output;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -126,7 +125,7 @@ pub enum Action {
 }
 
 /// Where weights come from, for the output's own metadata.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Origin {
     /// SHA-256 of each file that held tensors.
     pub sha256: BTreeMap<String, String>,
@@ -147,7 +146,7 @@ impl Origin {
     fn unhashed(checkpoint: &Checkpoint) -> Self {
         let p = &checkpoint.provenance;
         Self {
-            sha256: source_files(checkpoint).map(|path| (file_name(path), "0".repeat(64))).collect(),
+            sha256: p.files.iter().map(|path| (file_name(path), "0".repeat(64))).collect(),
             family: p.family.clone(),
             dialect: p.dialect.clone(),
             scale_rule: p.scale_rule.clone(),
@@ -158,7 +157,7 @@ impl Origin {
 
     fn hashed(checkpoint: &Checkpoint) -> Result<Self> {
         let mut origin = Self::unhashed(checkpoint);
-        for path in source_files(checkpoint) {
+        for path in &checkpoint.provenance.files {
             let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
             // So small that it stays in the cache between being read and hashed.
             let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 128 << 10]);
@@ -177,11 +176,6 @@ impl Origin {
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("strings have a JSON form")
     }
-}
-
-/// The files that hold the source's tensors; none for a model inside the program.
-fn source_files(checkpoint: &Checkpoint) -> impl Iterator<Item = &Path> {
-    checkpoint.provenance.files.iter().map(|path| path.as_path()).filter(|path| path.is_file())
 }
 
 fn file_name(path: &Path) -> String {
@@ -277,7 +271,7 @@ impl Plan {
 
     /// Refuses to replace what is read.
     fn spare_sources(&self, checkpoint: &Checkpoint, out: &Path) -> Result<()> {
-        match source_files(checkpoint).find(|source| same_file(source, out)) {
+        match checkpoint.provenance.files.iter().find(|source| same_file(source, out)) {
             Some(source) => Err(Error::Usage(format!(
                 "{} is {} itself: the output would replace what it is made from; choose another name",
                 out.display(),
@@ -296,7 +290,7 @@ impl Plan {
     pub fn write(&self, checkpoint: &Checkpoint, out: &Path, done: &(dyn Fn(u64) + Sync)) -> Result<Written> {
         self.spare_sources(checkpoint, out)?;
         let pool = self.pool(&System::now())?;
-        let output = Output::create(out, self.directory)?;
+        let mut output = Output::create(out, self.directory)?;
         let unhashed = Origin::unhashed(checkpoint);
         let mut files = vec![];
         for plan in &self.files {
@@ -329,14 +323,15 @@ impl Plan {
         let (converted, origin) = pool.install(|| rayon::join(convert, || Origin::hashed(checkpoint)));
         converted?;
         let origin = origin?;
-        for (plan, file, header_len) in &files {
+        drop(pieces);
+        for (plan, file, header_len) in files {
             let header = (plan.header)(&origin);
-            if header.len() != *header_len {
+            if header.len() != header_len {
                 return Err(Error::Bug(format!("the header of {} changed its length", plan.name)));
             }
             file.write_at(&header, 0)?;
+            file.finish()?;
         }
-        drop(files);
         for (name, content) in &self.side {
             output.side(name, &content(&origin))?;
         }

@@ -1,37 +1,22 @@
 //! Files and directories that appear under their name only when they are complete.
 
-use super::interrupt::{self, Guard};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Unfinished};
+use crate::interrupt::{self, Guard};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 /// A file or directory in the making, beside the place where it will stand.
 pub struct Output {
     target: PathBuf,
     made: Made,
-    _temporary: Guard,
-}
-
-/// How temporary names begin and end.
-const PREFIX: &str = ".tritmark-";
-const SUFFIX: &str = ".tmp";
-
-/// Temporary files and directories beside `target` that a killed process left behind, or another one
-/// still writes.
-pub fn left_behind(target: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(files::parent(target)).into_iter().flatten().flatten();
-    let ours = entries.map(|e| e.path()).filter(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with(PREFIX) && name.ends_with(SUFFIX)
-    });
-    ours.collect()
 }
 
 enum Made {
-    File(NamedTempFile),
-    Dir(TempDir),
+    File(Unfinished),
+    Dir(Guard, TempDir),
 }
 
 /// A file in the making.
@@ -44,43 +29,25 @@ impl Output {
     /// Starts one. A file may replace an older one, a directory may not. What a link leads to is
     /// replaced, not the link.
     pub fn create(target: &Path, directory: bool) -> Result<Self> {
-        let there = target.symlink_metadata().ok();
-        let link = there.as_ref().is_some_and(|kind| kind.is_symlink());
-        let target = &match link && !directory {
-            true => target.canonicalize().map_err(|e| Error::io(target, e))?,
-            false => target.to_owned(),
-        };
-        let there = there.and_then(|_| target.symlink_metadata().ok());
-        if there.is_some_and(|kind| directory || !kind.is_file()) {
+        // A link to a folder is something that is there already.
+        let there = if directory { target.symlink_metadata() } else { target.metadata() };
+        if there.is_ok_and(|kind| directory || !kind.is_file()) {
             return Err(Error::Usage(format!("{} exists already; choose another name", target.display())));
         }
-        let parent = files::folder(target)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(PREFIX).suffix(SUFFIX);
-        // The modes that any new file or directory has; the process' mask still applies.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = if directory { 0o777 } else { 0o666 };
-            builder.permissions(std::fs::Permissions::from_mode(mode));
-        }
-        let made = match directory {
-            true => builder.tempdir_in(parent).map(Made::Dir),
-            false => builder.tempfile_in(parent).map(Made::File),
+        let made = if directory {
+            let dir = files::temporary_folder(target)?;
+            Made::Dir(interrupt::guard(dir.path())?, dir)
+        } else {
+            Made::File(Unfinished::create(target)?)
         };
-        let made = made.map_err(|e| Error::Io { path: target.into(), source: e.kind().into() })?;
-        let temporary = interrupt::guard(match &made {
-            Made::File(file) => file.path(),
-            Made::Dir(dir) => dir.path(),
-        })?;
-        Ok(Self { target: target.into(), made, _temporary: temporary })
+        Ok(Self { target: target.into(), made })
     }
 
     /// Opens a file of `len` bytes; in a single-file output it is the one.
-    pub fn file(&self, name: &str, len: u64) -> Result<OutputFile> {
-        let (path, file) = match &self.made {
-            Made::File(temp) => (self.target.clone(), temp.as_file().try_clone()),
-            Made::Dir(dir) => {
+    pub fn file(&mut self, name: &str, len: u64) -> Result<OutputFile> {
+        let (path, file) = match &mut self.made {
+            Made::File(file) => (self.target.clone(), file.file().try_clone()),
+            Made::Dir(_, dir) => {
                 let path = dir.path().join(name);
                 let file = File::create_new(&path);
                 (path, file)
@@ -90,40 +57,27 @@ impl Output {
         Ok(OutputFile { path, file })
     }
 
-    /// Where a file of a directory output stands for now.
-    pub fn path(&self, name: &str) -> PathBuf {
-        match &self.made {
-            Made::File(temp) => temp.path().into(),
-            Made::Dir(dir) => dir.path().join(name),
-        }
-    }
-
     /// Writes a small file beside those with tensors.
     pub fn side(&self, name: &str, content: &[u8]) -> Result<()> {
-        let Made::Dir(dir) = &self.made else {
+        let Made::Dir(_, dir) = &self.made else {
             return Err(Error::Bug(format!("no place for {name} beside a single file")));
         };
         let path = dir.path().join(name);
         if let Some(parent) = path.parent() {
             files::make_folder(parent)?;
         }
-        std::fs::write(&path, content).map_err(|e| Error::io(&path, e))
+        let written = File::create_new(&path).and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        });
+        written.map_err(|e| Error::io(&path, e))
     }
 
-    /// Gives the output its name.
+    /// Gives the output its name; its files are finished.
     pub fn finish(self) -> Result<()> {
         match self.made {
-            Made::File(temp) => {
-                // On the disk before the name says that it is whole.
-                temp.as_file().sync_all().map_err(|e| Error::io(&self.target, e))?;
-                temp.persist(&self.target).map(drop).map_err(|e| Error::io(&self.target, e.error))
-            }
-            Made::Dir(dir) => {
-                for entry in std::fs::read_dir(dir.path()).map_err(|e| Error::io(dir.path(), e))?.flatten() {
-                    let path = entry.path();
-                    let synced = File::open(&path).and_then(|file| file.sync_all());
-                    synced.map_err(|e| Error::io(&path, e))?;
-                }
+            Made::File(file) => file.finish(),
+            Made::Dir(_guard, dir) => {
                 std::fs::rename(dir.path(), &self.target).map_err(|e| Error::io(&self.target, e))?;
                 // Nothing stands under the temporary name any more, so there is nothing to remove.
                 let _ = dir.keep();
@@ -148,5 +102,10 @@ impl OutputFile {
             Ok(())
         })();
         result.map_err(|e| Error::io(&self.path, e))
+    }
+
+    /// Brings it to the disk, before a name says that it is whole.
+    pub fn finish(self) -> Result<()> {
+        self.file.sync_all().map_err(|e| Error::io(&self.path, e))
     }
 }

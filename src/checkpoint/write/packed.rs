@@ -4,7 +4,7 @@
 //! The metadata (all strings): `format` is `tritmark`; `version` is `1`; `layout` names the layout;
 //! `config` is the configuration as JSON; `origin` tells where the weights come from; `kept` is a [`Kept`](crate::checkpoint::Kept) as JSON. Tensors have
 //! the names of their [`Role`]; a packed matrix is `U8 [bytes]`, its scale `F32 [1]` under the same name
-//! with `.scale`. `tokenizer.json` and `tokenizer_config.json` are `U8` tensors.
+//! with `.scale`. `tokenizer.json` and the [`COMPANIONS`] are `U8` tensors.
 
 use super::archive::{self, Stored};
 use super::{Action, Item, Origin, Plan, encode, length, matrix, side, source_form};
@@ -73,7 +73,7 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
         push(role, shape, form, Action::Float { form, interleave: None, less_one: false })?;
     }
     for (name, content) in side::files(checkpoint)? {
-        if matches!(name.as_str(), "tokenizer.json" | "tokenizer_config.json") {
+        if name == "tokenizer.json" || COMPANIONS.contains(&&name[..]) {
             let len = content.len();
             let item = Item {
                 name,
@@ -102,6 +102,9 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
     let target = format!("tritmark safetensors, {layout_name}");
     Ok(Plan { target, directory: false, files: vec![file], side: vec![], warnings: vec![] })
 }
+
+/// The small files that come with a tokenizer.
+pub const COMPANIONS: [&str; 2] = ["tokenizer_config.json", "chat_template.jinja"];
 
 /// The value of `format` in the metadata.
 pub const FORMAT: &str = "tritmark";

@@ -1,6 +1,6 @@
 //! The small files of a Hugging Face checkpoint, wherever they come from.
 
-use crate::checkpoint::{Checkpoint, file, gguf::reader::Reader};
+use crate::checkpoint::{Checkpoint, Companions, file, gguf::reader::Reader};
 use crate::error::Result;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -26,23 +26,23 @@ const LIMIT: u64 = 256 << 20;
 
 /// Name and content of each: copied from a directory, or made from what the checkpoint knows.
 pub fn files(checkpoint: &Checkpoint) -> Result<Vec<(String, Vec<u8>)>> {
-    let path = checkpoint.provenance.path();
-    let dir = if path.is_dir() { Some(path) } else { path.parent().filter(|_| is(path, "safetensors")) };
-    let mut files = vec![];
-    if let Some(dir) = dir {
-        for name in COPIED {
-            let path = dir.join(name);
-            if path.is_file() {
-                files.push(((*name).to_owned(), file::read(&path, LIMIT)?));
-            }
+    let mut files = match &checkpoint.companions {
+        Companions::Files(files) => files.clone(),
+        Companions::Folder(dir) => {
+            let paths = COPIED.iter().map(|name| (*name, dir.join(name))).filter(|(_, path)| path.is_file());
+            paths
+                .map(|(name, path)| Ok((name.to_owned(), file::read(&path, LIMIT)?)))
+                .collect::<Result<_>>()?
         }
-    }
-    let there = files.iter().any(|(name, _)| name.starts_with("tokenizer."));
-    if let Some(tokenizer) = checkpoint.tokenizer.as_ref().filter(|_| !there) {
-        let config = tokenizer_config(checkpoint, tokenizer, chat_template(path)?);
-        files.retain(|(name, _)| name != "tokenizer_config.json");
+    };
+    let there = |name: &str, files: &[(String, Vec<u8>)]| files.iter().any(|file| file.0.starts_with(name));
+    if let Some(tokenizer) = checkpoint.tokenizer.as_ref().filter(|_| !there("tokenizer.", &files)) {
         files.push(("tokenizer.json".into(), tokenizer.clone()));
-        files.push(("tokenizer_config.json".into(), format!("{config:#}\n").into_bytes()));
+        if !there("tokenizer_config.json", &files) {
+            let template = chat_template(checkpoint.provenance.path())?;
+            let config = tokenizer_config(checkpoint, tokenizer, template);
+            files.push(("tokenizer_config.json".into(), format!("{config:#}\n").into_bytes()));
+        }
     }
     Ok(files)
 }

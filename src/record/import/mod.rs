@@ -5,6 +5,7 @@ mod perplexity;
 
 use super::{Arm, Outcome, Protocol, Record, Tool, now};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::machine::Environment;
 use llama_bench::{bench, rows};
 use perplexity::perplexity;
@@ -40,14 +41,7 @@ pub struct Options {
 /// # Errors
 /// If it is none of these, or a row lacks what a record needs; the message names row and field.
 pub fn import(path: &Path, options: &Options) -> Result<Record> {
-    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-    if bytes > MAX_BYTES {
-        return Err(Error::input(
-            path,
-            format!("at most {MAX_BYTES} bytes can be imported, this file has {bytes}"),
-        ));
-    }
-    let text = decode(&std::fs::read(path).map_err(|e| Error::io(path, e))?);
+    let text = decode(&files::read(path, MAX_BYTES)?);
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let record = if ["KL divergence statistics", "Mean    KLD"].iter().any(|line| text.contains(line)) {
         Err("holds statistics of --kl-divergence, which are not imported: measure them with `tritmark ppl --against`, \

@@ -10,7 +10,7 @@ mod scaling;
 mod size;
 mod speed;
 mod table;
-mod verdict;
+pub(super) mod verdict;
 
 use super::document::{Block, Document, Section};
 use super::number;
@@ -18,6 +18,7 @@ use super::row::subject_name;
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Arm, Model, Record, Test};
 use crate::speed::lists::distinct;
+use std::collections::HashSet;
 
 pub use costs::{Cost, costs};
 pub use machine::{Load, loads};
@@ -40,6 +41,15 @@ pub fn document(records: &[Record]) -> Document {
     sections.push(machine::environment(records));
     sections.push(machine::method(records));
     sections.push(machine::reproduce(records));
+    // Names of models and texts that are long or not of ASCII may leave nothing that tells their plots apart.
+    let mut names = HashSet::new();
+    for block in sections.iter_mut().flat_map(|section| &mut section.blocks) {
+        if let Block::Figure(plot) = block {
+            let numbered = (2..).map(|n| format!("{}-{n}", plot.name));
+            let mut names_of_it = std::iter::once(plot.name.clone()).chain(numbered);
+            plot.name = names_of_it.find(|name| names.insert(name.clone())).expect("numbers do not end");
+        }
+    }
     Document {
         title: title(records),
         subtitle: subtitle(records),
