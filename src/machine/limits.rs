@@ -144,8 +144,8 @@ impl Limits {
             (read.gb_per_s > MUCH * least).then(|| {
                 format!(
                     "{} read memory at {least:.1} to {:.1} GB/s from look to look (other programs, or a virtual machine \
-                     that moves between cores that share a way to memory and cores that do not). Bounds are of the best \
-                     look, so shares of them are low for what was measured at other times.",
+                     that moves between cores that share a way to memory and cores that do not). A bound is of \
+                     the best look until its arm was measured, so shares of it are low for what met slower memory.",
                     counted(read.threads, "thread"),
                     read.gb_per_s
                 )

@@ -10,24 +10,44 @@ use std::collections::{BTreeMap, BTreeSet};
 const ALIKE: f64 = 0.1;
 
 /// Puts records together: those of one machine, program and protocol become one record, the others stand beside it in
-/// their order.
+/// their order. Which become one does not depend on it.
 ///
 /// # Errors
 /// If two records hold the same arm with different results, or the same model's name for different
 /// models.
 pub fn merge(records: Vec<Record>) -> Result<Vec<Record>> {
-    let mut merged: Vec<Record> = Vec::new();
+    let mut groups: Vec<Vec<Record>> = Vec::new();
     for record in records {
-        match merged.iter_mut().find(|m| is_shard(m, &record)) {
-            Some(whole) => join(whole, record)?,
-            None => merged.push(record),
+        let fits = |group: &Vec<Record>| {
+            group.iter().all(|other| is_shard(other, &record))
+                && group.iter().any(|other| alike(other, &record))
+        };
+        let Some(first) = groups.iter().position(fits) else {
+            groups.push(vec![record]);
+            continue;
+        };
+        // A machine whose limits move has shards at both ends of them, which those between tell to be of it.
+        if matches!(record.limits, Outcome::Measured(_)) {
+            for at in (first + 1..groups.len()).rev() {
+                if fits(&groups[at])
+                    && groups[at].iter().all(|a| groups[first].iter().all(|b| is_shard(a, b)))
+                {
+                    let further = groups.remove(at);
+                    groups[first].extend(further);
+                }
+            }
         }
+        groups[first].push(record);
     }
-    Ok(merged)
+    let whole = |group: Vec<Record>| {
+        let mut shards = group.into_iter();
+        let whole = shards.next().ok_or_else(|| Error::Bug("a group without a record".into()))?;
+        shards.try_fold(whole, |mut whole, shard| join(&mut whole, shard).map(|()| whole))
+    };
+    groups.into_iter().map(whole).collect()
 }
 
-/// Whether two records could be of one run: what does not change on a machine is the same. Where nothing names it,
-/// its limits tell it from others of its kind; they move with other load too.
+/// Whether two records could be of one run: what does not change on a machine is the same.
 fn is_shard(a: &Record, b: &Record) -> bool {
     let machine = |r: &Record| {
         // What changes while a machine runs; see `join`.
@@ -44,14 +64,7 @@ fn is_shard(a: &Record, b: &Record) -> bool {
     let protocol = |r: &Record| (r.protocol.seed, r.protocol.rounds, r.protocol.min_time_s, r.protocol.quick);
     // A record without tests of speed contradicts no protocol of them.
     let untimed = [a, b].iter().any(|r| r.protocol == Protocol::untimed());
-    let limits = match (&a.limits, &b.limits) {
-        (Outcome::Measured(a), Outcome::Measured(b)) => alike(a, b),
-        _ => true,
-    };
-    (limits || named(&a.environment))
-        && machine(a) == machine(b)
-        && a.tool == b.tool
-        && (untimed || protocol(a) == protocol(b))
+    machine(a) == machine(b) && a.tool == b.tool && (untimed || protocol(a) == protocol(b))
 }
 
 /// Whether a machine has a name of its own.
@@ -59,9 +72,18 @@ fn named(environment: &Environment) -> bool {
     environment.host.as_ref().is_some_and(|host| host != "localhost")
 }
 
+/// Whether nothing speaks against one machine: where nothing names it, its limits tell it from others of its kind; they
+/// move with other load too.
+fn alike(a: &Record, b: &Record) -> bool {
+    match (&a.limits, &b.limits) {
+        (Outcome::Measured(x), Outcome::Measured(y)) => named(&a.environment) || about_the_same(x, y),
+        _ => true,
+    }
+}
+
 /// Whether the limits that both hold are about the same.
-fn alike(a: &Limits, b: &Limits) -> bool {
-    let near = |x: f64, y: f64| (x / y - 1.0).abs() <= ALIKE;
+fn about_the_same(a: &Limits, b: &Limits) -> bool {
+    let near = |x: f64, y: f64| x.max(y) <= (1.0 + ALIKE) * x.min(y);
     let read = a.read.iter().all(|x| {
         let same = b.read.iter().find(|y| (&x.level, x.threads) == (&y.level, y.threads));
         same.is_none_or(|y| near(x.gb_per_s, y.gb_per_s))
@@ -251,6 +273,7 @@ fn note(notes: &mut Vec<String>, sentence: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::ReadLimit;
     use crate::record::example;
 
     #[test]
@@ -273,6 +296,25 @@ mod tests {
         assert_eq!(merged[1], other);
         // What is there already is not there twice.
         assert_eq!(merge(vec![example(), example()]).unwrap(), [example()]);
+    }
+
+    #[test]
+    fn shards_are_told_in_any_order() {
+        let shard = |arm: usize, factor: f64| {
+            let mut shard = example();
+            shard.environment.host = None;
+            shard.arms = vec![shard.arms[arm].clone()];
+            shard.controls.clear();
+            let read = ReadLimit { level: "RAM".into(), bytes: 1 << 26, threads: 1, gb_per_s: 10.0 * factor };
+            shard.limits = Outcome::Measured(Limits { read: vec![read], ..Default::default() });
+            shard
+        };
+        let shards = [shard(0, 1.0), shard(1, 1.08), shard(2, 1.16)];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let merged = merge(order.map(|i| shards[i].clone()).to_vec()).unwrap();
+            assert_eq!(merged.len(), 1, "{order:?}");
+        }
+        assert_eq!(merge(vec![shards[0].clone(), shards[2].clone()]).unwrap().len(), 2);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! came out. Figures that are measured and figures that are modelled are different types and stand
 //! in different fields. What is unknown is a reason, never a zero.
 
+mod check;
 pub mod compare;
 pub mod compare_output;
 mod describe;
@@ -13,9 +14,10 @@ pub mod import;
 pub mod merge;
 pub mod rows;
 
+pub use check::{check, check_arm, check_control, check_proof};
 pub use describe::arm_name;
 pub(crate) use describe::shorten_paths;
-pub use file::{check, check_arm, check_control, check_proof, now, read, write};
+pub use file::{now, read, write};
 
 use crate::checkpoint::config::ModelConfig;
 use crate::machine::{Environment, Limits};

@@ -1,7 +1,9 @@
 //! One flat row for each arm: what the CSV and JSON files hold, under the same names.
 
-use crate::record::{Arm, Outcome, Proof, Record, Test};
+use crate::checkpoint::role::Linear;
+use crate::record::{Arm, Outcome, Record, Test};
 use serde::Serialize;
+use tritmark_kernels::layout;
 
 /// An arm as a row. Empty fields are figures that the arm does not have; a reason stands beside
 /// those that it could have had.
@@ -205,23 +207,32 @@ fn row(number: usize, record: &Record, arm: &Arm) -> Row {
     }
 }
 
-/// The conversion into an arm's layout.
-fn proof<'a>(record: &'a Record, arm: &Arm) -> Option<&'a Proof> {
-    let (model, layout) = (&arm.subject.model, arm.subject.layout.as_ref()?);
-    record.proofs.iter().find(|p| p.model == *model && p.layout == *layout && p.failure.is_none())
+/// Bytes of the blocks' matrices of an arm of ours in its layout, which follow from their shapes.
+fn packed_bytes(record: &Record, arm: &Arm) -> Option<u64> {
+    let layout =
+        layout::by_name(arm.subject.layout.as_deref()?).filter(|_| arm.subject.engine == "tritmark")?;
+    let config = &record.models.iter().find(|m| m.id == arm.subject.model)?.config;
+    let of_block = Linear::ALL.map(|linear| {
+        let (rows, cols) = config.linear_shape(linear);
+        layout.packed_len(rows, cols).ok().map(|bytes| bytes as u64)
+    });
+    of_block.into_iter().sum::<Option<u64>>()?.checked_mul(config.layers as u64)
 }
 
 /// Bits of a weight of the blocks' matrices; the reference computes in f32.
 pub fn weight_bits(record: &Record, arm: &Arm) -> Option<f64> {
-    let float = if arm.subject.engine == "candle" { Some(32) } else { arm.subject.float_bits() };
-    proof(record, arm).map(|p| p.bits_per_weight).or(float.map(f64::from))
+    let model = record.models.iter().find(|m| m.id == arm.subject.model);
+    let packed = packed_bytes(record, arm).zip(model).filter(|(_, model)| model.linear_params > 0);
+    let float = || if arm.subject.engine == "candle" { Some(32) } else { arm.subject.float_bits() };
+    let packed = packed.map(|(bytes, model)| 8.0 * bytes as f64 / model.linear_params as f64);
+    packed.or_else(|| float().map(f64::from))
 }
 
 /// Bytes of the blocks' matrices as a subject holds them.
 pub fn weight_bytes(record: &Record, arm: &Arm) -> Option<u64> {
     let model = record.models.iter().find(|m| m.id == arm.subject.model)?;
     let float = || Some((model.linear_params as f64 * weight_bits(record, arm)? / 8.0) as u64);
-    proof(record, arm).map(|p| p.bytes).or_else(float)
+    packed_bytes(record, arm).or_else(float)
 }
 
 /// Work of a test of speed in packed weights: multiply-accumulates for each byte of them, and 10⁹ a
@@ -233,7 +244,7 @@ pub fn work(record: &Record, arm: &Arm) -> Option<(f64, f64)> {
         _ => return None,
     };
     let macs = record.models.iter().find(|m| m.id == arm.subject.model)?.linear_params as f64;
-    let bytes = proof(record, arm)?.bytes as f64;
+    let bytes = packed_bytes(record, arm)? as f64;
     Some((macs * f64::from(batch) / bytes, arm.speed.as_ref()?.median * macs / 1e9))
 }
 

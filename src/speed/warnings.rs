@@ -119,7 +119,8 @@ impl fmt::Display for Warning {
                 percent(*spread)
             ),
             Warning::Outliers { count, of } => {
-                write!(f, "{count} of {of} samples lie far from the others; they are kept and marked.")
+                let lie = if *count == 1 { "lies" } else { "lie" };
+                write!(f, "{count} of {of} samples {lie} far from the others, kept and marked.")
             }
             Warning::TooShort { seconds } => write!(
                 f,

@@ -29,6 +29,8 @@ const WIDEST: f64 = 1.25;
 /// works on has its own place in caches, but others displace it. Prefill of a model that fits a cache
 /// followed it by the power of 0.14 to 0.19 on a shared machine.
 const FOLLOWS: f64 = 0.2;
+/// What a ratio may be off by through rounding.
+const ROUNDING: f64 = 1e-9;
 /// Share of the CPUs' time that others may take from arms whose threads need a CPU each.
 const QUIET: f64 = 0.05;
 
@@ -92,7 +94,7 @@ impl Contrast {
 
     /// Whether chance does not explain the difference and it is one that matters.
     fn differs(&self, tolerance: f64) -> bool {
-        self.certain() && (self.ratio - 1.0).abs() > tolerance
+        self.certain() && (self.ratio - 1.0).abs() > tolerance + ROUNDING
     }
 
     /// Whether the interval alone says that there is a difference, and that it is more than what is tolerated, or
@@ -314,8 +316,13 @@ pub(super) fn judge_speed(row: &mut Row, sides: &Sides<'_>, options: &Options) {
     {
         (row.ratio, row.interval, row.p) = (medians.ratio, Some(medians.interval), Some(medians.p));
         row.ratio_of = "medians";
-        let reason = "typical runs, by their medians, and without other load; the fastest are the same";
-        (of_program(medians.ratio), Some(reason.into()))
+        let fastest = match certain {
+            true => format!("{} {}, within the tolerance", percent(main.ratio), word(main.ratio)),
+            false => "the same".into(),
+        };
+        let reason =
+            format!("typical runs, by their medians, and without other load; the fastest are {fastest}");
+        (of_program(medians.ratio), Some(reason))
     } else if by_medians && !suspect {
         (Verdict::Same, Some("typical runs, by their medians; the fastest scatter too widely".into()))
     } else if certain {

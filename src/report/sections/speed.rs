@@ -8,7 +8,7 @@ use super::{
     Ranked, dedup, median, model_name, model_of_several, plot_prefix, ranking, record_heading, several_timed,
     slug, speed_tests, subject_words,
 };
-use crate::record::{Arm, Record, Speed, Test};
+use crate::record::{Arm, Record, Test};
 use crate::words::counted;
 
 /// Bars, tables and latencies of every test of speed.
@@ -163,40 +163,32 @@ fn matrix(record: &Record, model: &str, test: &Test) -> Option<Table> {
     Some(table)
 }
 
-/// Times between tokens and to the first one, for the fastest of each layout.
+/// Times between tokens and to the first one, for the fastest of each layout in each test that has them.
 fn latencies(record: &Record, model: &str) -> Option<Table> {
-    let tests: Vec<&Test> =
-        speed_tests(record).into_iter().filter(|(m, _)| *m == model).map(|(_, t)| t).collect();
-    let has = |test: &&&Test, what: fn(&Speed) -> bool| {
-        ranking(record, model, test).iter().any(|r| r.best().speed.as_ref().is_some_and(what))
-    };
-    let decode = tests.iter().find(|t| has(t, |s| s.latency_ms.is_some()))?;
-    let prefill = tests.iter().find(|t| has(t, |s| s.first_token_ms.is_some()));
-    let mut headings = vec!["Subject", "Threads#", "Median#", "95 %#", "99 %#"];
-    let first = prefill.map(|t| format!("First token, {t}#"));
     let of = if several_timed(record) { format!(", {}", model_name(record, model)) } else { String::new() };
-    headings.extend(first.as_deref());
-    let mut table =
-        Table::new(format!("Milliseconds between tokens, {decode}, and to the first token{of}"), &headings);
-    let firsts = prefill.map(|t| ranking(record, model, t)).unwrap_or_default();
+    let headings = ["Subject", "Test", "Threads#", "First token#", "Median#", "95 %#", "99 %#"];
+    let mut table = Table::new(format!("Milliseconds to the first token and between tokens{of}"), &headings);
     let cell = |value: Option<f64>| value.map_or_else(Cell::none, |v| Cell::figure(v, significant(v, 3)));
-    for ranked in ranking(record, model, decode) {
-        let arm = ranked.best();
-        let between = |i: usize| cell(arm.speed.as_ref().and_then(|s| s.latency_ms).map(|l| l[i]));
-        let mut cells = vec![
-            Cell::text(subject_name(arm)),
-            Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
-            between(0),
-            between(1),
-            between(2),
-        ];
-        if prefill.is_some() {
-            let same = firsts.iter().find(|f| f.family == ranked.family).map(Ranked::best);
-            cells.push(cell(same.and_then(|a| a.speed.as_ref()?.first_token_ms)));
+    for (_, test) in speed_tests(record).into_iter().filter(|(m, _)| *m == model) {
+        for ranked in ranking(record, model, test) {
+            let arm = ranked.best();
+            let speed = arm.speed.as_ref().expect("ranked arms have a speed");
+            if speed.latency_ms.is_none() && speed.first_token_ms.is_none() {
+                continue;
+            }
+            let between = |i: usize| cell(speed.latency_ms.map(|l| l[i]));
+            table.row(vec![
+                Cell::text(subject_name(arm)),
+                Cell::text(test.to_string()),
+                Cell::figure(f64::from(arm.subject.threads), arm.subject.threads.to_string()),
+                cell(speed.first_token_ms),
+                between(0),
+                between(1),
+                between(2),
+            ]);
         }
-        table.row(cells);
     }
-    Some(table)
+    (!table.rows.is_empty()).then_some(table)
 }
 
 /// How the limits follow from what was measured.
@@ -205,15 +197,22 @@ fn limits(record: &Record) -> Option<Block> {
         "" => a.test.to_string(),
         model => format!("{model}, {}", a.test),
     };
-    let mut items: Vec<(String, &str)> = record
+    let mut bounds: Vec<(String, &str, f64, &str)> = record
         .arms
         .iter()
-        .filter_map(|a| Some((of(a), a.speed.as_ref()?.bound.as_ref()?.how.as_str())))
+        .filter_map(|a| {
+            let speed = a.speed.as_ref()?;
+            Some((of(a), a.subject.engine.as_str(), speed.median, speed.bound.as_ref()?.how.as_str()))
+        })
         .collect();
-    items.sort();
-    // One example for each test is enough to see how; all are in the data.
-    items.dedup_by(|a, b| a.0 == b.0);
-    let mut items: Vec<String> = items.into_iter().map(|(of, how)| format!("{of}: {how}")).collect();
+    bounds.sort_by(|a, b| (&a.0, b.1).cmp(&(&b.0, a.1)).then(b.2.total_cmp(&a.2)));
+    // That of the fastest of each engine is enough to see how; all are in the data.
+    bounds.dedup_by(|a, b| (&a.0, a.1) == (&b.0, b.1));
+    let several = |of: &String| bounds.iter().filter(|b| b.0 == *of).count() > 1;
+    let words = |(of, engine, _, how): &(String, &str, f64, &str)| {
+        if several(of) { format!("{of}, {engine}: {how}") } else { format!("{of}: {how}") }
+    };
+    let mut items: Vec<String> = bounds.iter().map(words).collect();
     let over = record
         .arms
         .iter()
@@ -225,8 +224,8 @@ fn limits(record: &Record) -> Option<Block> {
     (!items.is_empty()).then_some(Block::List { items })
 }
 
-/// What arms say about themselves. Sentences that differ in their figures only are shown once, in
-/// their worst form, with the number of arms they were said of.
+/// What arms say about themselves. Sentences that differ in their figures only are shown once, with the largest and the
+/// number of arms they were said of.
 fn warnings(record: &Record) -> Vec<Block> {
     let mut kinds: Vec<(String, f64, String, usize)> = Vec::new();
     for arm in record.arms.iter().filter(|a| a.speed.is_some()) {
@@ -254,7 +253,9 @@ fn warnings(record: &Record) -> Vec<Block> {
     let arms = record.arms.iter().filter(|a| a.speed.is_some()).count();
     let text = |(_, _, text, said): (String, f64, String, usize)| match said {
         1 => text,
-        n => format!("{text} (Said of {n} of {arms} arms, in its worst form here; all are in the data.)"),
+        n => {
+            format!("{text} (Said of {n} of {arms} arms, here with its largest figure; all are in the data.)")
+        }
     };
     kinds.into_iter().map(|kind| Block::warning(text(kind))).collect()
 }
