@@ -91,7 +91,7 @@ pub fn inspect(checkpoint: &Checkpoint, done: &(dyn Fn() + Sync)) -> Result<Insp
             tensor
         })
         .collect();
-    let linear = |t: &&Tensor| matches!(t.info.role, Some(Role::Layer(_, LayerRole::Linear(_))));
+    let linear = |t: &&Tensor| t.info.role.is_some_and(Role::is_matrix);
     let ternary = checkpoint.config.linear == LinearKind::Ternary;
     let matrices: Vec<&Tensor> = tensors.iter().filter(|t| ternary && linear(t)).collect();
     let weights = |t: &Tensor| t.info.shape.iter().product::<usize>() as u64;
@@ -166,7 +166,7 @@ fn tensor(checkpoint: &Checkpoint, info: &TensorInfo) -> Tensor {
     match info.role {
         None if info.name.starts_with("tokenizer") => {}
         None => tensor.flags.push("unknown: not used".into()),
-        Some(role @ Role::Layer(_, LayerRole::Linear(_))) if ternary => match checkpoint.ternary(role) {
+        Some(role) if ternary && role.is_matrix() => match checkpoint.ternary(role) {
             Ok(found) => {
                 let zero = found.trits.zero_fraction();
                 if zero == 1.0 {

@@ -467,13 +467,13 @@ fn compare_ternary(a: &Checkpoint, b: &Checkpoint, role: Role) -> Result<Differe
 /// The form that rounded a scale of `c`. A scale tensor in bf16 states what the model is; it is a
 /// rounded one next to master weights, of which it was made, or where we rounded it.
 fn scale_rounding(c: &Checkpoint, other: &Checkpoint, role: Role) -> Option<Form> {
-    let own = c.scale_rounding(role);
-    let (None, Role::Layer(layer, LayerRole::Linear(linear))) = (own, role) else { return own };
+    if let Some(own) = c.scale_rounding(role) {
+        return Some(own);
+    }
     if !(c.kept.rounded || other.provenance.scale_rule.contains("absmean")) {
         return None;
     }
-    let scale = Role::Layer(layer, LayerRole::Scale(linear));
-    Form::float(&c.info(scale)?.form).filter(|form| *form != Form::F32)
+    Form::float(&c.info(role.scale()?)?.form).filter(|form| *form != Form::F32)
 }
 
 /// The form whose rounding makes `x` of `y` or `y` of `x`, where one does. `None` for a form stands for

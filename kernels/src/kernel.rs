@@ -47,8 +47,9 @@ pub trait Kernel: Sealed + Send + Sync {
     /// has ready in cache, so that whoever wants them scaled or stored elsewhere needs no other pass.
     ///
     /// # Panics
-    /// If `tokens` or `rows` do not fit `weights` and `x`, or `weights` is of another layout; see
-    /// [`check_call`].
+    /// If `weights` is not of the kernel's layout, `x` does not have its columns or all of `tokens`, or
+    /// `rows` does not start at a multiple of the kernel's row step, ends neither at one nor at the last
+    /// row, or leaves the matrix. If `sink` runs a kernel.
     fn run(
         &self,
         weights: &Packed,
@@ -98,10 +99,8 @@ impl fmt::Display for Way {
 /// Refuses what [`Kernel::run`] cannot be called with. Kernels call it first and rely on it.
 ///
 /// # Panics
-/// If `weights` is not of the kernel's layout, `x` does not have its columns or all of `tokens`, or
-/// `rows` does not start at a multiple of the kernel's row step, ends neither at one nor at the last
-/// row, or leaves the matrix.
-pub fn check_call(
+/// As there.
+pub(crate) fn check_call(
     kernel: &dyn Kernel,
     weights: &Packed,
     x: &Activations,
@@ -202,9 +201,6 @@ impl Packed {
     }
 }
 
-/// Makes a kernel, on a CPU that can run it.
-pub(crate) type New = fn() -> Option<Box<dyn Kernel>>;
-
 /// A kernel that is part of this program, whether or not this CPU can run it.
 pub struct Compiled {
     /// The layout that it reads.
@@ -225,24 +221,18 @@ impl Compiled {
 /// Every kernel in this program, by layout and then lowest tier first.
 pub fn compiled() -> &'static [Compiled] {
     static TABLE: LazyLock<Vec<Compiled>> = LazyLock::new(|| {
-        let mut table: Vec<Compiled> = layout::ALL
-            .iter()
-            .map(|&layout| Compiled {
-                layout,
-                tier: Tier::Scalar,
-                kernel: Some(Box::new(tier::scalar::Scalar(layout))),
-            })
-            .collect();
-        #[cfg(target_arch = "x86_64")]
-        let simd: &[(&'static dyn Layout, Tier, New)] = tier::x86_64::KERNELS;
-        #[cfg(target_arch = "aarch64")]
-        let simd: &[(&'static dyn Layout, Tier, New)] = tier::aarch64::KERNELS;
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        let simd: &[(&'static dyn Layout, Tier, New)] = &[];
-        table.extend(simd.iter().map(|&(layout, tier, new)| Compiled { layout, tier, kernel: new() }));
-        let place = |name| layout::ALL.iter().position(|l| l.name() == name);
-        table.sort_by_key(|c| (place(c.layout.name()), c.tier));
-        table
+        let of_layout = |layout| {
+            let scalar: Box<dyn Kernel> = Box::new(tier::scalar::Scalar(layout));
+            #[cfg(target_arch = "x86_64")]
+            let simd = tier::x86_64::kernels(layout);
+            #[cfg(target_arch = "aarch64")]
+            let simd = tier::aarch64::kernels(layout);
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            let simd = std::iter::empty();
+            let all = std::iter::once((Tier::Scalar, Some(scalar))).chain(simd);
+            all.map(move |(tier, kernel)| Compiled { layout, tier, kernel })
+        };
+        layout::ALL.iter().copied().flat_map(of_layout).collect()
     });
     &TABLE
 }

@@ -7,7 +7,7 @@
 //! from running.
 //!
 //! Most of what a region costs is cache lines that go from core to core, which takes several times as long
-//! where the cores do not share a cache. Each worker therefore has a [`Seat`], one line with all that it and
+//! where the cores do not share a cache. Each worker therefore has a [`Seat`] with all that it and
 //! the caller tell each other, and a region's closure holds what it needs itself, not behind references.
 //!
 //! Other programs may keep a worker from running too, for milliseconds at a time. Tasks therefore do not
@@ -99,24 +99,22 @@ impl Pool {
     /// If `threads` is 0, or the operating system refuses another thread.
     pub fn new(threads: usize) -> Self {
         assert!(threads > 0, "a pool needs at least one thread");
-        let cpus = thread::available_parallelism().map_or(1, usize::from);
         let seat = || Seat { state: IDLE.into(), taken: 0.into(), job: None.into() };
         let shared = Arc::new(Shared {
             seats: (0..threads).map(|_| seat()).collect(),
             caller: Mutex::new(None),
             panic: Mutex::new(None),
-            spin: if threads <= cpus { SPIN } else { Duration::ZERO },
+            spin: if threads <= cpus() { SPIN } else { Duration::ZERO },
         });
-        let workers = (1..threads)
-            .map(|id| {
-                let shared = Arc::clone(&shared);
-                thread::Builder::new()
-                    .name(format!("tritmark-{id}"))
-                    .spawn(move || work(&shared, id))
-                    .unwrap_or_else(|e| panic!("{REFUSED} a thread: {e}"))
-            })
-            .collect();
-        Self { shared, workers, turn: Mutex::new(()) }
+        let mut pool = Self { shared, workers: Vec::new(), turn: Mutex::new(()) };
+        for id in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let started =
+                thread::Builder::new().name(format!("tritmark-{id}")).spawn(move || work(&shared, id));
+            // Those that are there end with the pool.
+            pool.workers.push(started.unwrap_or_else(|e| panic!("{REFUSED} a thread: {e}")));
+        }
+        pool
     }
 
     /// The process's pool of that many threads: the same for all who ask, until the last of them drops it.
@@ -361,13 +359,19 @@ impl Shared {
     }
 }
 
+/// CPUs that this process may use; 1 where the system does not say.
+pub fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// How deep workers begin.
 static DEPTH: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs `f` with its stack, and those of the workers of all pools, `pages` pages further down than they
 /// would be. Lines of a stack and of the data that is used with it push each other out of the first cache
 /// where their addresses hash alike, which makes short functions slower by up to a half; who measures does
-/// so at several depths. Workers follow from their next region but one on.
+/// so at several depths. Workers follow from their next region but one on, and stay there until another depth is asked
+/// for.
 pub fn at_depth(pages: usize, f: &mut dyn FnMut()) {
     DEPTH.store(pages, Ordering::Relaxed);
     deeper(pages, f);
@@ -665,7 +669,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn many_more_threads_than_cpus_still_move() {
-        let pool = Pool::new(4 * thread::available_parallelism().map_or(1, usize::from) + 1);
+        let pool = Pool::new(4 * cpus() + 1);
         let start = Instant::now();
         for _ in 0..200 {
             pool.run(&|_| ());

@@ -111,15 +111,17 @@ impl Tuning {
     /// Uses these numbers from now on, in all threads; tiers that are left out get their defaults.
     ///
     /// # Panics
-    /// If a number is 0 that must be at least 1, or tasks or bytes are more than [`MOST`](Self::MOST).
+    /// If a number is 0 that must be at least 1, or tasks or bytes are more than [`MOST`](Self::MOST); nothing has changed
+    /// then.
     pub fn apply(&self) {
         assert!((1..=Self::MOST).contains(&self.tasks), "one task or more for each thread, and not too many");
         assert!(self.prefetch <= Self::MOST, "bytes that are not too far ahead");
+        let tables = self.lookup.iter().all(|(_, lookup)| lookup.tokens > 0 && lookup.rows > 0);
+        assert!(tables, "tables for one token and one row or more");
         for [tokens, _] in &IN_USE.lookup {
             tokens.store(0, Relaxed);
         }
         for &(tier, lookup) in &self.lookup {
-            assert!(lookup.tokens > 0 && lookup.rows > 0, "tables for one token and one row or more");
             let [tokens, rows] = &IN_USE.lookup[tier as usize];
             rows.store(lookup.rows, Relaxed);
             tokens.store(lookup.tokens, Relaxed);

@@ -21,10 +21,13 @@ use crate::error::{Error, Result};
 use config::ModelConfig;
 use gguf::form::Form;
 use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 use role::Role;
 use serde::de::DeserializeOwned;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tritmark_kernels::Trits;
 /// Floats in one of the precisions that checkpoints store.
 pub use tritmark_kernels::float::Floats as FloatData;
@@ -42,6 +45,8 @@ pub struct Checkpoint {
     /// The small files that came with its tensors.
     pub companions: Companions,
     container: Box<dyn Container>,
+    /// Scales that are known, since those of some files take decoding whole matrices.
+    scales: Mutex<HashMap<Role, f32>>,
 }
 
 /// The small files that belong to a checkpoint, beside its tensors.
@@ -344,7 +349,7 @@ impl Checkpoint {
         container: Box<dyn Container>,
     ) -> Self {
         let (kept, companions) = (Kept::default(), Companions::Files(vec![]));
-        Self { config, provenance, tokenizer, kept, companions, container }
+        Self { config, provenance, tokenizer, kept, companions, container, scales: Mutex::default() }
     }
 
     /// The form of single floats in which the first source held a tensor, where that is known.
@@ -361,13 +366,18 @@ impl Checkpoint {
     /// What a file must say of this model's first source, if it holds tensors in the forms that
     /// `stored` tells.
     pub fn keep(&self, stored: impl Fn(Role) -> Option<Form>) -> Kept {
-        let matrix = |role: &Role| matches!(role, Role::Layer(_, role::LayerRole::Linear(_)));
         let float = |role: Role| {
             let original = self.original_form(role)?;
             (stored(role) != Some(original)).then(|| (role.to_string(), original.name()))
         };
         Kept {
-            forms: self.config.roles().into_iter().filter(|role| !matrix(role)).filter_map(float).collect(),
+            forms: self
+                .config
+                .roles()
+                .into_iter()
+                .filter(|role| !role.is_matrix())
+                .filter_map(float)
+                .collect(),
             rounded: false,
             ..self.kept.clone()
         }
@@ -396,7 +406,13 @@ impl Checkpoint {
     /// # Errors
     /// As there.
     pub fn ternary_into(&self, role: Role, spare: Vec<i8>) -> Result<Ternary> {
-        self.container.ternary(role, spare)
+        let ternary = self.container.ternary(role, spare)?;
+        self.known_scales().insert(role, ternary.scale);
+        Ok(ternary)
+    }
+
+    fn known_scales(&self) -> MutexGuard<'_, HashMap<Role, f32>> {
+        self.scales.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// See [`Container::scale`].
@@ -404,7 +420,22 @@ impl Checkpoint {
     /// # Errors
     /// As there.
     pub fn scale(&self, role: Role) -> Result<f32> {
-        self.container.scale(role)
+        let known = self.known_scales().get(&role).copied();
+        if let Some(scale) = known {
+            return Ok(scale);
+        }
+        let scale = self.container.scale(role)?;
+        self.known_scales().insert(role, scale);
+        Ok(scale)
+    }
+
+    /// The scales of all ternary matrices, in the order of [`ModelConfig::linear_roles`].
+    ///
+    /// # Errors
+    /// As of [`scale`](Self::scale).
+    pub fn scales(&self) -> Result<Vec<f32>> {
+        let roles: Vec<Role> = self.config.linear_roles().collect();
+        roles.par_iter().map(|&role| self.scale(role)).collect()
     }
 
     /// See [`Container::scale_rounding`].

@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use super::file;
-use super::role::{LayerRole, Role};
+use super::role::Role;
 use super::safetensors::{Archive, Dtype, Entry};
 use super::write::Origin;
 use super::write::packed::{COMPANIONS, FORMAT, VERSION};
@@ -126,11 +126,8 @@ impl Packed {
             Ok(())
         };
         for role in config.roles() {
-            let linear = matches!(role, Role::Layer(_, LayerRole::Linear(_)));
-            take(role, config.shape(role), linear)?;
-            if let Role::Layer(layer, LayerRole::Linear(linear)) = role {
-                take(Role::Layer(layer, LayerRole::Scale(linear)), vec![1], false)?;
-            }
+            take(role, config.shape(role), role.is_matrix())?;
+            role.scale().map_or(Ok(()), |scale| take(scale, vec![1], false))?;
         }
         Ok(Self { archive, infos, layout })
     }
@@ -149,9 +146,7 @@ impl Container for Packed {
     fn ternary(&self, role: Role, spare: Vec<i8>) -> Result<Ternary> {
         let entry = self.entry(role)?;
         let info = self.infos.iter().find(|i| i.role == Some(role));
-        let Some((&[rows, cols], Role::Layer(_, LayerRole::Linear(_)))) =
-            info.map(|i| (i.shape.as_slice(), role))
-        else {
+        let Some(&[rows, cols]) = info.filter(|_| role.is_matrix()).map(|i| i.shape.as_slice()) else {
             return Err(self.archive.error(entry, "is no ternary matrix"));
         };
         let unpacked = self
@@ -162,10 +157,8 @@ impl Container for Packed {
     }
 
     fn scale(&self, role: Role) -> Result<f32> {
-        let Role::Layer(layer, LayerRole::Linear(linear)) = role else {
-            return Err(Error::Bug(format!("{role:?} has no scale")));
-        };
-        let entry = self.entry(Role::Layer(layer, LayerRole::Scale(linear)))?;
+        let beside = role.scale().ok_or_else(|| Error::Bug(format!("{role:?} has no scale")))?;
+        let entry = self.entry(beside)?;
         let scale = self.archive.float(entry)?.to_f32()[0];
         match scale.is_finite() && scale > 0.0 {
             true => Ok(scale),

@@ -46,6 +46,23 @@ pub enum LayerRole {
     Scale(Linear),
 }
 
+impl Role {
+    /// Whether it is a matrix of a block, so ternary in a BitNet.
+    pub fn is_matrix(self) -> bool {
+        self.scale().is_some()
+    }
+
+    /// The scale that belongs to a matrix of a block.
+    pub fn scale(self) -> Option<Role> {
+        match self {
+            Role::Layer(layer, LayerRole::Linear(linear)) => {
+                Some(Role::Layer(layer, LayerRole::Scale(linear)))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The seven matrices of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

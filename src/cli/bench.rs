@@ -206,7 +206,7 @@ impl Args {
         if let Some(note) = self.llama_bench.check()? {
             say(&note);
         }
-        let all = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        let all = tritmark_kernels::pool::cpus() as u32;
         let threads = numbers(&self.threads, &[all]);
         threads.iter().try_for_each(|n| check_threads(*n as usize))?;
         let batches = numbers(&self.batch, &[1, 32, 512]);

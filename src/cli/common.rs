@@ -143,7 +143,7 @@ impl KernelArgs {
     /// If the kernel or the head's precision cannot be used, or a tensor is damaged.
     pub fn load(&self, checkpoint: &Checkpoint) -> Result<Model> {
         let (layout, tier) = self.layout_and_tier()?;
-        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        let all = || tritmark_kernels::pool::cpus();
         let threads = self.threads.unwrap_or_else(all);
         Model::load(checkpoint, &LoadOptions { layout, tier, threads, head: self.head })
     }

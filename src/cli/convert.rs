@@ -3,7 +3,7 @@
 use super::common::{OpenArgs, print_json, print_line, progress, say};
 use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::gguf::runtime::Runtime;
-use crate::checkpoint::role::{LayerRole, Role};
+use crate::checkpoint::role::Role;
 use crate::checkpoint::write::gguf::TL2_IDS;
 use crate::checkpoint::write::{FilePlan, Inexact, Item, Plan, start_threads};
 use crate::convert::{self, Container};
@@ -125,7 +125,7 @@ impl Args {
 /// What to say of a full-precision model's matrices in a form that may not hold them.
 fn narrowed(plan: &Plan) -> Option<String> {
     let items = plan.files.iter().flat_map(|f| &f.tensors);
-    let matrices = items.filter(|item| matches!(item.role, Some(Role::Layer(_, LayerRole::Linear(_)))));
+    let matrices = items.filter(|item| item.role.is_some_and(Role::is_matrix));
     // Any other form holds less than f32, or other numbers.
     let mut narrowed = matrices.filter(|item| item.from != item.to && item.to != "f32");
     narrowed.next().map(|item| {

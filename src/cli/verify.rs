@@ -159,7 +159,7 @@ fn two(a: &Checkpoint, b: &Checkpoint, run: bool, json: bool) -> Result<()> {
     let mut comparison = compare(a, b, &|| bar.inc(1)).map_err(damaged)?;
     bar.finish_and_clear();
     if run && comparison.differences.is_empty() {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = tritmark_kernels::pool::cpus();
         let probe = probe(a, b, threads).map_err(damaged)?;
         if comparison.exact() && !probe.identical {
             comparison.differences.push(format!(

@@ -121,7 +121,7 @@ impl Watch {
     pub fn start_at(root: &Path) -> Self {
         let mut start = Environment {
             arch: std::env::consts::ARCH.into(),
-            threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            threads: tritmark_kernels::pool::cpus() as u32,
             os: std::env::consts::OS.into(),
             tuning: Some(tuning::in_use()),
             ..Environment::default()

@@ -44,7 +44,7 @@ pub fn check(record: &Record) -> Result<(), String> {
         if record.proofs[..i].iter().any(|p| (&p.model, &p.layout) == (&proof.model, &proof.layout)) {
             return Err(format!("field `proofs[{i}]`: '{}' in {} stands twice", proof.model, proof.layout));
         }
-        match record.models.iter().find(|m| m.id == proof.model) {
+        match record.model(&proof.model) {
             None => {
                 return Err(format!("field `proofs[{i}].model`: no model '{}' in this record", proof.model));
             }
@@ -77,7 +77,7 @@ pub fn check(record: &Record) -> Result<(), String> {
             return Err(at(format!("subject`: this subject stands twice under {}", arm.test)));
         }
         check_arm(arm, record.protocol.rounds).map_err(at)?;
-        let model = record.models.iter().find(|m| has_model && m.id == arm.subject.model);
+        let model = record.model(&arm.subject.model).filter(|_| has_model);
         if let (Some(modelled), Some(model)) = (&arm.energy_modelled, model) {
             check_modelled(modelled, model).map_err(at)?;
         }
@@ -287,15 +287,9 @@ fn check_speed_of(arm: &Arm) -> Result<(), String> {
         Test::Model { prompt, generate, .. } => (prompt, generate),
         _ => (0, 0),
     };
-    let whole = arm.test.tokens().is_none_or(|tokens| {
-        let runs =
-            speed.samples.iter().zip(&speed.seconds).map(|(speed, seconds)| speed * seconds / tokens as f64);
-        runs.into_iter().all(|runs| runs >= 1.0 - SLACK)
-    });
     all(&[
         ("speed.latency_ms", speed.latency_ms.is_none() || generate > 0, "with tests that generate only"),
         ("speed.first_token_ms", speed.first_token_ms.is_none() || prompt > 0, "with tests of prompts only"),
-        ("speed.seconds", whole, "as long as one run of the test takes at its speed"),
     ])
 }
 
@@ -325,11 +319,11 @@ fn check_choices(choices: &Choices, test: &Test) -> Result<(), String> {
     let asked =
         !matches!(test, Test::Choices { questions, .. } if choices.questions != u64::from(*questions));
     let share = |share: f64| (0.0..=1.0).contains(&share);
-    // So many of all, and the error that follows from it.
+    // So many of all, and an error that zeros and ones can have.
     let right = |p: f64| share(p) && (p * n - (p * n).round()).abs() <= SLACK * n;
     let error = |p: Option<f64>, stderr: Option<f64>| {
-        let expected = p.filter(|_| n > 1.0).map(|p| (p * (1.0 - p) / (n - 1.0)).sqrt());
-        expected.zip(stderr).map_or(expected == stderr, |(a, b)| (a - b).abs() <= SLACK)
+        let most = if n > 1.0 { 0.5 / (n - 1.0).sqrt() + SLACK } else { 0.0 };
+        stderr.is_none_or(|stderr| p.is_some() && (0.0..=most).contains(&stderr))
     };
     let [acc, acc_norm] = [Some(choices.acc), choices.acc_norm];
     all(&[
@@ -338,11 +332,11 @@ fn check_choices(choices: &Choices, test: &Test) -> Result<(), String> {
         ("choices.acc", right(choices.acc), "a share of the questions"),
         ("choices.acc_norm", acc_norm.is_none_or(right), "a share of the questions"),
         ("choices.chance", share(choices.chance), "a share of 0 to 1"),
-        ("choices.acc_stderr", error(acc, choices.acc_stderr), "what follows from acc and questions"),
+        ("choices.acc_stderr", error(acc, choices.acc_stderr), "what so many answers can have"),
         (
             "choices.acc_norm_stderr",
             error(acc_norm, choices.acc_norm_stderr),
-            "what follows from acc_norm and questions",
+            "what so many answers can have",
         ),
     ])?;
     at_least("choices.seconds", 0.0, [choices.seconds])?;
@@ -624,7 +618,7 @@ mod tests {
             });
             assert!(message.contains("arms[1].energy_measured.measured"), "{field}: {message}");
         }
-        let cases: [Case; 66] = [
+        let cases: [Case; 65] = [
             (|v| v["arms"][1]["speed"]["mad"] = 9.0.into(), "arms[1].speed.mad"),
             (|v| v["models"][0]["hash"] = "abab".into(), "models[0].hash"),
             (|v| v["models"][0]["linear_params"] = 5.into(), "models[0].linear_params"),
@@ -635,7 +629,6 @@ mod tests {
                 "arms[0].speed.latency_ms",
             ),
             (|v| v["arms"][1]["speed"]["first_token_ms"] = 3.0.into(), "arms[1].speed.first_token_ms"),
-            (|v| v["arms"][1]["speed"]["seconds"][0] = 0.5.into(), "arms[1].speed.seconds"),
             (|v| choices(v, "acc", 0.37), "arms[2].choices.acc"),
             (|v| choices(v, "acc_stderr", 0.4), "arms[2].choices.acc_stderr"),
             (|v| choices(v, "questions", 9), "arms[2].choices.questions"),

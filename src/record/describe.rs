@@ -1,6 +1,6 @@
 //! What a record says of a model and of a subject.
 
-use super::{Arm, Model, Outcome, Protocol, Record, SCHEMA, Subject, Test, Tool, now};
+use super::{Accuracy, Arm, Model, Outcome, Protocol, Record, SCHEMA, Subject, Test, Tool, now};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::role::{LayerRole, Role};
 use crate::machine::Environment;
@@ -54,6 +54,11 @@ impl Model {
 }
 
 impl Arm {
+    /// Whether it is of that subject and test.
+    pub fn is_of(&self, subject: &Subject, test: &Test) -> bool {
+        self.subject == *subject && self.test == *test
+    }
+
     /// Nothing measured so far.
     pub fn new(subject: Subject, test: Test) -> Self {
         Self {
@@ -82,6 +87,26 @@ impl Arm {
 }
 
 impl Record {
+    /// Arms of our kernels whose perplexity must be equal bit for bit, two or more each: of one model and test, and with
+    /// the head as it is, since a rounded one makes another model.
+    pub fn identical_groups(&self) -> Vec<Vec<(&Arm, &Accuracy)>> {
+        let ours =
+            |a: &&Arm| a.subject.engine == "tritmark" && a.subject.head().is_none() && a.imported.is_none();
+        let mut groups: Vec<Vec<(&Arm, &Accuracy)>> = Vec::new();
+        for (arm, accuracy) in self.arms.iter().filter(ours).filter_map(|a| Some((a, a.accuracy.as_ref()?))) {
+            let fits = |group: &&mut Vec<(&Arm, &Accuracy)>| {
+                let first = group[0].0;
+                first.subject.model == arm.subject.model && first.test == arm.test
+            };
+            match groups.iter_mut().find(fits) {
+                Some(group) => group.push((arm, accuracy)),
+                None => groups.push(vec![(arm, accuracy)]),
+            }
+        }
+        groups.retain(|group| group.len() > 1);
+        groups
+    }
+
     /// Nothing measured so far, and finished now.
     pub fn new(tool: Tool, started: String, command: String, environment: Environment) -> Self {
         Self {
@@ -292,7 +317,7 @@ impl Subject {
             layout: None,
             tier: None,
             variant: Some(activations.into()),
-            threads: std::thread::available_parallelism().map_or(1, usize::from) as u32,
+            threads: tritmark_kernels::pool::cpus() as u32,
         }
     }
 

@@ -127,7 +127,7 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
         whole.protocol = part.protocol;
     }
     for model in part.models {
-        match whole.models.iter().find(|m| m.id == model.id) {
+        match whole.model(&model.id) {
             Some(known)
                 if known.hash != model.hash || !known.config.differences(&model.config).is_empty() =>
             {
@@ -163,9 +163,7 @@ fn join(whole: &mut Record, part: Record) -> Result<()> {
         }
     }
     // Records that share an arm share its run; other runs are others, whatever their figures.
-    let same = |whole: &[Arm], arm: &Arm| {
-        whole.iter().find(|a| a.subject == arm.subject && a.test == arm.test).cloned()
-    };
+    let same = |whole: &[Arm], arm: &Arm| whole.iter().find(|a| a.is_of(&arm.subject, &arm.test)).cloned();
     let mut runs: BTreeMap<u32, u32> = BTreeMap::new();
     for arm in &part.arms {
         let known = same(&whole.arms, arm).filter(|known| *arm == Arm { run: arm.run, ..known.clone() });

@@ -230,6 +230,11 @@ pub struct Proof {
 }
 
 impl Record {
+    /// Its model of that id.
+    pub fn model(&self, id: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.id == id)
+    }
+
     /// When it was begun; nothing for a time that [`file`] would refuse.
     pub fn begun(&self) -> Option<jiff::Timestamp> {
         self.started.parse().ok()
@@ -585,6 +590,13 @@ pub struct MeasuredEnergy {
     pub domains: Vec<DomainEnergy>,
     /// Why the figure is weak, where it is, e.g. a window too short for the counter.
     pub warnings: Vec<String>,
+}
+
+impl MeasuredEnergy {
+    /// Net joules a token.
+    pub fn net_joules_per_token(&self) -> Option<f64> {
+        Some(self.net_joules? / self.tokens as f64)
+    }
 }
 
 /// Energy of a further domain over the same window.

@@ -1,6 +1,6 @@
 //! Arms as flat rows, with llama-bench's field names where the meaning is the same.
 
-use super::{Arm, Outcome, Record, Test};
+use super::{Arm, MeasuredEnergy, Outcome, Record, Test};
 use crate::words::csv_cell;
 use crate::words::{joules, seconds, table_cell};
 use serde_json::{Map, Value};
@@ -99,7 +99,7 @@ struct Row<'a> {
 /// The row of an arm, if it has a speed.
 fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
     let speed = arm.speed.as_ref()?;
-    let model = record.models.iter().find(|m| m.id == arm.subject.model);
+    let model = record.model(&arm.subject.model);
     let tokens = arm.test.tokens().map(|tokens| tokens as f64);
     // Nanoseconds of one run of the test, as there.
     let ns: Option<Vec<f64>> = tokens.map(|t| speed.samples.iter().map(|s| t / s * 1e9).collect());
@@ -169,7 +169,7 @@ fn row(record: &Record, arm: &Arm) -> Option<Map<String, Value>> {
         measured_net_joules: energy.and_then(|e| e.net_joules),
         measured_idle_watts: energy.and_then(|e| e.idle_watts),
         measured_joules_per_token: energy.map(|e| e.joules_per_token),
-        measured_net_joules_per_token: energy.and_then(|e| Some(e.net_joules? / e.tokens as f64)),
+        measured_net_joules_per_token: energy.and_then(MeasuredEnergy::net_joules_per_token),
         energy_tokens: energy.map(|e| e.tokens),
         energy_source: energy.map(|e| format!("{} ({})", e.source, e.domain)),
         energy_window_s: energy.map(|e| e.seconds),
@@ -331,7 +331,7 @@ fn table(records: &[Record]) -> String {
     for record in records {
         for arm in &record.arms {
             let Some(speed) = &arm.speed else { continue };
-            let model = record.models.iter().find(|m| m.id == arm.subject.model);
+            let model = record.model(&arm.subject.model);
             let subject = &arm.subject;
             let variant = subject.variant.as_ref().map(|v| format!(" ({v})")).unwrap_or_default();
             let energy = match &arm.energy_measured {

@@ -1,7 +1,7 @@
 //! One flat row for each arm: what the CSV and JSON files hold, under the same names.
 
 use crate::checkpoint::role::Linear;
-use crate::record::{Arm, Outcome, Record, Test};
+use crate::record::{Arm, MeasuredEnergy, Outcome, Record, Test};
 use serde::Serialize;
 use tritmark_kernels::layout;
 
@@ -134,7 +134,7 @@ pub fn rows(records: &[Record]) -> Vec<Row> {
 
 fn row(number: usize, record: &Record, arm: &Arm) -> Row {
     let (subject, speed, accuracy) = (&arm.subject, arm.speed.as_ref(), arm.accuracy.as_ref());
-    let model = record.models.iter().find(|m| m.id == subject.model);
+    let model = record.model(&subject.model);
     let against = accuracy.and_then(|a| a.against.as_ref());
     let (measured, reason) = match &arm.energy_measured {
         Some(Outcome::Measured(energy)) => (Some(energy), None),
@@ -193,7 +193,7 @@ fn row(number: usize, record: &Record, arm: &Arm) -> Row {
         acc_norm_stderr: arm.choices.as_ref().and_then(|c| c.acc_norm_stderr),
         questions: arm.choices.as_ref().map(|c| c.questions),
         measured_j_per_token: measured.map(|m| m.joules_per_token),
-        measured_net_j_per_token: measured.and_then(|m| Some(m.net_joules? / m.tokens as f64)),
+        measured_net_j_per_token: measured.and_then(MeasuredEnergy::net_joules_per_token),
         measured_domain: measured.map(|m| format!("{} ({})", m.domain, m.source)),
         energy_not_measured: reason,
         modelled_j_per_token_7nm: arm.energy_modelled.as_ref().map(|m| m.joules_per_token_7nm),
@@ -211,7 +211,7 @@ fn row(number: usize, record: &Record, arm: &Arm) -> Row {
 fn packed_bytes(record: &Record, arm: &Arm) -> Option<u64> {
     let layout =
         layout::by_name(arm.subject.layout.as_deref()?).filter(|_| arm.subject.engine == "tritmark")?;
-    let config = &record.models.iter().find(|m| m.id == arm.subject.model)?.config;
+    let config = &record.model(&arm.subject.model)?.config;
     let of_block = Linear::ALL.map(|linear| {
         let (rows, cols) = config.linear_shape(linear);
         layout.packed_len(rows, cols).ok().map(|bytes| bytes as u64)
@@ -221,7 +221,7 @@ fn packed_bytes(record: &Record, arm: &Arm) -> Option<u64> {
 
 /// Bits of a weight of the blocks' matrices; the reference computes in f32.
 pub fn weight_bits(record: &Record, arm: &Arm) -> Option<f64> {
-    let model = record.models.iter().find(|m| m.id == arm.subject.model);
+    let model = record.model(&arm.subject.model);
     let packed = packed_bytes(record, arm).zip(model).filter(|(_, model)| model.linear_params > 0);
     let float = || if arm.subject.engine == "candle" { Some(32) } else { arm.subject.float_bits() };
     let packed = packed.map(|(bytes, model)| 8.0 * bytes as f64 / model.linear_params as f64);
@@ -230,7 +230,7 @@ pub fn weight_bits(record: &Record, arm: &Arm) -> Option<f64> {
 
 /// Bytes of the blocks' matrices as a subject holds them.
 pub fn weight_bytes(record: &Record, arm: &Arm) -> Option<u64> {
-    let model = record.models.iter().find(|m| m.id == arm.subject.model)?;
+    let model = record.model(&arm.subject.model)?;
     let float = || Some((model.linear_params as f64 * weight_bits(record, arm)? / 8.0) as u64);
     packed_bytes(record, arm).or_else(float)
 }
@@ -243,7 +243,7 @@ pub fn work(record: &Record, arm: &Arm) -> Option<(f64, f64)> {
         Test::Model { prompt: 0, .. } => 1,
         _ => return None,
     };
-    let macs = record.models.iter().find(|m| m.id == arm.subject.model)?.linear_params as f64;
+    let macs = record.model(&arm.subject.model)?.linear_params as f64;
     let bytes = packed_bytes(record, arm)? as f64;
     Some((macs * f64::from(batch) / bytes, arm.speed.as_ref()?.median * macs / 1e9))
 }

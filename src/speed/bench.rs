@@ -433,7 +433,7 @@ impl<'a> Bench<'a> {
     fn measure(&mut self, all: Vec<ArmSpec<'_>>, threads: &[u32]) -> Result<()> {
         let (mut specs, mut sampled) = (Vec::new(), Vec::new());
         for spec in all {
-            match self.known.iter().find(|arm| arm.subject == spec.subject && arm.test == spec.test) {
+            match self.known.iter().find(|arm| arm.is_of(&spec.subject, &spec.test)) {
                 None => specs.push(spec),
                 Some(arm) if arm.energy_measured.is_none() => sampled.push((spec, arm.clone())),
                 Some(_) => {}

@@ -171,7 +171,7 @@ impl Line {
 /// threads are its own, so that no pool has a share in it. `None` for one thread, for more than there are
 /// CPUs, and where other programs held these so that there was no such stretch.
 pub fn handoff(threads: u32) -> Option<f64> {
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let cpus = tritmark_kernels::pool::cpus();
     if !(2..=cpus).contains(&(threads as usize)) {
         return None;
     }
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn hand_overs_take_two_threads_and_a_cpu_each() {
         assert_eq!((handoff(1), handoff(1 << 20)), (None, None));
-        let cpus = thread::available_parallelism().map_or(1, usize::from) as u32;
+        let cpus = tritmark_kernels::pool::cpus() as u32;
         for threads in 2..=cpus.min(4) {
             // Other tests may hold the CPUs all the while.
             let rate = (0..50).find_map(|_| handoff(threads)).unwrap();

@@ -80,7 +80,9 @@ impl Entry {
             }
             Entry::Sampled(arms, controls) => {
                 for (i, arm) in arms.iter().enumerate() {
-                    if arm.energy_measured.is_some() || arms[..i].iter().any(|a| same(a, arm)) {
+                    if arm.energy_measured.is_some()
+                        || arms[..i].iter().any(|a| a.is_of(&arm.subject, &arm.test))
+                    {
                         return Err(format!("{} under {} cannot stand here", arm.subject, arm.test));
                     }
                     refuse_known(arm, before, |_| false)?;
@@ -92,16 +94,13 @@ impl Entry {
     }
 }
 
-/// Whether two arms are of one subject and test.
-fn same(a: &Arm, b: &Arm) -> bool {
-    a.subject == b.subject && a.test == b.test
-}
-
 /// That an arm does not stand there yet, but for one that was `sampled` and is finished by it.
 fn refuse_known(arm: &Arm, before: &[Entry], sampled: impl Fn(&Arm) -> bool) -> Result<(), String> {
     let stands = before.iter().any(|entry| match entry {
-        Entry::Arm(other) => same(other, arm),
-        Entry::Sampled(others, _) => others.iter().any(|other| same(other, arm) && !sampled(other)),
+        Entry::Arm(other) => other.is_of(&arm.subject, &arm.test),
+        Entry::Sampled(others, _) => {
+            others.iter().any(|other| other.is_of(&arm.subject, &arm.test) && !sampled(other))
+        }
         _ => false,
     });
     if stands { Err(format!("{} under {} stands above already", arm.subject, arm.test)) } else { Ok(()) }
@@ -192,10 +191,12 @@ impl Journal {
             match entry {
                 Entry::Start(_, started) => journal.started = started,
                 Entry::Proof(proof) => journal.proofs.push(proof),
-                Entry::Arm(arm) => match journal.arms.iter_mut().find(|sampled| same(sampled, &arm)) {
-                    Some(sampled) => *sampled = *arm,
-                    None => journal.arms.push(*arm),
-                },
+                Entry::Arm(arm) => {
+                    match journal.arms.iter_mut().find(|sampled| sampled.is_of(&arm.subject, &arm.test)) {
+                        Some(sampled) => *sampled = *arm,
+                        None => journal.arms.push(*arm),
+                    }
+                }
                 Entry::Sampled(arms, controls) => {
                     journal.arms.extend(arms);
                     Control::gather(&mut journal.controls, controls);

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tritmark_kernels::kernel::{self, Kernel};
 use tritmark_kernels::layout;
+use tritmark_kernels::pool::cpus;
 
 /// What the command line adds to a suite.
 #[derive(Debug, Clone, Default)]
@@ -154,7 +155,6 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
     let Job { journal, protocol, proofs, arms, controls, notes, .. } = job;
     let mut notes: Vec<String> =
         checkpoints.iter().flat_map(|c| c.provenance.notes.clone()).chain(notes).collect();
-    notes.extend(identity(&arms).into_iter().map(|(_, sentence)| sentence));
     if let Outcome::Measured(limits) = &limits {
         notes.extend(limits.unsteady());
     }
@@ -171,6 +171,8 @@ pub fn run(suite: &Suite, options: &Options, progress: &mut dyn FnMut(Step)) -> 
         notes,
         ..Record::new(tool, journal.started.clone(), options.command.clone(), machine.environment())
     };
+    let agreement: Vec<String> = identity(&record).into_iter().map(|(_, sentence)| sentence).collect();
+    record.notes.extend(agreement);
     if options.anonymise {
         record.anonymise(root);
     }
@@ -351,13 +353,13 @@ impl Job<'_> {
         self.heads(&plan.heads, checkpoint, model, &long)?;
         self.tasks(&plan.tasks, checkpoint, model)?;
         // Over more of the text one kernel stands for its layout: all give the same bits.
-        let threads = available_threads();
+        let threads = cpus();
         let best = |k: &&&dyn Kernel| kernel::best(k.layout(), None).is_some_and(|b| b.tier() == k.tier());
         let layouts: Vec<Way> = kernels.iter().filter(best).map(|&kernel| Way { kernel, threads }).collect();
         for (i, way) in layouts.iter().enumerate() {
             self.step("layouts", i, layouts.len(), &way.name());
             let subject = way.subject(model);
-            if !self.arms.iter().any(|a| a.subject == subject && a.test == long.test()) {
+            if !self.arms.iter().any(|a| a.is_of(&subject, &long.test())) {
                 self.scored(subject, &long, |s| long.run(s, &mut way.load(checkpoint)?, None))?;
             }
         }
@@ -537,7 +539,7 @@ impl Job<'_> {
                 bench.known = known;
                 bench.models(&candidates, &counts, &tests, plan.reference)?;
                 let Bench { mut arms, controls, mut notes, .. } = bench;
-                let same = |a: &Arm, b: &Arm| a.subject == b.subject && a.test == b.test;
+                let same = |a: &Arm, b: &Arm| a.is_of(&b.subject, &b.test);
                 if !before.is_empty() {
                     let after =
                         arms.iter().filter(|arm| !before.iter().any(|known| same(known, arm))).count();
@@ -595,14 +597,14 @@ impl Job<'_> {
         test: Test,
         run: impl FnOnce(&mut Arm, &mut dyn FnMut(Step)) -> Result<()>,
     ) -> Result<()> {
-        if self.arms.iter().any(|a| a.subject == subject && a.test == test) {
+        if self.arms.iter().any(|a| a.is_of(&subject, &test)) {
             return Err(Error::Usage(format!(
                 "suite {}: {} would be measured twice; take out what asks for it again",
                 self.suite.name,
                 record::arm_name(&subject, &test)
             )));
         }
-        let known = self.journal.arms.iter().find(|a| a.subject == subject && a.test == test);
+        let known = self.journal.arms.iter().find(|a| a.is_of(&subject, &test));
         let arm = match known {
             Some(arm) => arm.clone(),
             None => {
@@ -628,7 +630,7 @@ fn fastest(checkpoint: &Checkpoint) -> Result<Model> {
 
 /// As [`fastest`], with the head in some precision.
 fn fastest_with(checkpoint: &Checkpoint, head: Head) -> Result<Model> {
-    Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads: available_threads(), head })
+    Model::load(checkpoint, &LoadOptions { layout: None, tier: None, threads: cpus(), head })
 }
 
 /// Whether a list of names holds `name` or `all`.
@@ -636,14 +638,9 @@ fn chosen(list: &[String], name: &str) -> bool {
     list.iter().any(|l| l == "all" || l == name)
 }
 
-/// Threads that this process may use.
-fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// Thread counts of a suite, each once, ascending.
 pub(super) fn threads(list: &[String]) -> Result<Vec<usize>> {
-    let max = available_threads();
+    let max = cpus();
     let mut counts = Vec::new();
     for word in list {
         match word.as_str() {
@@ -722,39 +719,30 @@ fn folder(root: &Path, suite: &str, fingerprint: &Fingerprint, now: &str) -> Pat
 
 /// For each model and test whether perplexity was equal bit for bit over kernels and thread counts, and a sentence that
 /// says it.
-fn identity(arms: &[Arm]) -> Vec<(bool, String)> {
-    let mut tests: Vec<(&str, &Test, Vec<&Arm>)> = Vec::new();
-    // A rounded head is another model.
-    let ours = |a: &&Arm| a.subject.engine == "tritmark" && a.subject.head().is_none();
-    for arm in arms.iter().filter(ours).filter(|a| a.accuracy.is_some()) {
-        match tests.iter_mut().find(|(m, t, _)| *m == arm.subject.model && **t == arm.test) {
-            Some((_, _, list)) => list.push(arm),
-            None => tests.push((&arm.subject.model, &arm.test, vec![arm])),
-        }
-    }
-    let bits = |arm: &Arm| arm.accuracy.as_ref().map(|a| a.nll_bits.clone());
-    tests
-        .into_iter()
-        .filter(|(_, _, list)| list.len() > 1)
-        .map(|(model, test, list)| match list.iter().find(|a| bits(a) != bits(list[0])) {
+fn identity(record: &Record) -> Vec<(bool, String)> {
+    let sentence = |group: Vec<(&Arm, &record::Accuracy)>| {
+        let (first, accuracy) = group[0];
+        let (model, test) = (&first.subject.model, &first.test);
+        match group.iter().find(|(_, a)| a.nll_bits != accuracy.nll_bits) {
             None => {
-                let all = list.len();
+                let all = group.len();
                 let sentence = format!(
                     "{model}: {test} is equal bit for bit over all {all} combinations of layout, tier and threads."
                 );
                 (true, sentence)
             }
-            Some(odd) => {
-                let [a, b] = [list[0], odd].map(|arm| &arm.subject);
+            Some((odd, _)) => {
+                let [a, b] = [&first.subject, &odd.subject];
                 (false, format!("{model}: {test} DIFFERS between {a} and {b}: this is a bug."))
             }
-        })
-        .collect()
+        }
+    };
+    record.identical_groups().into_iter().map(sentence).collect()
 }
 
 /// What a record proves wrong: failed conversions and perplexities that differ, full sentences.
 pub fn failures(record: &Record) -> Vec<String> {
-    let differ = identity(&record.arms).into_iter().filter(|(equal, _)| !equal).map(|(_, sentence)| sentence);
+    let differ = identity(record).into_iter().filter(|(equal, _)| !equal).map(|(_, sentence)| sentence);
     let proofs = record.proofs.iter().filter(|p| p.changed);
     let proofs = proofs.filter_map(|p| p.failure.as_ref().map(|f| format!("{}: {f}", p.model)));
     proofs.chain(differ).collect()

@@ -11,7 +11,7 @@
 use super::elementwise::{exp1, exponentials};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Line, Lines, PANEL, for_each_tile, multiply};
+use super::tile::{Line, Lines, PANEL, for_each_tile, multiply, product};
 use crate::buffer::{Array, AtLine};
 use crate::pool::{Parts, Pool};
 use crate::tier::prefetch_l2;
@@ -45,14 +45,18 @@ pub struct KvLayer {
 
 impl KvLayer {
     /// Room for at least `capacity` positions; memory is taken as it is written to.
+    ///
+    /// # Panics
+    /// If there is no head, or its width is 0, or no memory holds so much.
     pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
-        let capacity = capacity.next_multiple_of(BLOCK);
+        assert!(kv_heads > 0 && head_dim > 0, "a head or more, of a width");
+        let capacity = capacity.checked_next_multiple_of(BLOCK).expect("positions that memory can hold");
         Self {
             kv_heads,
             head_dim,
             capacity,
-            keys: Lines::new(kv_heads * capacity / PANEL * head_dim),
-            values: Lines::new(kv_heads * head_dim.div_ceil(PANEL) * capacity),
+            keys: Lines::new(product(&[kv_heads, capacity / PANEL, head_dim])),
+            values: Lines::new(product(&[kv_heads, head_dim.div_ceil(PANEL), capacity])),
         }
     }
 
@@ -63,9 +67,9 @@ impl KvLayer {
     pub fn write(&mut self, pool: &Pool, start: usize, keys: &[f32], values: &[f32]) {
         let (dim, width) = (self.head_dim, self.kv_heads * self.head_dim);
         assert!(keys.len() == values.len() && keys.len().is_multiple_of(width));
-        assert!(start + keys.len() / width <= self.capacity, "the cache has no such positions");
+        let end = start.checked_add(keys.len() / width).filter(|end| *end <= self.capacity);
+        let end = end.expect("the cache has no such positions");
         let (key_lines, value_lines) = self.lines();
-        let end = start + keys.len() / width;
         let (capacity, kv_heads) = (self.capacity, self.kv_heads);
         let (k, v) = (Parts::new(&mut self.keys[..]), Parts::new(&mut self.values[..]));
         // By panels of positions, so that most of what a thread reads here is what it computed.
@@ -243,7 +247,7 @@ pub struct Attend {
 /// up to themselves, which `cache` must hold, and writes `[tokens, heads * head_dim]`.
 ///
 /// # Panics
-/// If the shapes do not fit, or the cache is too small for the positions.
+/// If the shapes do not fit, there is no head, or the cache is too small for the positions.
 pub fn attention(
     pool: &Pool,
     cache: &KvLayer,
@@ -254,12 +258,13 @@ pub fn attention(
     scratch: &mut Scratch,
 ) {
     let Attend { heads, scale, window } = how;
-    let (dim, width) = (cache.head_dim, heads * cache.head_dim);
+    let (dim, width) = (cache.head_dim, product(&[heads, cache.head_dim]));
     assert!(window > 0, "a query sees at least its own position");
-    assert!(heads.is_multiple_of(cache.kv_heads), "each key head serves as many query heads");
+    assert!(heads > 0 && heads.is_multiple_of(cache.kv_heads), "each key head serves as many query heads");
     assert!(queries.len() == out.len() && queries.len().is_multiple_of(width));
     let tokens = queries.len() / width;
-    assert!(start + tokens <= cache.capacity, "the cache has no such positions");
+    let end = start.checked_add(tokens).filter(|end| *end <= cache.capacity);
+    let end = end.expect("the cache has no such positions");
     let kv_heads = cache.kv_heads;
     let group = heads / kv_heads;
     let rows = tokens * group;
@@ -285,10 +290,10 @@ pub fn attention(
     if split == 1 {
         scratch.resize(pool, dim, 0);
         let all = kv_heads * tiles;
-        let products = 2 * rows * kv_heads * dim * (start + tokens).min(window);
-        let tasks = if products < tuning::alone() / 8 { 1 } else { all };
+        let products = [kv_heads, dim, end.min(window)].into_iter().fold(2 * rows, usize::saturating_mul);
+        let (tasks, each) = if products < tuning::alone() / 8 { (1, all) } else { (all, 1) };
         pool.tasks_with(&mut scratch.workers, tasks, |work, task| {
-            for tile in (task * all / tasks..(task + 1) * all / tasks).map(tile) {
+            for tile in (task * each..(task + 1) * each).map(tile) {
                 work.load(&tile, queries, dim, width);
                 for (n, block) in tile.blocks().enumerate() {
                     let Work { queries, scores, block: part, merged } = &mut *work;
@@ -482,6 +487,24 @@ mod tests {
             attention(&pool, &cache, how, start, &q[q_range], out, &mut scratch);
         }
         out.iter().map(|v| v.to_bits()).collect()
+    }
+
+    #[test]
+    fn sizes_that_no_memory_holds_are_refused() {
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+        let refused = |f: &dyn Fn()| catch_unwind(AssertUnwindSafe(f)).is_err();
+        let made = |heads, dim, capacity| drop(KvLayer::new(heads, dim, capacity));
+        assert!(refused(&|| made(1, 8, usize::MAX)) && refused(&|| made(2, 1 << 60, 1 << 20)));
+        assert!(refused(&|| made(0, 8, 8)) && refused(&|| made(1, 0, 8)));
+        let (pool, cache) = (Pool::new(2), KvLayer::new(1, 32, 256));
+        let attend = |heads, start| {
+            let (queries, mut out) = (vec![0.0; 200 * 32], vec![0.0; 200 * 32]);
+            let how = Attend { heads, scale: 1.0, window: usize::MAX };
+            attention(&pool, &cache, how, start, &queries, &mut out, &mut Scratch::default());
+        };
+        attend(1, 0);
+        assert!(refused(&|| attend((1 << 60) + 1, 0)) && refused(&|| attend(1, usize::MAX - 1)));
+        assert!(refused(&|| attend(0, 0)));
     }
 
     #[test]

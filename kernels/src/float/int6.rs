@@ -18,7 +18,7 @@
 
 use super::on_every_level;
 use super::simd::{LANES, Simd};
-use super::tile::{Element, Out, PANEL, Sums, TASK, for_each_tile};
+use super::tile::{Element, Out, PANEL, Sums, TASK, for_each_tile, product};
 use crate::buffer::{Array, Plain};
 use crate::pool::Pool;
 use crate::tier::prefetch_all;
@@ -92,7 +92,7 @@ impl Int6 {
         read: impl Fn(usize) -> Option<Vec<f32>> + Sync,
     ) -> Self {
         let blocks = cols.div_ceil(BLOCK);
-        let mut panels = Array::<Block>::new(rows.div_ceil(PANEL) * blocks);
+        let mut panels = Array::<Block>::new(product(&[rows.div_ceil(PANEL), blocks]));
         if !panels.is_empty() {
             pool.chunks_mut(&mut panels, blocks, |p, panel| {
                 for (r, row) in read(p).iter().flat_map(|values| values.chunks_exact(cols)).enumerate() {

@@ -2,7 +2,7 @@
 //!
 //! Every function has one order of operations. Loops whose order matters are written once, over
 //! sixteen lanes ([`simd`]), and compiled for each instruction set; the operations are the same IEEE
-//! ones everywhere, so results are equal bit for bit over CPUs of one architecture, over thread
+//! ones everywhere, so results are equal bit for bit (but for the bits of a NaN) over CPUs of one architecture, over thread
 //! counts, and over ways to cut a text into batches. (Angles of the rotary embedding come from the system's
 //! mathematical library in f64, and are rounded to f32: only there could another library differ in a bit.)
 //!

@@ -3,7 +3,7 @@
 use super::int6::{Int6, ROUND, TINY};
 use super::on_every_level;
 use super::simd::Simd;
-use super::tile::{Element, Line, Lines, Out, PANEL, TASK, for_each_tile, multiply};
+use super::tile::{Element, Line, Lines, Out, PANEL, TASK, for_each_tile, multiply, product};
 use crate::pool::{Parts, Pool};
 use crate::tier::prefetch_all;
 use crate::tuning;
@@ -64,8 +64,8 @@ impl Floats {
 type Multiply<E> = fn(&[Line<E>], usize, &[f32], usize, Out);
 
 impl FloatRows {
-    /// Packs a matrix whose rows are read band by band, on all threads: `read(rows)` gives some of them,
-    /// row-major, always in the same precision. So the matrix need not be there twice.
+    /// Packs a matrix whose rows are read band by band, on all threads: `read(rows)` gives some of them (none at first,
+    /// to know the precision), row-major, always in the same precision. So the matrix need not be there twice.
     ///
     /// # Errors
     /// As `read`.
@@ -133,7 +133,8 @@ impl FloatRows {
         read: impl Fn(Range<usize>) -> Result<Floats, X> + Sync,
     ) -> Result<Self, X> {
         let panels = rows.div_ceil(PANEL);
-        let (mut lines, mut scales) = (Lines::<i8>::new(panels * cols), vec![0.0; panels * PANEL]);
+        let lines = Lines::<i8>::new(product(&[panels, cols]));
+        let (mut lines, mut scales) = (lines, vec![0.0; product(&[panels, PANEL])]);
         let failed = Failure::default();
         let round = |p, lines: &mut [Line<i8>], scales: &mut [f32]| {
             let Some(values) = failed.keep(band(rows, cols, p, &read)) else { return };
@@ -311,7 +312,7 @@ fn pack<E: Element, B: Deref<Target = [E]>, X: Send>(
     cols: usize,
     read: impl Fn(Range<usize>) -> Result<B, X> + Sync,
 ) -> Result<Lines<E>, X> {
-    let mut lines = Lines::new(rows.div_ceil(PANEL) * cols);
+    let mut lines = Lines::new(product(&[rows.div_ceil(PANEL), cols]));
     if lines.is_empty() {
         return Ok(lines);
     }

@@ -26,6 +26,15 @@ unsafe impl<E: Element> Plain for Line<E> {}
 /// An array of lines.
 pub(super) type Lines<E> = Array<Line<E>>;
 
+/// The size of what has these dimensions.
+///
+/// # Panics
+/// If no memory holds so much.
+pub(super) fn product(dimensions: &[usize]) -> usize {
+    let size = dimensions.iter().try_fold(1usize, |size, &n| size.checked_mul(n));
+    size.expect("a size that memory can hold")
+}
+
 /// A stored float.
 ///
 /// # Safety

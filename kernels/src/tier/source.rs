@@ -105,9 +105,11 @@ impl Source {
     ) -> &'a [u8] {
         let cols = weights.cols();
         let bytes = tm2::strip_bytes(cols);
+        if let Source::Strips = self {
+            return &weights.bytes()[rows.start / ROWS * bytes..][..bytes];
+        }
         let strip = space.strip.first(bytes);
         match self {
-            Source::Strips => return &weights.bytes()[rows.start / ROWS * bytes..][..bytes],
             Source::Triples => {
                 let strips = weights.rows().div_ceil(ROWS);
                 let parts = strip.chunks_mut(tm1_67::SECTION_TM2);
@@ -118,7 +120,7 @@ impl Source {
             }
             // SAFETY: the tier is the caller's promise.
             Source::Nibbles => unsafe { nibbles::strip::<H>(weights, rows.start, &mut space.codes, strip) },
-            Source::Chunks(_) | Source::Digits | Source::Rows => {
+            Source::Chunks(_) | Source::Digits | Source::Rows | Source::Strips => {
                 let groups = strip.as_chunks_mut::<GROUP_BYTES>().0;
                 for first in (0..rows.len()).step_by(EIGHT) {
                     // Behind the last row it is taken again.

@@ -206,10 +206,7 @@ fn check_shapes(reader: &Reader, config: &ModelConfig, by_role: &HashMap<Role, u
             return Err(Error::tensor(reader.path(), name, message));
         }
     }
-    let scales = config.linear_roles().filter_map(|role| match role {
-        Role::Layer(layer, LayerRole::Linear(linear)) => Some(Role::Layer(layer, LayerRole::Scale(linear))),
-        _ => None,
-    });
+    let scales = config.linear_roles().filter_map(Role::scale);
     let known: HashSet<String> = config.roles().into_iter().chain(scales).filter_map(names::name).collect();
     let unknown = |tensor: &&reader::Tensor| !known.contains(&tensor.name);
     reader.tensors().iter().find(unknown).map_or(Ok(()), |tensor| {
@@ -387,9 +384,7 @@ impl Gguf {
     }
 
     fn linear_forms(&self) -> impl Iterator<Item = Form> {
-        let linear = |(role, i): (&Role, &usize)| {
-            matches!(role, Role::Layer(_, LayerRole::Linear(_))).then(|| self.forms[*i].form)
-        };
+        let linear = |(role, i): (&Role, &usize)| role.is_matrix().then(|| self.forms[*i].form);
         self.by_role.iter().filter_map(linear)
     }
 
@@ -419,11 +414,9 @@ impl Gguf {
 
     /// The value of the tensor `X.scale` beside a matrix, 1 where there is none.
     fn scale_beside(&self, role: Role) -> Result<f32> {
-        let Role::Layer(layer, LayerRole::Linear(linear)) = role else { return Ok(1.0) };
-        let role = Role::Layer(layer, LayerRole::Scale(linear));
-        if !self.by_role.contains_key(&role) {
+        let Some(role) = role.scale().filter(|role| self.by_role.contains_key(role)) else {
             return Ok(1.0);
-        }
+        };
         let values = self.float(role)?.to_f32();
         match values[..] {
             [scale] => Ok(scale),
@@ -527,10 +520,7 @@ impl Container for Gguf {
 
     fn scale_rounding(&self, role: Role) -> Option<Form> {
         let form = self.by_role.get(&role).map(|&i| self.forms[i].form)?;
-        let beside = match role {
-            Role::Layer(layer, LayerRole::Linear(linear)) => Role::Layer(layer, LayerRole::Scale(linear)),
-            _ => role,
-        };
+        let beside = role.scale().unwrap_or(role);
         match form {
             // A tensor of its own is f32.
             _ if self.by_role.contains_key(&beside) => None,

@@ -123,7 +123,7 @@ impl Catalog<'_> {
 
     /// Checks a tensor's type and stored shape; returns its form.
     fn check(&self, entry: &Entry, role: Role, shape: &[usize], source: Source) -> Result<String> {
-        let matrix = matches!(role, Role::Layer(_, LayerRole::Linear(_)));
+        let matrix = role.is_matrix();
         let scalar = matches!(role, Role::Layer(_, LayerRole::Scale(_)));
         let float = matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
         let offline = matches!(source, Source::Offline { .. });

@@ -14,7 +14,6 @@ use crate::checkpoint::role::{LayerRole, Linear, Role};
 use crate::checkpoint::tokenizer::pieces;
 use crate::checkpoint::{Checkpoint, Kept};
 use crate::error::{Error, Result};
-use rayon::prelude::*;
 use std::path::Path;
 use tritmark_kernels::layout::Layout;
 
@@ -88,10 +87,7 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
     let mut tensors = vec![];
     for role in config.roles() {
         tensors.push(item(checkpoint, role, architecture, options)?);
-        if let Role::Layer(layer, LayerRole::Linear(linear)) = role
-            && options.scale_tensors
-        {
-            let role = Role::Layer(layer, LayerRole::Scale(linear));
+        if let Some(role) = role.scale().filter(|_| options.scale_tensors) {
             let action = Action::Scale { form: Form::F32, inverse: false };
             tensors.push(named(checkpoint, role, Form::F32, vec![1], 4, action)?);
         }
@@ -141,8 +137,7 @@ fn kept(checkpoint: &Checkpoint, options: &Options, tensors: &[Item]) -> Result<
         Matrices::Float(form) => Some(form).filter(|form| *form != Form::F32),
     };
     if let (Some(form), LinearKind::Ternary) = (rounding, checkpoint.config.linear) {
-        let roles: Vec<Role> = checkpoint.config.linear_roles().collect();
-        let scales: Vec<f32> = roles.par_iter().map(|&role| checkpoint.scale(role)).collect::<Result<_>>()?;
+        let scales = checkpoint.scales()?;
         let inexact = |&scale: &f32| encode::rounded(scale, form).is_ok_and(|stored| stored != scale);
         if scales.iter().any(inexact) {
             all.push((SCALES_KEY.to_owned(), Meta::Floats(scales)));

@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{Activation, LinearKind, ModelConfig};
 use crate::checkpoint::families::{self, Family};
 use crate::checkpoint::gguf::form::Form;
-use crate::checkpoint::role::{LayerRole, Role};
+use crate::checkpoint::role::Role;
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -47,11 +47,14 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         LinearKind::Ternary => Some(scale_form(checkpoint, options)?),
         LinearKind::Float => None,
     };
-    let exact_scales = scale.is_none_or(|s| {
-        let turn = |x: f32| if s.inverse { 1.0 / x } else { x };
-        let exact = |x: f32| s.form.round(turn(x)).is_some_and(|stored| turn(stored) == x);
-        config.linear_roles().all(|role| checkpoint.scale(role).is_ok_and(exact))
-    });
+    let exact_scales = match scale {
+        None => true,
+        Some(s) => {
+            let turn = |x: f32| if s.inverse { 1.0 / x } else { x };
+            let exact = |&x: &f32| s.form.round(turn(x)).is_some_and(|stored| turn(stored) == x);
+            checkpoint.scales()?.iter().all(exact)
+        }
+    };
     let floats = match scale {
         // Norms less one are not checked for narrower forms.
         _ if config.gemma.is_some() => Some(Form::F32),
@@ -63,10 +66,7 @@ pub fn plan(checkpoint: &Checkpoint, options: &Options) -> Result<Plan> {
         let found = tensor(checkpoint, family, role, options, floats)?;
         forms.extend(Form::float(&found.item.to).map(|form| (role, form)));
         stored.push(found);
-        if let (Role::Layer(layer, LayerRole::Linear(linear)), Some(ScaleForm { form, inverse })) =
-            (role, scale)
-        {
-            let role = Role::Layer(layer, LayerRole::Scale(linear));
+        if let (Some(role), Some(ScaleForm { form, inverse })) = (role.scale(), scale) {
             let len = form.len(1, 1).map_err(Error::Bug)? as u64;
             let item =
                 named(checkpoint, family, role, vec![1], len, form.name(), Action::Scale { form, inverse })?;
@@ -139,8 +139,7 @@ fn scale_form(checkpoint: &Checkpoint, options: &Options) -> Result<ScaleForm> {
     if checkpoint.config.gemma.is_some() {
         return Ok(ScaleForm { form: Form::F32, inverse: false });
     }
-    let scales: Vec<f32> =
-        checkpoint.config.linear_roles().map(|role| checkpoint.scale(role)).collect::<Result<_>>()?;
+    let scales = checkpoint.scales()?;
     // Where both forms hold all, the source's own comes first.
     let first = checkpoint.kept.inverse;
     for inverse in [first, !first].into_iter().filter(|inverse| options.packed || !inverse) {
@@ -211,7 +210,7 @@ fn tensor(
     floats: Option<Form>,
 ) -> Result<Stored> {
     let shape = checkpoint.config.shape(role);
-    let linear = matches!(role, Role::Layer(_, LayerRole::Linear(_)));
+    let linear = role.is_matrix();
     let (form, action, in_file) = if linear && checkpoint.config.linear == LinearKind::Ternary {
         if options.packed {
             let layout = &layout::HF;

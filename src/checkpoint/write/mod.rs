@@ -225,7 +225,7 @@ pub fn start_threads() -> Result<()> {
     if !system.limited() {
         return Ok(());
     }
-    let most = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = tritmark_kernels::pool::cpus();
     // [`Plan::write`] has threads of its own.
     let threads = system.threads(2 * most, 0)?.div_ceil(2);
     match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
@@ -262,7 +262,7 @@ impl Plan {
         let whole = items.filter(|item| matches!(item.role, Some(Role::Layer(..))));
         // Trits or values, packed bytes, and what is read back of them.
         let largest = whole.map(|item| item.shape.iter().product::<usize>() * 4).max().unwrap_or(1);
-        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = tritmark_kernels::pool::cpus();
         let wanted = (MEMORY / largest.max(1)).clamp(1, most);
         let threads = system.threads(wanted, largest as u64)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();

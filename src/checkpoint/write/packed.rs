@@ -11,7 +11,7 @@ use super::{Action, Item, Origin, Plan, encode, length, matrix, side, source_for
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::LinearKind;
 use crate::checkpoint::gguf::form::Form;
-use crate::checkpoint::role::{LayerRole, Role};
+use crate::checkpoint::role::Role;
 use crate::error::{Error, Result};
 use serde_json::json;
 use std::collections::HashMap;
@@ -50,9 +50,8 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
     };
     for role in config.roles() {
         let shape = config.shape(role);
-        if let Role::Layer(layer, LayerRole::Linear(linear)) = role {
+        if let Some(scale) = role.scale() {
             push(role, shape, Form::Packed(layout), Action::Pack { layout, interleave: None, unit: false })?;
-            let scale = Role::Layer(layer, LayerRole::Scale(linear));
             push(scale, vec![1], Form::F32, Action::Scale { form: Form::F32, inverse: false })?;
             continue;
         }

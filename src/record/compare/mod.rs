@@ -289,8 +289,7 @@ pub(super) fn names(arms: &[Lone]) -> String {
 
 /// Whether two arms are the same subject under the same test.
 fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
-    let model =
-        |(record, arm): (&Record, &Arm)| record.models.iter().find(|m| m.id == arm.subject.model).cloned();
+    let model = |(record, arm): (&Record, &Arm)| record.model(&arm.subject.model).cloned();
     let models = match (model(a), model(b)) {
         (Some(x), Some(y)) => {
             x.hash == y.hash || force && (x.id == y.id || a.0.models.len() == 1 && b.0.models.len() == 1)

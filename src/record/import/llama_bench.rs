@@ -477,7 +477,7 @@ pub(super) fn bench(rows: &[Map<String, Value>], file: &str, options: &Options) 
             threads: fields.count("n_threads")?,
         };
         let test = Test::Model { prompt, generate, depth };
-        if let Some(before) = arms.iter().position(|arm| arm.subject == subject && arm.test == test) {
+        if let Some(before) = arms.iter().position(|arm| arm.is_of(&subject, &test)) {
             return Err(format!(
                 "rows {} and {} are both {test} of {} with the same settings: leave one of them out, or put it into a \
                  file of its own",

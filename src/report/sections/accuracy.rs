@@ -4,7 +4,6 @@ use super::super::document::{Block, Cell, Section, Table};
 use super::super::number::{count, percent, significant};
 use super::super::plot::{Columns, Plot};
 use super::super::row::{subject_name, test_name};
-use super::verdict::identical_groups;
 use super::{costs, dedup, model, plot_prefix, record_heading, slug};
 use crate::record::{Accuracy, Arm, Divergence, Record, Test};
 use crate::words::counted;
@@ -32,7 +31,7 @@ pub fn section(records: &[Record]) -> Section {
 /// Whether our kernels gave the same bits, test by test.
 fn agreement(record: &Record) -> Vec<Block> {
     let (mut blocks, mut equal) = (Vec::new(), Vec::new());
-    for group in identical_groups(record).iter().filter(|g| g.len() > 1) {
+    for group in &record.identical_groups() {
         let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
         dedup(&mut bits);
         let model = model(record, &group[0].0.subject.model).filter(|_| record.models.len() > 1);

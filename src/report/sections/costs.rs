@@ -3,7 +3,7 @@
 use super::super::document::{Cell, Table};
 use super::super::number::{percent, signed, significant};
 use super::super::row::subject_name;
-use super::verdict::{identical_groups, tells};
+use super::verdict::tells;
 use super::{dedup, model};
 use crate::checkpoint::config::LinearKind;
 use crate::record::{Accuracy, Arm, Divergence, Record};
@@ -114,7 +114,7 @@ fn of(number: usize, record: &Record) -> Vec<Cost> {
 /// For each model the test over most tokens under which several layouts gave the same bits: an arm
 /// of it, the number of layouts and of arms.
 fn exact(record: &Record) -> Vec<(&Arm, &Accuracy, usize, usize)> {
-    let groups = identical_groups(record);
+    let groups = record.identical_groups();
     let mut found: Vec<(&Arm, &Accuracy, usize, usize)> = Vec::new();
     for group in groups.iter().filter(|g| g.iter().all(|(_, a)| a.nll_bits == g[0].1.nll_bits)) {
         let mut layouts: Vec<_> = group.iter().map(|(arm, _)| &arm.subject.layout).collect();

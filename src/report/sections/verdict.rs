@@ -87,32 +87,13 @@ fn exactness(records: &[Record]) -> String {
 /// The greatest number of different results that kernels of one machine gave under one test, and how many
 /// combinations of kernel and threads were held against each other under it, at most.
 fn identity(records: &[Record]) -> (usize, usize) {
-    let groups = records.iter().flat_map(identical_groups).filter(|group| group.len() > 1);
+    let groups = records.iter().flat_map(Record::identical_groups);
     let counts = groups.map(|group| {
         let mut bits: Vec<&str> = group.iter().map(|(_, a)| a.nll_bits.as_str()).collect();
         dedup(&mut bits);
         (bits.len(), group.len())
     });
     counts.max().unwrap_or_default()
-}
-
-/// Arms of our kernels that must agree: same model, same test, nothing else that distinguishes them.
-pub fn identical_groups(record: &Record) -> Vec<Vec<(&Arm, &Accuracy)>> {
-    let ours = |a: &&Arm| {
-        a.subject.engine == "tritmark"
-            && a.subject.layout.is_some()
-            && a.subject.variant.is_none()
-            && a.imported.is_none()
-    };
-    let arms: Vec<_> =
-        record.arms.iter().filter(ours).filter_map(|a| Some((a, a.accuracy.as_ref()?))).collect();
-    let mut keys: Vec<(&str, &Test)> =
-        arms.iter().map(|(a, _)| (a.subject.model.as_str(), &a.test)).collect();
-    dedup(&mut keys);
-    let of = |key: &(&str, &Test)| {
-        arms.iter().copied().filter(|(a, _)| (a.subject.model.as_str(), &a.test) == *key).collect()
-    };
-    keys.iter().map(of).collect()
 }
 
 /// The fastest kernel for decoding, or for whatever was measured, beside its limit and the reference.

@@ -10,12 +10,9 @@ mod strip;
 mod vector;
 
 use crate::acts::Activations;
-use crate::kernel::{Kernel, New, Packed, Way, check_call};
+use crate::kernel::{Kernel, Packed, Way, check_call};
+use crate::layout::Layout;
 use crate::layout::tm2::{GROUP, GROUP_BYTES, ROWS};
-use crate::layout::{
-    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_67, TM2, TQ1_0,
-    TQ2_0,
-};
 use crate::sealed::Sealed;
 use crate::tier::Tier;
 use crate::tier::source::{Chunks, Source, Space};
@@ -25,11 +22,6 @@ use std::ops::Range;
 use strip::CHUNK_ROWS;
 pub(crate) use vector::sdot;
 use vector::{Neon, Sdot};
-
-/// Every kernel for this architecture.
-pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
-    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_67
-];
 
 /// The compiled algorithms of a tier.
 struct Ops {
@@ -124,30 +116,22 @@ ops!(I8MM, Tier::NeonI8mm, "neon,dotprod,i8mm", Sdot, 8, |strip, groups, x, plan
     }
 });
 
+/// All tiers, lowest first.
+static TIERS: [&Ops; 3] = [&NEON, &DOTPROD, &I8MM];
+
 /// Any layout on one tier.
 struct Aarch64 {
     layout: &'static dyn Layout,
     ops: &'static Ops,
 }
 
-impl Aarch64 {
-    /// The kernel, if this CPU has the tier.
-    fn boxed(layout: &'static dyn Layout, ops: &'static Ops) -> Option<Box<dyn Kernel>> {
-        ops.tier.is_available().then(|| Box::new(Aarch64 { layout, ops }) as _)
-    }
+/// The kernels of a layout, lowest tier first, each if this CPU has the tier.
+pub(crate) fn kernels(layout: &'static dyn Layout) -> impl Iterator<Item = (Tier, Option<Box<dyn Kernel>>)> {
+    TIERS.into_iter().map(move |ops| {
+        let kernel = ops.tier.is_available().then(|| Box::new(Aarch64 { layout, ops }) as Box<dyn Kernel>);
+        (ops.tier, kernel)
+    })
 }
-
-/// The kernels of some layouts.
-macro_rules! kernels {
-    ($($layout:ident),+) => {
-        [$(
-            (&$layout, Tier::Neon, || Aarch64::boxed(&$layout, &NEON)),
-            (&$layout, Tier::NeonDotprod, || Aarch64::boxed(&$layout, &DOTPROD)),
-            (&$layout, Tier::NeonI8mm, || Aarch64::boxed(&$layout, &I8MM)),
-        )+]
-    };
-}
-use kernels;
 
 /// Where sums go; see [`Kernel::run`].
 type Sink<'a> = &'a mut dyn FnMut(usize, usize, &[i32]);
@@ -184,13 +168,13 @@ impl Kernel for Aarch64 {
                 self.by_chunks(weights, chunks, x, tokens.start, rows, sink)
             }
             Source::Nibbles if nibbles::suit(self.layout, tokens.len(), nibbles::MOST) => {
-                // SAFETY: `boxed` has seen the tier, which includes Advanced SIMD.
+                // SAFETY: `kernels` has seen the tier, which includes Advanced SIMD.
                 unsafe { nibbles::multiply(weights, x, tokens, rows, nibbles, sink) }
             }
             source => {
                 for start in rows.clone().step_by(ROWS) {
                     let rows = start..rows.end.min(start + ROWS);
-                    // SAFETY: `boxed` has seen the tier, which includes Advanced SIMD.
+                    // SAFETY: `kernels` has seen the tier, which includes Advanced SIMD.
                     let strip = unsafe {
                         source.strip::<nibbles::Neon>(weights, rows.clone(), space, |section, out| {
                             triples::to_tm2::<nibbles::Neon>(section, out);
@@ -228,7 +212,7 @@ impl Aarch64 {
                 *pointer = x.row(t).as_ptr();
             }
             let tokens = &pointers[..tile.len()];
-            // SAFETY: `boxed` has seen the tier; the strip holds `groups` groups, and each token as many
+            // SAFETY: `kernels` has seen the tier; the strip holds `groups` groups, and each token as many
             // columns, asserted above; a tile has at most `tile_tokens` tokens.
             unsafe { (self.ops.tile)(strip.as_ptr(), groups, tokens, planes, &mut sums) };
             for (sums, t) in sums.iter_mut().zip(tile) {
@@ -255,7 +239,7 @@ impl Aarch64 {
             let pointers =
                 std::array::from_fn(|i| chunks.row(weights, (start + i).min(rows.end - 1)).as_ptr());
             let mut sums = [0; CHUNK_ROWS];
-            // SAFETY: `boxed` has seen the tier; each row's slice holds the chunks of `groups` groups,
+            // SAFETY: `kernels` has seen the tier; each row's slice holds the chunks of `groups` groups,
             // and the token as many columns, asserted above.
             unsafe { (self.ops.chunks)(&pointers, chunks, groups, x.row(token).as_ptr(), &mut sums) };
             hand_over(&mut sums, x, token, rows, sink);

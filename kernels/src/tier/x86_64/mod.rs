@@ -23,12 +23,9 @@ mod vector;
 
 use crate::acts::Activations;
 use crate::buffer::Array;
-use crate::kernel::{Kernel, New, Packed, Way, check_call};
+use crate::kernel::{Kernel, Packed, Way, check_call};
 use crate::layout::tm2::{GROUP, ROWS};
-use crate::layout::{
-    HF, I2_S, I2_S_4ROW, I2_S_ARM, IQ1_BN, IQ2_BN, Layout, Q2_0, Q2_0_G128, TL1, TL2, TM1_67, TM2, TQ1_0,
-    TQ2_0,
-};
+use crate::layout::{Layout, TM2};
 use crate::sealed::Sealed;
 use crate::tier::Tier;
 use crate::tier::source::{Chunks, Source, Space};
@@ -38,11 +35,6 @@ use std::arch::x86_64::__cpuid;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::LazyLock;
-
-/// Every kernel for this architecture.
-pub(crate) static KERNELS: &[(&dyn Layout, Tier, New)] = &kernels![
-    HF, I2_S, I2_S_ARM, I2_S_4ROW, TL1, TL2, TQ1_0, TQ2_0, Q2_0, Q2_0_G128, IQ1_BN, IQ2_BN, TM2, TM1_67
-];
 
 /// The compiled algorithms of a tier.
 struct Ops {
@@ -397,25 +389,13 @@ struct X86 {
     ops: &'static Ops,
 }
 
-impl X86 {
-    /// The kernel, if this CPU has the tier.
-    fn boxed(layout: &'static dyn Layout, ops: &'static Ops) -> Option<Box<dyn Kernel>> {
-        ops.tier.is_available().then(|| Box::new(X86 { layout, ops }) as _)
-    }
+/// The kernels of a layout, lowest tier first, each if this CPU has the tier.
+pub(crate) fn kernels(layout: &'static dyn Layout) -> impl Iterator<Item = (Tier, Option<Box<dyn Kernel>>)> {
+    TIERS.into_iter().map(move |ops| {
+        let kernel = ops.tier.is_available().then(|| Box::new(X86 { layout, ops }) as Box<dyn Kernel>);
+        (ops.tier, kernel)
+    })
 }
-
-/// The kernels of some layouts.
-macro_rules! kernels {
-    ($($layout:ident),+) => {
-        [$(
-            (&$layout, Tier::Avx2, || X86::boxed(&$layout, &AVX2)),
-            (&$layout, Tier::AvxVnni, || X86::boxed(&$layout, &AVXVNNI)),
-            (&$layout, Tier::Avx512, || X86::boxed(&$layout, &AVX512)),
-            (&$layout, Tier::Avx512Vnni, || X86::boxed(&$layout, &AVX512VNNI)),
-        )+]
-    };
-}
-use kernels;
 
 impl Sealed for X86 {}
 
@@ -465,7 +445,7 @@ impl Kernel for X86 {
     ) {
         check_call(self, weights, x, &tokens, &rows);
         let algorithm = self.choose(weights.cols(), tokens.len(), rows.len());
-        // SAFETY: `boxed` has seen the tier, and `choose` names ways of it.
+        // SAFETY: `kernels` has seen the tier, and `choose` names ways of it.
         unsafe { compute(algorithm, self.ops, weights, x, tokens, rows, sink) }
     }
 }

@@ -1,7 +1,7 @@
 //! `tm1_67` on AVX-512: five bits of a word are an index into a table of a register.
 //!
 //! For a few tokens the table holds the sums of a triple's products, and `vpermw` looks those of 32 rows
-//! up at once. For 48 columns of a token that is 16 lookups and 51 instructions in all; five weights in a
+//! up at once. For 48 columns of a token that is 16 lookups and 52 instructions in all; five weights in a
 //! byte, taken apart and multiplied, need 72. Tables of a section stay in the first-level cache while all
 //! strips pass, which are read once, in order. For many tokens the table holds codes of weights, which
 //! makes strips of the [`tm2`](crate::layout::TM2) form.
