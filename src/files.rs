@@ -1,4 +1,4 @@
-//! Writing files so that nobody ever sees half of one.
+//! Files: read up to a limit, written so that nobody ever sees half of one, or a line at a time.
 
 use crate::error::{Error, Result};
 use crate::interrupt::{self, Guard};
@@ -86,7 +86,7 @@ impl Unfinished {
     pub fn create(path: &Path) -> Result<Self> {
         let target = target(path);
         let file = temporary(&target)?;
-        let guard = interrupt::guard(file.path())?;
+        let guard = interrupt::guard(file.path());
         Ok(Self { target, file, _guard: guard })
     }
 
@@ -108,8 +108,16 @@ impl Unfinished {
 
 /// What a path leads to, through links.
 fn target(path: &Path) -> PathBuf {
-    let to_nothing = |_| Ok::<_, std::io::Error>(parent(path).join(path.read_link()?));
-    path.canonicalize().or_else(to_nothing).unwrap_or_else(|_| path.to_owned())
+    /// As many as Linux follows.
+    const LINKS: usize = 40;
+    path.canonicalize().unwrap_or_else(|_| {
+        // They may lead to what is not there yet.
+        let next = |link: &PathBuf| Some(parent(link).join(link.read_link().ok()?));
+        std::iter::successors(Some(path.to_owned()), next)
+            .take(LINKS)
+            .last()
+            .unwrap_or_else(|| path.to_owned())
+    })
 }
 
 /// Whether two paths lead to one file, by whatever names.

@@ -4,6 +4,7 @@ use crate::checkpoint::PLAUSIBLE_SCALES;
 use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::gguf::runtime::{self, Held, Runtime, Verdict};
 use crate::checkpoint::role::{LayerRole, Role};
+use crate::checkpoint::write::packed::COMPANIONS;
 use crate::checkpoint::{Checkpoint, Provenance, TensorInfo, number};
 use crate::error::Result;
 use crate::verify::{model_hash, trits_sha256};
@@ -164,7 +165,7 @@ fn tensor(checkpoint: &Checkpoint, info: &TensorInfo) -> Tensor {
     };
     let ternary = checkpoint.config.linear == LinearKind::Ternary;
     match info.role {
-        None if info.name.starts_with("tokenizer") => {}
+        None if info.name == "tokenizer.json" || COMPANIONS.contains(&&info.name[..]) => {}
         None => tensor.flags.push("unknown: not used".into()),
         Some(role) if ternary && role.is_matrix() => match checkpoint.ternary(role) {
             Ok(found) => {

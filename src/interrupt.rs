@@ -1,6 +1,5 @@
 //! Removing what is half written when the user stops the program.
 
-use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
 
@@ -18,26 +17,26 @@ impl Drop for Guard {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP remove `path` before they end the process.
-///
-/// # Errors
-/// If the system does not let signals be caught.
-pub fn guard(path: &Path) -> Result<Guard> {
+/// From now on SIGINT, SIGTERM and SIGHUP remove `path` before they end the process; where the system does not let them
+/// be caught, it stays behind.
+pub fn guard(path: &Path) -> Guard {
     if let Ok(mut all) = TEMPORARY.lock() {
         all.push(path.into());
     }
     #[cfg(unix)]
-    catch()?;
-    Ok(Guard(path.into()))
+    catch();
+    Guard(path.into())
 }
 
 #[cfg(unix)]
-fn catch() -> Result<()> {
+fn catch() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     static ONCE: Once = Once::new();
-    let mut failure = None;
     ONCE.call_once(|| {
-        let caught = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]);
+        // What `nohup` and shells have had ignored stays so.
+        let ignored = crate::machine::linux::ignored_signals(Path::new("/"));
+        let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        let caught = signal_hook::iterator::Signals::new(heard);
         let watch = |mut signals: signal_hook::iterator::Signals| {
             let thread = std::thread::Builder::new().name("signals".into());
             thread.spawn(move || {
@@ -46,9 +45,9 @@ fn catch() -> Result<()> {
                 }
             })
         };
-        failure = caught.and_then(watch).err();
+        // Files are written all the same.
+        drop(caught.and_then(watch));
     });
-    failure.map_or(Ok(()), |e| Err(Error::io("signals", e)))
 }
 
 /// Removes everything and ends the process as shells expect of one that a signal ended.

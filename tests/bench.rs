@@ -155,6 +155,8 @@ fn wrong_arguments_are_usage_errors() {
         (&["--budget", "-1"], "0 to 86400"),
         (&["-ctk"], "-ctk: a value is missing"),
         (&["--flash_attn"], "--flash_attn: a value is missing"),
+        (&["-fa", "-p", "2"], "-fa: a value is missing"),
+        (&["-mmp", "--reference"], "-mmp: a value is missing"),
         (&["-ctk", "q8_0"], "f32"),
         (&["-hf", "a/b"], "nothing is downloaded"),
         (&["-embd", "1"], "text"),

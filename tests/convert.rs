@@ -647,6 +647,27 @@ fn template_of(dir: &Path) -> Option<String> {
 }
 
 #[test]
+fn a_tokenizer_of_any_form_and_a_template_of_its_own_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let [source, ours, hf] = ["source", "a.safetensors", "hf"].map(|name| dir.path().join(name));
+    std::fs::create_dir(&source).unwrap();
+    let fixtures = Path::new("tests/fixtures");
+    for file in
+        ["bitnet2b-packed/config.json", "bitnet2b-packed/model.safetensors", "sentencepiece/tokenizer.model"]
+    {
+        std::fs::copy(fixtures.join(file), source.join(Path::new(file).file_name().unwrap())).unwrap();
+    }
+    std::fs::write(source.join("chat_template.jinja"), "{{ messages }}").unwrap();
+    tritmark(&["convert", text(&source), text(&ours)]).success();
+    let inspected = tritmark(&["inspect", text(&ours)]).success();
+    assert!(!String::from_utf8_lossy(&inspected.get_output().stdout).contains("not used"));
+    tritmark(&["convert", text(&ours), text(&hf)]).success();
+    let tokenizer = |model: &Path| Checkpoint::open(text(model)).unwrap().tokenizer;
+    assert!(tokenizer(&hf).is_some() && tokenizer(&hf) == tokenizer(&source));
+    assert_eq!(std::fs::read_to_string(hf.join("chat_template.jinja")).unwrap(), "{{ messages }}");
+}
+
+#[test]
 fn a_folder_of_the_demos_name_is_none_of_it() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("demo")).unwrap();

@@ -99,7 +99,7 @@ impl fmt::Display for Way {
 /// Refuses what [`Kernel::run`] cannot be called with. Kernels call it first and rely on it.
 ///
 /// # Panics
-/// As there.
+/// As [`Kernel::run`], but for its sink.
 pub(crate) fn check_call(
     kernel: &dyn Kernel,
     weights: &Packed,

@@ -65,9 +65,11 @@ impl Pair {
         [&self.reference_nll, &self.logit_max, &self.logit_mean].iter().all(|v| v.len() == n).then_some(n)
     }
 
-    /// The first position whose reference has logits that are not finite.
-    pub fn not_finite(&self) -> Option<usize> {
-        self.logit_mean.iter().zip(&self.reference_nll).position(|(a, b)| !(a.is_finite() && b.is_finite()))
+    /// The first position with logits that are not finite, and whether they are known to be the reference's.
+    pub fn not_finite(&self) -> Option<(usize, bool)> {
+        let mut all = self.logit_mean.iter().zip(&self.reference_nll);
+        let at = all.position(|(mean, nll)| !(mean.is_finite() && nll.is_finite()))?;
+        Some((at, !self.reference_nll[at].is_finite()))
     }
 
     /// Adds a position.

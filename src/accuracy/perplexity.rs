@@ -209,9 +209,13 @@ fn score(
     if scores.nll.len() != window.scored() {
         return Err(Error::Bug(format!("{} of {} positions scored", scores.nll.len(), window.scored())));
     }
-    let of_reference = scores.pair.as_ref().and_then(|pair| Some((reference_name?, pair.not_finite()?)));
+    let of_pair = scores.pair.as_ref().and_then(|pair| {
+        let (at, of_reference) = pair.not_finite()?;
+        let reference = reference_name?;
+        Some((if of_reference { reference } else { format!("{name} or {reference}") }, at))
+    });
     let bad = scores.nll.iter().position(|x| !x.is_finite());
-    if let Some((name, bad)) = bad.map(|bad| (name, bad)).or(of_reference) {
+    if let Some((name, bad)) = bad.map(|bad| (name, bad)).or(of_pair) {
         return Err(Error::input(
             name,
             format!("window {index}, position {}: the logits are not finite", from + bad),

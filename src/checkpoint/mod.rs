@@ -22,7 +22,7 @@ use config::ModelConfig;
 use gguf::form::Form;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
-use role::Role;
+use role::{Linear, Role};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -434,8 +434,16 @@ impl Checkpoint {
     /// # Errors
     /// As of [`scale`](Self::scale).
     pub fn scales(&self) -> Result<Vec<f32>> {
+        /// What the matrices that are decoded at one time may take, bytes.
+        const MEMORY: usize = 512 << 20;
         let roles: Vec<Role> = self.config.linear_roles().collect();
-        roles.par_iter().map(|&role| self.scale(role)).collect()
+        let largest =
+            Linear::ALL.map(|linear| self.config.linear_shape(linear)).map(|(rows, cols)| rows * cols);
+        let largest = size_of::<f32>() * largest.into_iter().max().unwrap_or(0);
+        let parts = roles.chunks((MEMORY / largest.max(1)).max(1));
+        let scales =
+            parts.map(|roles| roles.par_iter().map(|&role| self.scale(role)).collect::<Result<Vec<_>>>());
+        Ok(scales.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// See [`Container::scale_rounding`].

@@ -74,7 +74,7 @@ pub fn open(file: &str) -> Result<Checkpoint> {
         notes: if origin.post_training { vec![POST_TRAINING_NOTE.into()] } else { vec![] },
     };
     let checkpoint = Checkpoint::new(config, provenance, tokenizer, Box::new(packed));
-    let kept = stated(path, "kept", get("kept")?)?;
+    let kept = metadata.get("kept").map(|kept| stated(path, "kept", kept)).transpose()?.unwrap_or_default();
     Ok(Checkpoint { kept, companions, ..checkpoint })
 }
 

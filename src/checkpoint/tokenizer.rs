@@ -121,7 +121,8 @@ pub fn from_pieces(path: &Path, pieces: &[Piece], added: &Added) -> Result<Vec<u
             "fuse_unk": true,
             "byte_fallback": kind(BYTE).is_some(),
             "ignore_merges": false,
-            "vocab": vocab,
+            // By id, so that it has the same bytes each time.
+            "vocab": pieces.iter().zip(0..).map(|(p, id)| (p.text.clone(), id.into())).collect::<Map<_, _>>(),
             "merges": merges(pieces, &vocab),
         },
     });

@@ -102,15 +102,15 @@ pub fn ours(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         };
         let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
         let long = if name.starts_with("--") { name.replace('_', "-") } else { name.to_owned() };
-        if let Some((takes, _)) = known(&long) {
+        if let Some((_, takes, _)) = known(&long) {
             let value = match value.strip_prefix('=') {
                 Some(value) => value.to_owned(),
                 None if takes == Nothing => String::new(),
-                // A negative number is a value.
                 None => args
                     .next_if(|next| {
                         let next = next.to_string_lossy();
-                        takes == Value || !next.starts_with('-')
+                        // A negative number is a value.
+                        !next.starts_with('-') || next[1..].starts_with(|c: char| c.is_ascii_digit())
                     })
                     .map(|value| value.to_string_lossy().into_owned())
                     .unwrap_or_default(),
@@ -127,10 +127,10 @@ pub fn ours(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// Our one option that holds those of llama-bench, each as `NAME=VALUE`.
 const LLAMA_BENCH: &str = "llama-bench";
 
-/// What follows an option, if it is one of [`KNOWN`], and why it is refused with which values.
-fn known(name: &str) -> Option<(Takes, Refused)> {
-    let (.., takes, refused) = KNOWN.iter().find(|(short, long, ..)| *short == name || *long == name)?;
-    Some((*takes, *refused))
+/// The long name of an option, if it is one of [`KNOWN`], what follows it, and why it is refused with which values.
+fn known(name: &str) -> Option<(&'static str, Takes, Refused)> {
+    let known = KNOWN.iter().find(|(short, long, ..)| *short == name || *long == name)?;
+    Some((known.1, known.2, known.3))
 }
 
 /// See the module.
@@ -149,10 +149,10 @@ impl LlamaBenchArgs {
     /// # Errors
     /// If one was given that would change what the figures mean, or without its value.
     pub fn check(&self) -> Result<Option<String>> {
-        let mut names: Vec<&str> = Vec::new();
+        let mut names: Vec<(&str, &str)> = Vec::new();
         for given in &self.llama_bench {
             let (name, value) = given.split_once('=').unwrap_or((given, ""));
-            let Some((takes, refused)) = known(&name.replace('_', "-")) else {
+            let Some((long, takes, refused)) = known(&name.replace('_', "-")) else {
                 return Err(Error::Usage(format!(
                     "{name} is no option of llama-bench; see `tritmark bench --help`"
                 )));
@@ -164,14 +164,14 @@ impl LlamaBenchArgs {
                 let shown = if value.is_empty() { name.to_owned() } else { format!("{name} {value}") };
                 return Err(Error::Usage(format!("{shown}: {why}; leave it out")));
             }
-            if !names.contains(&name) {
-                names.push(name);
+            if names.iter().all(|(known, _)| *known != long) {
+                names.push((long, name));
             }
         }
         Ok((!names.is_empty()).then(|| {
             format!(
                 "without effect here: {} (a prompt is read in batches of {BATCH}, all arms are warmed up, and nothing leaves the CPU)",
-                names.join(", ")
+                names.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
             )
         }))
     }

@@ -264,7 +264,7 @@ fn discharging(battery: &Path) -> Result<(), String> {
             None => Ok(()),
         };
     }
-    let advice = if status == "unknown" { "" } else { "; unplug the charger" };
+    let advice = if status.eq_ignore_ascii_case("unknown") { "" } else { "; unplug the charger" };
     Err(format!(
         "the battery {} shows the machine's power only while it is discharging, and its status is \"{status}\"{advice}",
         battery.file_name().unwrap_or_default().to_string_lossy()
@@ -596,7 +596,12 @@ fn batteries(dir: &Path, found: &mut Found) {
             // µV · µA
             Reading::Product { paths, unit: 1e-12 * sign("current_now") }
         } else {
-            found.lose(BATTERY, format!("the battery {place} shows neither power_now nor current_now"));
+            let reason = format!("the battery {place} shows neither power_now nor current_now");
+            if discharges {
+                found.lose(BATTERY, reason);
+            } else {
+                found.refuse(BATTERY, Scope::Machine, reason);
+            }
             continue;
         };
         found.add(Sensor::new(BATTERY, &place, "whole machine".into(), Scope::Machine, reading));

@@ -744,6 +744,11 @@ fn a_battery_that_gives_and_cannot_be_read_is_missed() {
     };
     assert!(usable("Discharging").is_some_and(|reason| reason.contains("a part of the machine")));
     assert_eq!(usable("Not charging"), None);
+    // One that rests may show nothing at all.
+    let files = [battery(0, "Discharging", "15000000"), battery(1, "Full", "")].concat();
+    let files = files.iter().filter(|(path, _)| !path.ends_with("BAT1/power_now"));
+    let files: Vec<(&str, &str)> = files.map(|(path, content)| (&path[..], &content[..])).collect();
+    assert_eq!(Tree::new(&files).meter().unusable(), None);
 }
 
 #[test]

@@ -170,6 +170,12 @@ fn caches(dir: &Path) -> Option<Vec<(String, u64)>> {
     (!caches.is_empty()).then_some(caches)
 }
 
+/// The signals that this process ignores, number 1 in the lowest bit; none where the system does not tell.
+pub fn ignored_signals(root: &Path) -> u64 {
+    let status = text(root.join("proc/self/status"));
+    status.and_then(|status| u64::from_str_radix(field(&status, "SigIgn")?, 16).ok()).unwrap_or(0)
+}
+
 /// Bytes that programs can still take.
 pub fn available_memory(root: &Path) -> Option<u64> {
     memory(root, "MemAvailable")
@@ -244,7 +250,7 @@ fn quota(group: &Path) -> Option<f64> {
     (quota > 0.0 && period > 0.0).then_some(quota / period)
 }
 
-/// The hypervisor (as the CPU or the firmware names it) and the container.
+/// The hypervisor (as the CPU or the firmware names it) and the container, or Windows' subsystem for Linux.
 fn virtualisation(root: &Path, from_cpu: Option<String>) -> Option<String> {
     let hypervisor = from_cpu.or_else(|| {
         let product = text(root.join("sys/class/dmi/id/product_name"))?;
@@ -260,15 +266,16 @@ fn virtualisation(root: &Path, from_cpu: Option<String>) -> Option<String> {
         Some("podman container".to_owned())
     } else if let Some(kind) = text(root.join("run/systemd/container")) {
         Some(format!("{kind} container"))
-    } else if text(root.join("proc/sys/kernel/osrelease")).is_some_and(|kernel| kernel.contains("microsoft"))
-    {
-        Some("WSL".to_owned())
     } else {
         let groups = text(root.join("proc/1/cgroup")).unwrap_or_default();
         ["docker", "kubepods", "lxc", "containerd"]
             .into_iter()
             .find(|kind| groups.contains(kind))
             .map(|kind| format!("{kind} container"))
+            .or_else(|| {
+                let kernel = text(root.join("proc/sys/kernel/osrelease"))?.to_lowercase();
+                kernel.contains("microsoft").then(|| "WSL".to_owned())
+            })
     };
     let found: Vec<String> = hypervisor.into_iter().chain(container).collect();
     (!found.is_empty()).then(|| found.join(", "))
@@ -534,6 +541,17 @@ mod tests {
         let between = CpuTimes::read(root.path()).unwrap().since(&start);
         assert_eq!((between.steal(), between.others()), (Some(0.2), Some(0.3)));
         assert_eq!(start.since(&start).steal(), None);
+    }
+
+    #[test]
+    fn ignored_signals_and_windows_subsystem_are_seen() {
+        let root = tree(&[
+            ("proc/self/status", "Name:\tx\nSigIgn:\t0000000000001001\n"),
+            ("proc/sys/kernel/osrelease", "5.15.0-microsoft-standard-WSL2\n"),
+        ]);
+        assert_eq!(ignored_signals(root.path()), 0x1001);
+        assert_eq!(described(root.path()).virtualisation.as_deref(), Some("WSL"));
+        assert_eq!(ignored_signals(tree(&[]).path()), 0);
     }
 
     #[test]

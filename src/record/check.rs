@@ -27,7 +27,10 @@ pub fn check(record: &Record) -> Result<(), String> {
         }
         let hex =
             model.hash.len() == 64 && model.hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let rules = [
+        let at = |e: String| format!("field `models[{i}].{e}");
+        // Sizes that fit, so that they can be multiplied.
+        model.config.check(|field| format!("config.{field}`")).map_err(at)?;
+        all(&[
             ("hash", hex, "64 small hexadecimal digits"),
             ("params", (1..=MOST_PARAMS).contains(&model.params), "at least 1, and no more than models have"),
             ("linear_params", model.linear_params <= model.params, "at most `params`"),
@@ -36,9 +39,8 @@ pub fn check(record: &Record) -> Result<(), String> {
                 model.linear_params == model.config.linear_params(),
                 "what follows from `config`",
             ),
-        ];
-        let config = model.config.check(|field| format!("config.{field}`"));
-        config.and_then(|()| all(&rules)).map_err(|e| format!("field `models[{i}].{e}"))?;
+        ])
+        .map_err(at)?;
     }
     for (i, proof) in record.proofs.iter().enumerate() {
         if record.proofs[..i].iter().any(|p| (&p.model, &p.layout) == (&proof.model, &proof.layout)) {
@@ -618,10 +620,11 @@ mod tests {
             });
             assert!(message.contains("arms[1].energy_measured.measured"), "{field}: {message}");
         }
-        let cases: [Case; 65] = [
+        let cases: [Case; 66] = [
             (|v| v["arms"][1]["speed"]["mad"] = 9.0.into(), "arms[1].speed.mad"),
             (|v| v["models"][0]["hash"] = "abab".into(), "models[0].hash"),
             (|v| v["models"][0]["linear_params"] = 5.into(), "models[0].linear_params"),
+            (|v| v["models"][0]["config"]["hidden"] = u64::MAX.into(), "models[0].config.hidden"),
             (|v| v["models"][0]["params"] = u64::MAX.into(), "models[0].params"),
             (|v| v["arms"][2]["accuracy"]["scored"] = 1281.into(), "arms[2].accuracy.scored"),
             (

@@ -10,37 +10,39 @@ use std::collections::{BTreeMap, BTreeSet};
 const ALIKE: f64 = 0.1;
 
 /// Puts records together: those of one machine, program and protocol become one record, the others stand beside it in
-/// their order. Which become one does not depend on it.
+/// their order. What could be of several, since it has no limits or no tests of speed to tell it by, stands alone.
 ///
 /// # Errors
 /// If two records hold the same arm with different results, or the same model's name for different
 /// models.
 pub fn merge(records: Vec<Record>) -> Result<Vec<Record>> {
-    let mut groups: Vec<Vec<Record>> = Vec::new();
-    for record in records {
-        let fits = |group: &Vec<Record>| {
-            group.iter().all(|other| is_shard(other, &record))
-                && group.iter().any(|other| alike(other, &record))
+    type Group = Vec<(usize, Record)>;
+    let untimed = |r: &Record| r.protocol == Protocol::untimed();
+    let open = |r: &Record| !named(&r.environment) && !matches!(r.limits, Outcome::Measured(_));
+    let mut records: Group = records.into_iter().enumerate().collect();
+    records.sort_by_key(|(_, r)| (untimed(r), open(r)));
+    let mut groups: Vec<Group> = Vec::new();
+    for (at, record) in records {
+        let fits = |group: &Group| {
+            group.iter().all(|(_, other)| is_shard(other, &record))
+                && group.iter().any(|(_, other)| alike(other, &record))
         };
-        let Some(first) = groups.iter().position(fits) else {
-            groups.push(vec![record]);
-            continue;
-        };
-        // A machine whose limits move has shards at both ends of them, which those between tell to be of it.
-        if matches!(record.limits, Outcome::Measured(_)) {
-            for at in (first + 1..groups.len()).rev() {
-                if fits(&groups[at])
-                    && groups[at].iter().all(|a| groups[first].iter().all(|b| is_shard(a, b)))
-                {
-                    let further = groups.remove(at);
-                    groups[first].extend(further);
-                }
-            }
+        let (fitting, mut others): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(fits);
+        if fitting.len() > 1 && (untimed(&record) || open(&record)) {
+            others.extend(fitting);
+            others.push(vec![(at, record)]);
+        } else {
+            // A machine whose limits move has shards at both ends of them, which those between tell to be of it.
+            let mut group = fitting.concat();
+            group.push((at, record));
+            others.push(group);
         }
-        groups[first].push(record);
+        groups = others;
     }
-    let whole = |group: Vec<Record>| {
-        let mut shards = group.into_iter();
+    groups.iter_mut().for_each(|group| group.sort_by_key(|(at, _)| *at));
+    groups.sort_by_key(|group| group[0].0);
+    let whole = |group: Group| {
+        let mut shards = group.into_iter().map(|(_, record)| record);
         let whole = shards.next().ok_or_else(|| Error::Bug("a group without a record".into()))?;
         shards.try_fold(whole, |mut whole, shard| join(&mut whole, shard).map(|()| whole))
     };
@@ -73,11 +75,14 @@ fn named(environment: &Environment) -> bool {
 }
 
 /// Whether nothing speaks against one machine: where nothing names it, its limits tell it from others of its kind; they
-/// move with other load too.
+/// move with other load too. What has none vouches for nothing that has.
 fn alike(a: &Record, b: &Record) -> bool {
     match (&a.limits, &b.limits) {
-        (Outcome::Measured(x), Outcome::Measured(y)) => named(&a.environment) || about_the_same(x, y),
-        _ => true,
+        _ if named(&a.environment) => true,
+        (Outcome::Measured(x), Outcome::Measured(y)) => about_the_same(x, y),
+        // Of those without limits, which come last.
+        (_, Outcome::NotMeasured(_)) => true,
+        (Outcome::NotMeasured(_), Outcome::Measured(_)) => false,
     }
 }
 
@@ -312,7 +317,14 @@ mod tests {
             let merged = merge(order.map(|i| shards[i].clone()).to_vec()).unwrap();
             assert_eq!(merged.len(), 1, "{order:?}");
         }
-        assert_eq!(merge(vec![shards[0].clone(), shards[2].clone()]).unwrap().len(), 2);
+        // One without limits could be of either, where there are two.
+        let mut open = shards[1].clone();
+        open.limits = Outcome::NotMeasured("quick".into());
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let three = [&shards[0], &shards[2], &open];
+            assert_eq!(merge(order.map(|i| three[i].clone()).to_vec()).unwrap().len(), 3, "{order:?}");
+        }
+        assert_eq!(merge(vec![open.clone(), shards[0].clone()]).unwrap().len(), 1);
     }
 
     #[test]

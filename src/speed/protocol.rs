@@ -518,7 +518,7 @@ fn evaluate(
     let share = |share: Option<f64>| share.filter(|s| *s > 0.05);
     warnings.extend(share(samples.times.others()).map(|share| Warning::OtherLoad { share }));
     warnings.extend(samples.times.steal().filter(|s| *s > 0.01).map(|share| Warning::Stolen { share }));
-    let cpus = tritmark_kernels::pool::cpus() as u32;
+    let cpus = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
     let threads = spec.subject.threads;
     warnings.extend((threads > cpus).then_some(Warning::Oversubscribed { threads, cpus }));
     let above = bound.as_ref().map(|b| (median / b.value, b.memory)).filter(|(ratio, _)| *ratio > 1.0);

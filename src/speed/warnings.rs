@@ -119,8 +119,7 @@ impl fmt::Display for Warning {
                 percent(*spread)
             ),
             Warning::Outliers { count, of } => {
-                let lie = if *count == 1 { "lies" } else { "lie" };
-                write!(f, "{count} of {of} samples {lie} far from the others, kept and marked.")
+                write!(f, "Far from the others: {count} of {of} samples, which are kept and marked.")
             }
             Warning::TooShort { seconds } => write!(
                 f,

@@ -120,7 +120,8 @@ impl Source {
             }
             // SAFETY: the tier is the caller's promise.
             Source::Nibbles => unsafe { nibbles::strip::<H>(weights, rows.start, &mut space.codes, strip) },
-            Source::Chunks(_) | Source::Digits | Source::Rows | Source::Strips => {
+            Source::Strips => unreachable!("returned above"),
+            Source::Chunks(_) | Source::Digits | Source::Rows => {
                 let groups = strip.as_chunks_mut::<GROUP_BYTES>().0;
                 for first in (0..rows.len()).step_by(EIGHT) {
                     // Behind the last row it is taken again.

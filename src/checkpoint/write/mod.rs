@@ -125,7 +125,8 @@ pub enum Action {
 }
 
 /// Where weights come from, for the output's own metadata.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Origin {
     /// SHA-256 of each file that held tensors.
     pub sha256: BTreeMap<String, String>,

@@ -16,7 +16,7 @@ pub struct Output {
 
 enum Made {
     File(Unfinished),
-    Dir(Guard, TempDir),
+    Dir(TempDir, Guard),
 }
 
 /// A file in the making.
@@ -36,7 +36,8 @@ impl Output {
         }
         let made = if directory {
             let dir = files::temporary_folder(target)?;
-            Made::Dir(interrupt::guard(dir.path())?, dir)
+            let guard = interrupt::guard(dir.path());
+            Made::Dir(dir, guard)
         } else {
             Made::File(Unfinished::create(target)?)
         };
@@ -47,7 +48,7 @@ impl Output {
     pub fn file(&mut self, name: &str, len: u64) -> Result<OutputFile> {
         let (path, file) = match &mut self.made {
             Made::File(file) => (self.target.clone(), file.file().try_clone()),
-            Made::Dir(_, dir) => {
+            Made::Dir(dir, _) => {
                 let path = dir.path().join(name);
                 let file = File::create_new(&path);
                 (path, file)
@@ -59,7 +60,7 @@ impl Output {
 
     /// Writes a small file beside those with tensors.
     pub fn side(&self, name: &str, content: &[u8]) -> Result<()> {
-        let Made::Dir(_, dir) = &self.made else {
+        let Made::Dir(dir, _) = &self.made else {
             return Err(Error::Bug(format!("no place for {name} beside a single file")));
         };
         let path = dir.path().join(name);
@@ -77,7 +78,7 @@ impl Output {
     pub fn finish(self) -> Result<()> {
         match self.made {
             Made::File(file) => file.finish(),
-            Made::Dir(_guard, dir) => {
+            Made::Dir(dir, _guard) => {
                 std::fs::rename(dir.path(), &self.target).map_err(|e| Error::io(&self.target, e))?;
                 // Nothing stands under the temporary name any more, so there is nothing to remove.
                 let _ = dir.keep();

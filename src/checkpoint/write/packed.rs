@@ -71,21 +71,25 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
         forms.insert(role, form);
         push(role, shape, form, Action::Float { form, interleave: None, less_one: false })?;
     }
-    for (name, content) in side::files(checkpoint)? {
-        if name == "tokenizer.json" || COMPANIONS.contains(&&name[..]) {
-            let len = content.len();
-            let item = Item {
-                name,
-                role: None,
-                shape: vec![len],
-                from: "json".into(),
-                to: "json".into(),
-                start: 0,
-                len: len as u64,
-                action: Action::Bytes(content),
-            };
-            stored.push(Stored { item, dtype: "U8", shape: vec![len] });
-        }
+    let tokenizer = checkpoint.tokenizer.iter().map(|json| ("tokenizer.json".to_owned(), json.clone()));
+    let companions = side::files(checkpoint)?.into_iter().filter(|file| COMPANIONS.contains(&&file.0[..]));
+    for (name, content) in tokenizer.chain(companions) {
+        let len = content.len();
+        let item = Item {
+            name,
+            role: None,
+            shape: vec![len],
+            from: "text".into(),
+            to: "text".into(),
+            start: 0,
+            len: len as u64,
+            action: Action::Bytes(content),
+        };
+        stored.push(Stored { item, dtype: "U8", shape: vec![len] });
+    }
+    let mut warnings = vec![];
+    if checkpoint.tokenizer.is_none() {
+        warnings.push("The source has no tokenizer, so the output has none.".into());
     }
     let kept = checkpoint.keep(|role| forms.get(&role).copied());
     let kept = serde_json::to_string(&kept).map_err(|e| Error::Bug(e.to_string()))?;
@@ -99,7 +103,7 @@ pub fn plan(checkpoint: &Checkpoint, layout: &'static dyn Layout, embedding: Opt
     };
     let file = archive::plan("model.safetensors".into(), stored, metadata, &Origin::unhashed(checkpoint));
     let target = format!("tritmark safetensors, {layout_name}");
-    Ok(Plan { target, directory: false, files: vec![file], side: vec![], warnings: vec![] })
+    Ok(Plan { target, directory: false, files: vec![file], side: vec![], warnings })
 }
 
 /// The small files that come with a tokenizer.
