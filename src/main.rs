@@ -1,4 +1,4 @@
-//! Parse, dispatch, exit code; nothing else.
+//! Parse, dispatch, exit code.
 
 use std::any::Any;
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! The proofs: what a model is, byte order and container aside, and whether two are the same.
 
-use crate::checkpoint::config::LinearKind;
+use crate::checkpoint::config::{LinearKind, ModelConfig};
 use crate::checkpoint::demo;
 use crate::checkpoint::gguf::form::Form;
 use crate::checkpoint::gguf::quant::Quant;
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokenizers::AddedToken;
+use tokenizers::{AddedToken, Tokenizer};
 use tritmark_kernels::Trits;
 
 /// SHA-256 of the weights `[out, in]`, row-major, one byte each: `0xff`, `0x00` or `0x01`.
@@ -235,7 +235,31 @@ fn merges(json: &[u8]) -> Option<Vec<(String, String)>> {
 
 /// Compares what text becomes and what ends it, where both models say.
 fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -> Result<()> {
-    let (x, y) = (&a.config, &b.config);
+    compare_ends(&a.config, &b.config, comparison);
+    let (Some(x), Some(y)) = (&a.tokenizer, &b.tokenizer) else {
+        if a.tokenizer.is_some() != b.tokenizer.is_some() {
+            comparison.notes.push("Only one of the two has a tokenizer.".into());
+        }
+        return Ok(());
+    };
+    if x == y {
+        return Ok(());
+    }
+    let (p, q) = (tokenizer_of(a)?, tokenizer_of(b)?);
+    let found = [
+        other_merge(x, y),
+        other_text(&p, &q),
+        lacking_token([(&p, &a.provenance.name), (&q, &b.provenance.name)]),
+        other_id(&p, &q),
+        other_piece(&p, &q),
+    ];
+    let found = found.into_iter().flatten();
+    comparison.differences.extend(found.map(|what| format!("The tokenizers differ: {what}.")));
+    Ok(())
+}
+
+/// Compares the tokens around a text.
+fn compare_ends(x: &ModelConfig, y: &ModelConfig, comparison: &mut Comparison) {
     if let (Some(p), Some(q)) = (x.bos, y.bos)
         && p != q
     {
@@ -250,92 +274,76 @@ fn compare_tokens(a: &Checkpoint, b: &Checkpoint, comparison: &mut Comparison) -
             false => comparison.differences.push(sentence),
         }
     }
-    let (Some(p), Some(q)) = (&a.tokenizer, &b.tokenizer) else {
-        if a.tokenizer.is_some() != b.tokenizer.is_some() {
-            comparison.notes.push("Only one of the two has a tokenizer.".into());
-        }
-        return Ok(());
+}
+
+/// The first merge that differs.
+fn other_merge(a: &[u8], b: &[u8]) -> Option<String> {
+    let (found, other) = (merges(a)?, merges(b)?);
+    let at = found.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let name = |merges: &[(String, String)]| {
+        merges.get(at).map_or_else(|| "none".to_owned(), |(a, b)| format!("{a:?} with {b:?}"))
     };
-    if p == q {
-        return Ok(());
-    }
-    let found_merges = (merges(p), merges(q));
-    let (p, q) = (tokenizer_of(a)?, tokenizer_of(b)?);
-    if let (Some(found), Some(other)) = found_merges
-        && found != other
-    {
-        let at = found.iter().zip(&other).take_while(|(a, b)| a == b).count();
-        let name = |merges: &[(String, String)]| {
-            merges.get(at).map_or_else(|| "none".to_owned(), |(a, b)| format!("{a:?} with {b:?}"))
+    (found != other).then(|| {
+        let (count, others) = (found.len(), other.len());
+        format!("merge {at} of {count} and {others} is {} and {}", name(&found), name(&other))
+    })
+}
+
+/// The first sample of text that becomes other tokens.
+fn other_text(p: &Tokenizer, q: &Tokenizer) -> Option<String> {
+    SAMPLES.iter().find_map(|sample| {
+        let ids =
+            |t: &Tokenizer| t.encode(*sample, true).map(|found| found.get_ids().to_vec()).unwrap_or_default();
+        let (found, other) = (ids(p), ids(q));
+        let shown = |ids: &[u32]| {
+            format!("{:?}{}", &ids[..ids.len().min(40)], if ids.len() > 40 { " …" } else { "" })
         };
-        comparison.differences.push(format!(
-            "The tokenizers differ: merge {at} of {} and {} is {} and {}.",
-            found.len(),
-            other.len(),
-            name(&found),
-            name(&other)
-        ));
-    }
-    for sample in SAMPLES {
-        let ids = |t: &tokenizers::Tokenizer| {
-            t.encode(sample, true).map(|found| found.get_ids().to_vec()).unwrap_or_default()
-        };
-        let (found, other) = (ids(&p), ids(&q));
-        if found != other {
-            let shown = |ids: &[u32]| {
-                format!("{:?}{}", &ids[..ids.len().min(40)], if ids.len() > 40 { " …" } else { "" })
-            };
-            comparison.differences.push(format!(
-                "The tokenizers differ: {:?} becomes {} and {}.",
-                sample.chars().take(80).collect::<String>(),
-                shown(&found),
-                shown(&other)
-            ));
-            break;
-        }
-    }
-    let (added, others) = (p.get_added_tokens_decoder(), q.get_added_tokens_decoder());
-    // What only fills up a vocabulary is no text's token, and a space is written in two ways.
-    let text = |content: &str| content.replace('▁', " ");
-    let sides = [(&added, &q, &others, &a.provenance.name), (&others, &p, &added, &b.provenance.name)];
-    let lacking = sides.into_iter().find_map(|(these, other, those, name)| {
+        let sample: String = sample.chars().take(80).collect();
+        (found != other).then(|| format!("{sample:?} becomes {} and {}", shown(&found), shown(&other)))
+    })
+}
+
+/// Text of an added token: a space is written in two ways.
+fn added_text(token: &AddedToken) -> String {
+    token.content.replace('▁', " ")
+}
+
+/// The first added token that only one of them has.
+fn lacking_token(sides: [(&Tokenizer, &String); 2]) -> Option<String> {
+    let [p, q] = sides;
+    [(p, q), (q, p)].into_iter().find_map(|((one, name), (other, _))| {
+        let those = other.get_added_tokens_decoder();
+        let these = one.get_added_tokens_decoder();
+        // What only fills up a vocabulary is no text's token.
         let lacks = |(id, token): &(&u32, &AddedToken)| {
             token.content != format!("[PAD{id}]")
-                && !those.values().any(|t| text(&t.content) == text(&token.content))
+                && !those.values().any(|t| added_text(t) == added_text(token))
                 && other.token_to_id(&token.content) != Some(**id)
         };
-        let token = these.iter().filter(lacks).min_by_key(|(id, _)| **id);
-        token.map(|(id, token)| (*id, token.content.clone(), name))
+        let (id, token) = these.iter().filter(lacks).min_by_key(|(id, _)| **id)?;
+        Some(format!("only {name} takes {:?} for one token ({id}) wherever it stands", token.content))
+    })
+}
+
+/// An added token that has another id.
+fn other_id(p: &Tokenizer, q: &Tokenizer) -> Option<String> {
+    let (these, others) = (p.get_added_tokens_decoder(), q.get_added_tokens_decoder());
+    let moved = these.iter().filter_map(|(id, token)| {
+        let (other, _) = others.iter().find(|(_, t)| added_text(t) == added_text(token))?;
+        (other != id).then_some((id, other, token))
     });
-    if let Some((id, token, name)) = lacking {
-        comparison.differences.push(format!(
-            "The tokenizers differ: only {name} takes {token:?} for one token ({id}) wherever it stands."
-        ));
-    }
-    for (id, token) in &added {
-        if let Some((other, _)) = others.iter().find(|(_, t)| text(&t.content) == text(&token.content))
-            && other != id
-        {
-            comparison
-                .differences
-                .push(format!("The tokenizers differ: {:?} is token {id} and {other}.", token.content));
-            break;
-        }
-    }
-    // Then the vocabulary, but for added tokens, which were compared by what they stand for.
-    for id in 0..p.get_vocab_size(true).min(q.get_vocab_size(true)) as u32 {
-        if let (Some(found), Some(other)) = (p.id_to_token(id), q.id_to_token(id))
-            && found != other
-            && !added.contains_key(&id)
-            && !others.contains_key(&id)
-        {
-            comparison
-                .differences
-                .push(format!("The tokenizers differ: token {id} is {found:?} and {other:?}."));
-            break;
-        }
-    }
-    Ok(())
+    let (id, other, token) = moved.min_by_key(|(id, ..)| **id)?;
+    Some(format!("{:?} is token {id} and {other}", token.content))
+}
+
+/// The first id that stands for another piece, but for added tokens, which are compared by what they stand for.
+fn other_piece(p: &Tokenizer, q: &Tokenizer) -> Option<String> {
+    let (added, others) = (p.get_added_tokens_decoder(), q.get_added_tokens_decoder());
+    (0..p.get_vocab_size(true).min(q.get_vocab_size(true)) as u32).find_map(|id| {
+        let (found, other) = (p.id_to_token(id)?, q.id_to_token(id)?);
+        let differ = found != other && !added.contains_key(&id) && !others.contains_key(&id);
+        differ.then(|| format!("token {id} is {found:?} and {other:?}"))
+    })
 }
 
 /// Says which of the dialects that `open`, opened with `options`, leaves open has the trits of `known`, if one has.

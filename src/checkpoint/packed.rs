@@ -48,13 +48,17 @@ pub fn open(file: &str) -> Result<Checkpoint> {
         return Err(Error::input(
             path,
             format!("version {version} of the format; this program reads {VERSION}"),
-        ));
+        )
+        .hint("Update tritmark, or convert the source again."));
     }
     let config: ModelConfig = stated(path, "config", get("config")?)?;
     config.check(str::to_owned).map_err(|e| Error::input(path, format!("the metadata \"config\": {e}")))?;
     let layout_name = get("layout")?;
-    let layout = layout::by_name(layout_name)
-        .ok_or_else(|| Error::input(path, format!("unknown layout {layout_name}")))?;
+    let layout = layout::by_name(layout_name).ok_or_else(|| {
+        let known: Vec<_> = layout::ALL.iter().map(|layout| layout.name()).collect();
+        Error::input(path, format!("unknown layout {layout_name}; known: {}", known.join(", ")))
+            .hint("Update tritmark, or convert the source again.")
+    })?;
     let origin: Origin = stated(path, "origin", get("origin")?)?;
     let mut archive = Archive::default();
     archive.add(path, file::map(path)?)?;

@@ -26,13 +26,14 @@ use std::time::Duration;
 Examples:
   tritmark bench -m demo
   tritmark bench -m demo -p 128,512 -n 32 -t 1-4 -k all --record bench.json
-  tritmark bench -m model.gguf,other/ -p 0 -n 64 -d 0,1024 --reference -o csv
+  tritmark bench -m model.gguf,other/ -p 64 -n 64 -d 0,1024 --reference -o csv
   tritmark bench --level kernel --shape 6912x2560 --batch 1,32,512 -k tm2,i2_s/avx2
 
-Lists are numbers with commas or ranges: 1,2,4  1-8  1-8+2  1-8*2.
+Lists are numbers with commas or ranges: 1,2,4  1-8  1-8+2  '1-8*2' (in quotes for the shell).
 All arms of a test are measured in turns, so that drift of the machine hits all alike. With two
 numbers of threads or more it says how many are worth their while. Options of llama-bench that
-mean nothing here (-b, -ub, -fa, -mmp, ...) are accepted and named.")]
+mean nothing here (-b, -ub, -ngl, -fa, -mmp, ...) are accepted and named; those that would change
+what the figures mean (-ctk f16, -hf, --numa, ...) are refused with the reason.")]
 pub struct Args {
     /// Models [default: demo]
     #[arg(short, long, value_delimiter = ',', value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
@@ -75,8 +76,8 @@ pub struct Args {
     /// A short look: fewer and shorter samples
     #[arg(long)]
     quick: bool,
-    /// Rounds, in each of which every arm is sampled [default: 15, with --quick 8]; up to as many again where a
-    /// virtual machine moves between cores
+    /// Rounds, in each of which every arm is sampled [default: 15, with --quick 8]; of 5 or more up to as many again
+    /// for arms whose fastest runs scatter, or where a virtual machine moves between cores
     #[arg(short, long, visible_alias = "repetitions", value_name = "N", allow_negative_numbers = true)]
     rounds: Option<u32>,
     /// Shortest time of a sample in seconds [default: 0.2, with --quick 0.03]

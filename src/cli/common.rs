@@ -131,7 +131,8 @@ pub struct KernelArgs {
     /// Threads [default: all that this process may use]
     #[arg(short, long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Precision of the output head and a tied embedding; all but as-is change the logits
+    /// Precision of the output head and a tied embedding; any but that of the file changes the logits, and q6_k and
+    /// q4_0 run as f32
     #[arg(long, value_enum, value_name = "PRECISION", default_value_t)]
     pub head: Head,
 }

@@ -18,7 +18,8 @@ Examples:
 
 Exit codes: 0 fine; 1 worse than --fail-on allows; 3 the measurements do not allow a verdict on
 --fail-on; 4 different models, processors, CPU quotas, sizes of the machine, governors or
-protocols, or one is virtual and the other is not.
+protocols, or one is virtual and the other is not, or there is nothing in common; 5 a file is no
+record.
 --fail-on asks where the whole 95 % interval lies: beyond the limit fails (where p < 0.01 too), within
 it passes, else it is inconclusive, as is an arm that only the first record has. Of perplexity and accuracy
 the figure itself counts. Energy has one window on each side, so more than the limit is inconclusive, as is
@@ -39,8 +40,9 @@ pub struct Args {
     /// Records: the first is what the others are held against
     #[arg(required = true)]
     records: Vec<PathBuf>,
-    /// Fail if a figure got worse by more: pp, tg, pg, kernel, speed, ppl, acc (share of questions
-    /// answered rightly) or energy, > and a share (3%) or, for the last three, an amount (0.01)
+    /// Fail if a figure got worse by more than a limit, as 'tg>3%' or 'ppl>0.01': pp (prompts), tg (generation), pg
+    /// (both together), kernel, speed (all of these), ppl, acc (share of questions answered rightly) or energy; the
+    /// last three also take an amount without %. May be given several times
     #[arg(long, value_name = "LIMIT")]
     fail_on: Vec<Gate>,
     /// Differences of speed up to this share are called the same, in percent

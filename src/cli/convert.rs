@@ -29,22 +29,22 @@ pub struct Args {
     input: String,
     /// File or directory to write
     out: PathBuf,
-    /// Layout of the matrices, or hf, bf16, f16, f32
+    /// Layout of the matrices, or hf, bf16, f16, f32 [default: i2_s for .gguf, tm2 for .safetensors, hf for a directory]
     #[arg(long, value_name = "FORM")]
     to: Option<String>,
-    /// Program that shall run the GGUF [default: the first that runs it rightly]
+    /// Program that shall run the file (.gguf only) [default: the first that runs it rightly]
     #[arg(long = "for", value_name = "RUNTIME")]
     runtime: Option<Runtime>,
-    /// Embedding and head: f32, f16, bf16, q8_0, q6_k, q4_0 [default: exact]
+    /// Embedding and head: f32, f16, bf16, and in .gguf q8_0, q6_k, q4_0 [default: exact]
     #[arg(long, value_name = "TYPE")]
     embedding: Option<String>,
-    /// Largest file of a Hugging Face directory, e.g. 2GB
+    /// Largest file of a Hugging Face directory, e.g. 2GB [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     shard_size: Option<u64>,
-    /// Keep scales in tensors of their own, exact (GGUF architecture bitnet)
+    /// Keep scales in tensors of their own, exact (.gguf of architecture bitnet only)
     #[arg(long)]
     scale_tensors: bool,
-    /// Type id of tl2: 39 as in bitnet.cpp's first fork of llama.cpp, 42 as in its later one
+    /// Type id of tl2 (.gguf only): 39 as in bitnet.cpp's first fork of llama.cpp, 42 as in its later one
     #[arg(long, value_name = "ID", value_parser = tl2_id)]
     tl2_id: Option<u32>,
     /// List what would be written, and write nothing

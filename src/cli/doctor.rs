@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tritmark_kernels::kernel;
 
-/// Tell what this machine is, which kernels it can run, how its energy can be measured, and what it
-/// can do at most.
+/// Tell what this machine is, which kernels it can run, how its energy can be measured, and, with
+/// --limits, what it can do at most.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tritmark doctor\n  tritmark doctor --limits --threads 1-8*2 --json\n  tritmark doctor --tune"
+    after_help = "Examples:\n  tritmark doctor\n  tritmark doctor --limits --threads '1-8*2' --json\n  tritmark doctor --tune"
 )]
 pub struct Args {
     /// Measure the limits too: reading from each level of memory, int8 and f32 arithmetic
     #[arg(long)]
     limits: bool,
-    /// Threads to measure limits with [default: 1 and all]
+    /// Threads to measure limits with (needs --limits) [default: 1 and all]
     #[arg(short, long, value_name = "LIST", requires = "limits")]
     threads: Vec<List>,
     /// Measure from where on tables pay, how far ahead to prefetch and how finely to cut work on this

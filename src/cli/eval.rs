@@ -26,7 +26,7 @@ another figure.")]
 pub struct Args {
     /// Model
     model: String,
-    /// Files of questions [default: endings of sentences of the demo's test text]
+    /// Files of questions, or `sotu`: endings of sentences of the demo's test text [default: sotu]
     tasks: Vec<String>,
     /// Format of JSON lines [default: by their fields]
     #[arg(long, value_enum)]
@@ -44,7 +44,7 @@ pub struct Args {
     /// Write the whole record, for `report`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Leave host names and folders out of the record
+    /// Leave host names and folders out of the record (needs --record)
     #[arg(long, requires = "record")]
     anonymise: bool,
     /// Print the results as JSON

@@ -12,7 +12,11 @@ use std::path::PathBuf;
 /// Records of one machine, program and protocol become one; those of different machines stay apart
 /// within the file.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tritmark merge shard-*.json laptop.json -o all.json")]
+#[command(after_help = "\
+Example:
+  tritmark merge shard-*.json laptop.json -o all.json
+
+Exit code 4: records contradict each other.")]
 pub struct Args {
     /// Records
     #[arg(required = true, num_args = 1..)]

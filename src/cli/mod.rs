@@ -1,5 +1,5 @@
 //! The command line: one file a subcommand, holding its arguments, its help with an example, and its
-//! printing; no logic.
+//! printing, and what they share.
 
 mod bench;
 mod common;
@@ -32,10 +32,11 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "\
 A MODEL is a Hugging Face directory, a .safetensors, a .gguf, `demo` (a small trained BitNet
 inside this program), or `demo-full` (its full-precision twin); 'MODEL --ptq absmean' is a
-full-precision one made ternary.
+full-precision one made ternary. --family and --dialect may stand in the name as well.
 
 Exit codes: 0 fine; 1 a regression or a failed proof; 2 usage; 3 inconclusive; 4 not comparable;
-5 bad input file; 70 a bug of ours; 74 the system refused to read, write, or give memory or a thread.")]
+5 bad input file; 70 a bug of ours; 74 the system refused to read, write, or give memory or a thread;
+128 + n stopped by signal n.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -54,8 +54,10 @@ pub struct Args {
     /// or another MODEL
     #[arg(long, value_name = "REF")]
     against: Option<String>,
-    /// Measure the candle reference instead of our kernels: int8 or full (activations)
-    #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, default_missing_value = "int8", conflicts_with_all = ["kernel", "head"])]
+    /// Measure the candle reference instead of our kernels, with int8 activations or full ones; not with --kernel or
+    /// --head
+    #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, require_equals = true, default_missing_value = "int8")]
+    #[arg(value_parser = ["int8", "full"], conflicts_with_all = ["kernel", "head"])]
     reference: Option<String>,
     /// Keep finished windows in this file, and go on from it if it exists
     #[arg(long, value_name = "FILE")]
@@ -71,7 +73,7 @@ pub struct Args {
     /// Write the whole record, for `report`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Leave host names and folders out of the record
+    /// Leave host names and folders out of the record (needs --record)
     #[arg(long, requires = "record")]
     anonymise: bool,
     /// Print the result as JSON

@@ -6,11 +6,11 @@ use crate::record;
 use crate::report::{self, Format};
 use std::path::PathBuf;
 
-/// Render records as HTML, Markdown, CSV and JSON.
+/// Render records as HTML, Markdown, CSV and JSON, and their plots as SVG and PNG.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  tritmark report reports/out/quick/record.json -o my-report
+  tritmark report my-run -o my-report
   tritmark report laptop.json server.json board.json -o machines
   tritmark report nightly/ -o trend --format html
   tritmark report record.json -o . --format md && cat report.md >> \"$GITHUB_STEP_SUMMARY\"

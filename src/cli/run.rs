@@ -40,7 +40,7 @@ pub struct Args {
     /// Rated power of the processor: adds energy modelled as rated power times time
     #[arg(long, value_name = "WATTS", value_parser = watts)]
     tdp: Option<f64>,
-    /// Folder for record and report [default: a new one below reports/out]
+    /// Folder for record and report [default: reports/out/SUITE-TIME, a new one]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Put this run in the place of a finished one in --output

@@ -12,7 +12,8 @@ Examples:
   tritmark synth 2b4t -o 2b4t-random
   tritmark synth 2b4t --layers 2 --zeros 0.5 -o two-blocks
 
-Speed and memory depend on the shape alone, so this stands in for weights that are not at hand.")]
+Speed and memory depend on the shape alone, so this stands in for weights that are not at hand. It
+has no tokenizer: what reads text needs --tokenizer.")]
 pub struct Args {
     /// Shape to start from: tiny, 0.7b, 2b4t, 3b, 8b
     shape: String,

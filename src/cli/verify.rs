@@ -17,11 +17,13 @@ Examples:
   tritmark verify model.gguf
 
 Exit code 0: trits are equal, and all else is equal or rounded by a form that one of the files
-has; the first line says which (\"the same model\", or \"the same ternary weights\" and what is
-rounded). Logits of rounded models are called close where they differ by at most 3 % (relative,
-RMS) and 95 % of the first choices are the same. Exit code 1: something else differs, or the file
-is damaged; standard error says what and where. --family and --ptq apply to the model that needs
-them. Of a file whose arrangement is ambiguous, the other model tells which it is.")]
+has; the first line says which (\"the same model\", \"the same ternary weights\", or of full
+precision \"the same shapes\", and what is rounded). Logits of rounded models are called close where
+they differ by at most 3 % (relative, RMS) and 95 % of the first choices are the same; that they
+are not is told and changes no exit code. Exit code 1: something else differs, or weights of a file
+are damaged; standard error says what and where. Exit code 5: a file is cut short or no model.
+--family, --dialect and --ptq apply to the model that needs them. Of a file whose arrangement is
+ambiguous, the other model tells which it is.")]
 pub struct Args {
     /// Model
     a: String,

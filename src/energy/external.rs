@@ -1,6 +1,7 @@
 //! The log of an external power meter: CSV of time stamps and watts.
 
 use super::MOST_WATTS;
+use super::sensors::LEAST;
 use crate::checkpoint::file;
 use crate::error::{Error, Result};
 use crate::stats;
@@ -166,6 +167,14 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
                 });
             }
             Ok(sample) => sample,
+            // Below names that tell the columns stand samples.
+            Err(wrong)
+                if columns
+                    .as_ref()
+                    .is_ok_and(|c| names.is_some() && row.get(c.time).and_then(time).is_some()) =>
+            {
+                return Err(wrong);
+            }
             Err(wrong) if samples.is_empty() => {
                 if index > 0 || row.len() < 2 {
                     wrong_front.get_or_insert(wrong);
@@ -178,7 +187,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
             }
             Err(wrong) => return Err(wrong),
         };
-        if !at.is_finite() || !(0.0..=MOST_WATTS).contains(&watts) {
+        if !at.is_finite() || !(LEAST..=MOST_WATTS).contains(&watts) {
             return Err(format!("line {line} holds {watts} W at {at}, which cannot be"));
         }
         match samples.last_mut() {
@@ -234,8 +243,10 @@ impl Columns {
             return Err(format!("has fewer than {} columns", self.time.max(self.power) + 1));
         };
         // Where commas part columns, one within a number may part thousands.
-        let number = if delimiter == b',' { power.into() } else { power.replacen(',', ".", 1) };
-        let sample = time(at).zip(number.parse::<f64>().ok());
+        let with_point = |number: &str| {
+            if delimiter == b',' { number.to_owned() } else { number.replacen(',', ".", 1) }
+        };
+        let sample = time(&with_point(at)).zip(with_point(power).parse::<f64>().ok());
         let (time, number) =
             sample.ok_or_else(|| format!("holds '{at}' and '{power}', which are no time and power"))?;
         Ok((time, number * self.unit))
@@ -334,6 +345,10 @@ mod tests {
         assert_eq!(parse(text.as_bytes()).unwrap(), [(10.0, 7.0), (11.0, 8.0)]);
         assert_eq!(parse(b"a\tPower\n1\t2.5\tx\n").unwrap(), [(1.0, 2.5)]);
         assert_eq!(parse(b"1,2.5,ok\n").unwrap(), [(1.0, 2.5)]);
+        assert_eq!(parse(b"time;power\n10,5;-0,3\n").unwrap(), [(10.5, -0.3)]);
+        // A first sample that is none is not passed over.
+        let error = parse(b"time;power\n10;1.234,5\n11;5\n").unwrap_err();
+        assert!(error.contains("line 2 holds '10'"), "{error}");
         // Commas within numbers.
         for (line, wrong) in [("1,4,9", "line 2 has more numbers than the 2 columns"), ("1,0,50,5", "line 2")]
         {

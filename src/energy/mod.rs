@@ -1,5 +1,5 @@
 //! Energy: *measured* by sensors of the machine or a meter at its plug, and *modelled* from operation
-//! counts. The two are different types and never meet.
+//! counts or, where asked for, from rated power. These are different types and never meet.
 
 pub mod external;
 #[cfg(all(target_os = "macos", feature = "macos-energy"))]

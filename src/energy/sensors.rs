@@ -238,7 +238,7 @@ const MOST: f64 = 20_000.0;
 const SLACK: f64 = 0.1;
 
 /// Sensors of power show somewhat less than nothing where there is nothing, watts.
-const LEAST: f64 = -0.5;
+pub(super) const LEAST: f64 = -0.5;
 
 /// That a battery is discharging: only then does it show the machine's power.
 fn discharging(battery: &Path) -> Result<(), String> {

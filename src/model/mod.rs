@@ -1,4 +1,4 @@
-//! The forward pass: f32 around exact integer products.
+//! The forward pass: floats in one order around exact integer products.
 //!
 //! One code path with a fixed order of every reduction, so logits are equal bit for bit over
 //! layouts, tiers, thread counts, and ways to cut a text into batches.

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod import;
 pub mod merge;
 pub mod rows;
+pub mod state;
 
 pub use check::{check, check_arm, check_control, check_proof};
 pub use describe::arm_name;

@@ -1,5 +1,4 @@
-//! Speed: the protocol of taking samples, the statistics over them, what may be wrong with them, and
-//! what the machine would allow.
+//! Speed: the protocol of taking samples, what may be wrong with them, and what the machine would allow.
 
 pub mod bench;
 pub mod bound;

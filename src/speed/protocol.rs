@@ -1,11 +1,12 @@
 //! How samples are taken: after a warm-up, all arms once a round in an order drawn anew, so that
 //! drift of the machine hits all alike.
 
-use super::control::{ENOUGH_ROUNDS, handoff, of_fastest_state};
+use super::control::handoff;
 use super::warnings::Warning;
 use crate::energy::{Meter, Windows};
 use crate::error::{Error, Result};
 use crate::machine::{self, CpuTimes, Limits};
+use crate::record::state::{ENOUGH_ROUNDS, FASTEST, of_fastest_state};
 use crate::record::{
     Arm, Bound, Control, Load, ModelledEnergy, Outcome, Protocol, RatedEnergy, Speed, Subject, Test, arm_name,
 };
@@ -23,8 +24,6 @@ const SETTLED_RUNS: usize = 4;
 /// Variation of the last warm-up runs below which an arm counts as settled.
 const SETTLED: f64 = 0.02;
 
-/// The quantile over the rounds at which their fastest runs are compared.
-pub const FASTEST: f64 = 0.9;
 /// Greatest upper over lower end of that quantile's interval with which an arm has rounds enough: two such arms
 /// are told apart by a few per cent.
 const NARROW: f64 = 1.1;

@@ -1,4 +1,4 @@
-//! The f32 parts of a transformer: norms, rotary embedding, attention, gates, float matrices.
+//! The floating-point parts of a transformer: norms, rotary embedding, attention, gates, float matrices.
 //!
 //! Every function has one order of operations. Loops whose order matters are written once, over
 //! sixteen lanes ([`simd`]), and compiled for each instruction set; the operations are the same IEEE
@@ -6,9 +6,9 @@
 //! counts, and over ways to cut a text into batches. (Angles of the rotary embedding come from the system's
 //! mathematical library in f64, and are rounded to f32: only there could another library differ in a bit.)
 //!
-//! * [`FloatRows`] multiplies float matrices; each output is the plain sequential sum over the inputs.
-//! * [`attention`] is that same loop twice with a softmax between.
-//! * [`elementwise`] holds what runs over one token.
+//! * [`FloatRows`] multiplies float matrices; each output is one sequential sum over the inputs (of six bits in blocks).
+//! * [`attention`] is an online softmax over blocks of positions.
+//! * [`elementwise`] holds what runs over one token, in f64.
 
 pub mod attention;
 pub mod elementwise;

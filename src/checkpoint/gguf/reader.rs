@@ -290,8 +290,21 @@ impl Reader {
         self.metadata.iter().find(|e| e.key == key).map(|e| &e.value)
     }
 
-    fn wrong_type<T>(&self, key: &str, expected: &str) -> Result<T> {
-        Err(Error::input(&self.path, format!("metadata key {key}: expected {expected}, found another type")))
+    /// The value of a key as one of its types, where the key is there.
+    fn typed<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &str,
+        of_type: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        of_type(value).map(Some).ok_or_else(|| self.wrong(key, expected, value))
+    }
+
+    fn wrong(&self, key: &str, expected: &str, found: &Value) -> Error {
+        // A text may be as long as the file.
+        let shown: String = found.to_string().chars().take(80).collect();
+        Error::input(&self.path, format!("metadata key {key}: expected {expected}, found {shown}"))
     }
 
     /// A string, where the key is there.
@@ -299,11 +312,10 @@ impl Reader {
     /// # Errors
     /// If the key holds something else.
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(_) => self.wrong_type(key, "a string"),
-        }
+        self.typed(key, "a string", |value| match value {
+            Value::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     /// An integer that is not negative and fits the memory of a machine, where the key is there.
@@ -311,13 +323,10 @@ impl Reader {
     /// # Errors
     /// If the key holds something else.
     pub fn uint(&self, key: &str) -> Result<Option<usize>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Int(n)) => usize::try_from(*n)
-                .map(Some)
-                .map_err(|_| Error::input(&self.path, format!("metadata key {key}: {n} is out of range"))),
-            Some(_) => self.wrong_type(key, "an integer"),
-        }
+        self.typed(key, "an integer of 0 or more", |value| match value {
+            Value::Int(n) => usize::try_from(*n).ok(),
+            _ => None,
+        })
     }
 
     /// A float, where the key is there.
@@ -325,11 +334,10 @@ impl Reader {
     /// # Errors
     /// If the key holds something else.
     pub fn float(&self, key: &str) -> Result<Option<f64>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Float(x)) => Ok(Some(*x)),
-            Some(_) => self.wrong_type(key, "a float"),
-        }
+        self.typed(key, "a float", |value| match value {
+            Value::Float(x) => Some(*x),
+            _ => None,
+        })
     }
 
     /// A bool, where the key is there.
@@ -337,11 +345,10 @@ impl Reader {
     /// # Errors
     /// If the key holds something else.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Bool(b)) => Ok(Some(*b)),
-            Some(_) => self.wrong_type(key, "a bool"),
-        }
+        self.typed(key, "a bool", |value| match value {
+            Value::Bool(b) => Some(*b),
+            _ => None,
+        })
     }
 
     /// An array of strings, where the key is there.
@@ -349,15 +356,14 @@ impl Reader {
     /// # Errors
     /// If the key holds something else.
     pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Array(Array { kind: kind::STRING, len, at })) => {
-                let mut cursor = Cursor { bytes: &self.bytes, at: *at };
-                let texts: Result<_, Damage> = (0..*len).map(|_| cursor.text(key)).collect();
-                texts.map(Some).map_err(|damage| Error::input(&self.path, damage))
-            }
-            Some(_) => self.wrong_type(key, "an array of strings"),
-        }
+        let array = self.typed(key, "an array of strings", |value| match value {
+            Value::Array(Array { kind: kind::STRING, len, at }) => Some((*len, *at)),
+            _ => None,
+        })?;
+        let Some((len, at)) = array else { return Ok(None) };
+        let mut cursor = Cursor { bytes: &self.bytes, at };
+        let texts: Result<_, Damage> = (0..len).map(|_| cursor.text(key)).collect();
+        texts.map(Some).map_err(|damage| Error::input(&self.path, damage))
     }
 
     /// An array of integers, where the key is there.
@@ -365,18 +371,10 @@ impl Reader {
     /// # Errors
     /// If the key holds something else.
     pub fn ints(&self, key: &str) -> Result<Option<Vec<i128>>> {
-        let values = self.scalars(key)?;
-        values
-            .map(|values| {
-                values
-                    .into_iter()
-                    .map(|v| match v {
-                        Value::Int(n) => Ok(n),
-                        _ => self.wrong_type(key, "an array of integers"),
-                    })
-                    .collect()
-            })
-            .transpose()
+        self.scalars(key, "an array of integers", |value| match value {
+            Value::Int(n) => Some(n),
+            _ => None,
+        })
     }
 
     /// An array of floats, where the key is there.
@@ -384,30 +382,36 @@ impl Reader {
     /// # Errors
     /// If the key holds something else.
     pub fn floats(&self, key: &str) -> Result<Option<Vec<f64>>> {
-        let values = self.scalars(key)?;
-        values
-            .map(|values| {
-                values
-                    .into_iter()
-                    .map(|v| match v {
-                        Value::Float(x) => Ok(x),
-                        _ => self.wrong_type(key, "an array of floats"),
-                    })
-                    .collect()
-            })
-            .transpose()
+        self.scalars(key, "an array of floats", |value| match value {
+            Value::Float(x) => Some(x),
+            _ => None,
+        })
     }
 
-    fn scalars(&self, key: &str) -> Result<Option<Vec<Value>>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Array(Array { kind, len, at })) if scalar_len(*kind).is_some() => {
-                let mut cursor = Cursor { bytes: &self.bytes, at: *at };
-                let values: Result<_, Damage> = (0..*len).map(|_| cursor.scalar(*kind, key)).collect();
-                values.map(Some).map_err(|damage| Error::input(&self.path, damage))
-            }
-            Some(_) => self.wrong_type(key, "an array of numbers"),
-        }
+    fn scalars<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        of_type: impl Fn(Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
+        let array = self.typed(key, expected, |value| match value {
+            Value::Array(Array { kind, len, at }) if scalar_len(*kind).is_some() => Some((*kind, *len, *at)),
+            _ => None,
+        })?;
+        let Some((kind, len, at)) = array else { return Ok(None) };
+        let mut cursor = Cursor { bytes: &self.bytes, at };
+        let values: Result<Vec<Value>, Damage> = (0..len).map(|_| cursor.scalar(kind, key)).collect();
+        let values = values.map_err(|damage| Error::input(&self.path, damage))?;
+        let wrong = |value: Value| {
+            let shown = value.to_string();
+            of_type(value).ok_or_else(|| {
+                Error::input(
+                    &self.path,
+                    format!("metadata key {key}: expected {expected}, found {shown} in it"),
+                )
+            })
+        };
+        values.into_iter().map(wrong).collect::<Result<_>>().map(Some)
     }
 }
 

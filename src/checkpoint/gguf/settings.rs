@@ -64,7 +64,11 @@ impl Keys<'_> {
     fn count(&self, key: &str) -> Result<Option<usize>> {
         match self.reader.uint(&self.key(key))? {
             Some(n) if (1..MAX_DIMENSION).contains(&n) => Ok(Some(n)),
-            Some(n) => Err(self.error(format!("metadata key {}: {n} is out of range", self.key(key)))),
+            Some(n) => Err(self.error(format!(
+                "metadata key {}: {n} is out of range, expected 1 to {}",
+                self.key(key),
+                MAX_DIMENSION - 1
+            ))),
             None => Ok(None),
         }
     }
@@ -76,7 +80,10 @@ impl Keys<'_> {
     fn float(&self, key: &str) -> Result<Option<f64>> {
         match self.reader.float(&self.key(key))? {
             Some(x) if x.is_finite() && x > 0.0 => Ok(Some(x)),
-            Some(x) => Err(self.error(format!("metadata key {}: {x} is out of range", self.key(key)))),
+            Some(x) => Err(self.error(format!(
+                "metadata key {}: {x} is out of range, expected a finite number above 0",
+                self.key(key)
+            ))),
             None => Ok(None),
         }
     }
@@ -282,7 +289,7 @@ pub fn token(reader: &Reader, which: &str) -> Result<Option<u32>> {
     match reader.uint(&key)? {
         Some(id) => u32::try_from(id)
             .map(Some)
-            .map_err(|_| Error::input(reader.path(), format!("metadata key {key}: {id} is out of range"))),
+            .map_err(|_| Error::input(reader.path(), format!("metadata key {key}: {id} is no token's id"))),
         // As llama.cpp has it where a file with SentencePiece's tokenizer does not state them.
         None if reader.text(super::tokenizer::MODEL_KEY)? == Some("llama") => {
             Ok([("bos", 1), ("eos", 2)].into_iter().find(|(name, _)| *name == which).map(|(_, id)| id))

@@ -65,7 +65,15 @@ fn stated(words: &str) -> Option<String> {
 }
 
 pub(super) fn differences(a: &Record, b: &Record) -> Differences {
-    let (mut refused, mut noted) = (Vec::new(), Vec::new());
+    let mut found = Differences { refused: Vec::new(), noted: Vec::new() };
+    of_processors(a, b, &mut found);
+    of_machines(a, b, &mut found);
+    of_models(a, b, &mut found);
+    of_protocols(a, b, &mut found);
+    found
+}
+
+fn of_processors(a: &Record, b: &Record, found: &mut Differences) {
     let (x, y) = (&a.environment, &b.environment);
     // Microcode is no part of what a processor is.
     fn model(e: &Environment) -> Option<&str> {
@@ -75,13 +83,21 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
     let unlike = |x: &str, y: &str| stated(x).zip(stated(y)).is_some_and(|(x, y)| x != y);
     let processors = || format!("different processors: {} and {}", processor(a), processor(b));
     if unlike(&x.cpu, &y.cpu) || unlike(&x.arch, &y.arch) || models.is_some_and(|(x, y)| x != y) {
-        refused.push(processors());
+        found.refused.push(processors());
     } else if (&x.cpu, &x.arch, &x.cpu_id) != (&y.cpu, &y.arch, &y.cpu_id) {
-        noted.push(processors());
+        found.noted.push(processors());
     }
+}
+
+/// Whether figures of a record are our own: what is imported tells less of its machine.
+fn ours(record: &Record) -> bool {
+    record.arms.iter().any(|arm| arm.imported.is_none())
+}
+
+fn of_machines(a: &Record, b: &Record, found: &mut Differences) {
+    let (x, y) = (&a.environment, &b.environment);
     let cpus = |n: Option<f64>| n.map_or("all CPUs".into(), |n| format!("{n} CPUs"));
     // An imported file does not tell how large its machine was.
-    let ours = |r: &Record| r.arms.iter().any(|a| a.imported.is_none());
     let size = |r: &Record| ours(r).then(|| format!("{} threads", r.environment.threads));
     let pairs = [
         ("CPU quotas", x.quota().map(cpus), y.quota().map(cpus)),
@@ -92,9 +108,9 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
     ];
     for (what, x, y) in pairs {
         if let (Some(x), Some(y)) = (&x, &y) {
-            refused.extend((x != y).then(|| format!("different {what}: {x} and {y}")));
+            found.refused.extend((x != y).then(|| format!("different {what}: {x} and {y}")));
         } else if x != y {
-            noted.push(different(what, &x, &y));
+            found.noted.push(different(what, &x, &y));
         }
     }
     let list = |words: &[String]| (!words.is_empty()).then(|| words.join(", "));
@@ -115,16 +131,25 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
     ];
     // What an imported file does not tell is no difference.
     let both = parts.into_iter().filter(|(_, x, y)| x.is_some() && y.is_some() && x != y);
-    noted.extend(both.map(|(what, x, y)| different(what, &x, &y)));
+    found.noted.extend(both.map(|(what, x, y)| different(what, &x, &y)));
     let settings = [
         ("tunings of the kernels", &x.tuning, &y.tuning),
         ("huge pages", &x.huge_pages, &y.huge_pages),
         ("systems", &stated(&x.os), &stated(&y.os)),
     ];
-    noted.extend(settings.into_iter().filter(|(_, x, y)| x != y).map(|(what, x, y)| different(what, x, y)));
+    found
+        .noted
+        .extend(settings.into_iter().filter(|(_, x, y)| x != y).map(|(what, x, y)| different(what, x, y)));
     if x.turbo != y.turbo {
-        noted.push(different("turbo", &x.turbo.map(|t| t.to_string()), &y.turbo.map(|t| t.to_string())));
+        found.noted.push(different(
+            "turbo",
+            &x.turbo.map(|t| t.to_string()),
+            &y.turbo.map(|t| t.to_string()),
+        ));
     }
+}
+
+fn of_models(a: &Record, b: &Record, found: &mut Differences) {
     let known = |m: &&Model| a.models.iter().any(|o| o.hash == m.hash);
     // Of an imported one it is not known which it is.
     if !a.models.is_empty() && !b.models.is_empty() && !b.models.iter().any(|m| known(&m)) {
@@ -132,7 +157,7 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
             let names = r.models.iter().map(|m| format!("{} ({:.12})", m.name, m.hash));
             names.collect::<Vec<_>>().join(", ")
         };
-        refused.push(format!("different models: {} and {}", names(a), names(b)));
+        found.refused.push(format!("different models: {} and {}", names(a), names(b)));
     }
     for after in &b.models {
         let same: Vec<&Model> = a.models.iter().filter(|before| before.hash == after.hash).collect();
@@ -140,13 +165,18 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
         // Several may have the same weights.
         if let Some(nearest) = same.iter().map(differ).min_by_key(Vec::len).filter(|d| !d.is_empty()) {
             let sentence = nearest.join(" ");
-            refused.push(format!("different models of the same weights: {}", sentence.trim_end_matches('.')));
+            found
+                .refused
+                .push(format!("different models of the same weights: {}", sentence.trim_end_matches('.')));
         } else if !same.is_empty()
             && same.iter().all(|m| (m.config.bos, &m.config.eos) != (after.config.bos, &after.config.eos))
         {
-            noted.push(format!("different tokens before or after a text in {}", after.id));
+            found.noted.push(format!("different tokens before or after a text in {}", after.id));
         }
     }
+}
+
+fn of_protocols(a: &Record, b: &Record, found: &mut Differences) {
     // Figures of accuracy do not depend on how speeds are sampled.
     let timed = [a, b].iter().all(|r| r.arms.iter().any(|arm| arm.speed.is_some()));
     let time = |r: &Record| (timed && ours(r)).then_some(r.protocol.min_time_s);
@@ -160,9 +190,8 @@ pub(super) fn differences(a: &Record, b: &Record) -> Differences {
             let time = time.map_or_else(|| "a time not stated".into(), |s| format!("{s} s"));
             format!("{name}, samples of {time}{}", if quick { ", --quick" } else { "" })
         };
-        refused.push(format!("different protocols: {} and {}", words(pa), words(pb)));
+        found.refused.push(format!("different protocols: {} and {}", words(pa), words(pb)));
     }
-    Differences { refused, noted }
 }
 
 fn different(what: &str, a: &Option<String>, b: &Option<String>) -> String {

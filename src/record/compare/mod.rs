@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::words::counted;
 use machines::{Differences, differences, partners, processor};
 use serde::Serialize;
+use std::cmp::Ordering;
 pub(super) use verdict::SIGNIFICANT;
 use verdict::{Sides, judge_speed};
 
@@ -289,8 +290,11 @@ pub(super) fn names(arms: &[Lone]) -> String {
 
 /// Whether two arms are the same subject under the same test.
 fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
-    let model = |(record, arm): (&Record, &Arm)| record.model(&arm.subject.model).cloned();
-    let models = match (model(a), model(b)) {
+    let model = |side: usize| {
+        let (record, arm) = [a, b][side];
+        record.model(&arm.subject.model)
+    };
+    let models = match (model(0), model(1)) {
         (Some(x), Some(y)) => {
             x.hash == y.hash || force && (x.id == y.id || a.0.models.len() == 1 && b.0.models.len() == 1)
         }
@@ -298,12 +302,15 @@ fn matches(a: (&Record, &Arm), b: (&Record, &Arm), force: bool) -> bool {
         (None, None) => a.1.subject.model == b.1.subject.model,
         _ => false,
     };
-    let rest =
-        |s: &Subject| (s.engine.clone(), s.layout.clone(), s.tier.clone(), s.variant.clone(), s.threads);
-    models && a.1.test == b.1.test && rest(&a.1.subject) == rest(&b.1.subject)
+    let (x, y) = (&a.1.subject, &b.1.subject);
+    models
+        && a.1.test == b.1.test
+        && (&x.engine, &x.layout, &x.tier, &x.variant, x.threads)
+            == (&y.engine, &y.layout, &y.tier, &y.variant, y.threads)
 }
 
-fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options, result: &mut Comparison) {
+/// The arm of `a` that each of `b` is held against, where there is one.
+fn pairs(a: &Record, b: &Record, force: bool) -> Vec<Option<usize>> {
     let mut partners: Vec<Option<usize>> = vec![None; b.arms.len()];
     let mut taken = vec![false; a.arms.len()];
     // Several models may have the same weights: those of one name meet first, and none meets two.
@@ -312,7 +319,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             let fits = |(i, before): &(usize, &Arm)| {
                 (!of_one_name || before.subject.model == after.subject.model)
                     && !taken[*i]
-                    && matches((a, before), (b, after), options.force)
+                    && matches((a, before), (b, after), force)
             };
             if partners[j].is_none()
                 && let Some((i, _)) = a.arms.iter().enumerate().find(fits)
@@ -321,6 +328,30 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             }
         }
     }
+    partners
+}
+
+/// Gives partners to arms that are alone in their test, and says which.
+fn force_partners(a: &Record, b: &Record, partners: &mut [Option<usize>]) -> Vec<String> {
+    let mut met: Vec<([&Subject; 2], Vec<String>)> = Vec::new();
+    for (j, i) in alone_in_their_test(a, b, partners) {
+        partners[j] = Some(i);
+        let subjects = [&a.arms[i].subject, &b.arms[j].subject];
+        let test = b.arms[j].test.to_string();
+        match met.iter_mut().find(|(s, _)| *s == subjects) {
+            Some((_, tests)) => tests.push(test),
+            None => met.push((subjects, vec![test])),
+        }
+    }
+    let sentence = |(subjects, tests): ([&Subject; 2], Vec<String>)| {
+        let [before, after] = subjects.map(|s| format!("{}: {s}", s.model));
+        format!("Compared by --force in spite of this: {before} against {after} ({}).", tests.join(", "))
+    };
+    met.into_iter().map(sentence).collect()
+}
+
+fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options, result: &mut Comparison) {
+    let mut partners = pairs(a, b, options.force);
     let imported = |(arm, i): (&Arm, &Option<usize>)| {
         arm.imported.is_some() && i.is_some_and(|i| a.arms[i].imported.is_some())
     };
@@ -329,22 +360,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
         result.notes.push(note.into());
     }
     if options.force {
-        let mut met: Vec<([&Subject; 2], Vec<String>)> = Vec::new();
-        for (j, i) in alone_in_their_test(a, b, &partners) {
-            partners[j] = Some(i);
-            let subjects = [&a.arms[i].subject, &b.arms[j].subject];
-            let test = b.arms[j].test.to_string();
-            match met.iter_mut().find(|(s, _)| *s == subjects) {
-                Some((_, tests)) => tests.push(test),
-                None => met.push((subjects, vec![test])),
-            }
-        }
-        for (subjects, tests) in met {
-            let [before, after] = subjects.map(|s| format!("{}: {s}", s.model));
-            let tests = tests.join(", ");
-            let note = format!("Compared by --force in spite of this: {before} against {after} ({tests}).");
-            result.notes.push(note);
-        }
+        result.notes.extend(force_partners(a, b, &mut partners));
     }
     for (after, found) in b.arms.iter().zip(&partners) {
         let Some(found) = *found else {
@@ -352,72 +368,88 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
             continue;
         };
         let before = &a.arms[found];
-        result.rows.extend(
-            speeds([a, b], [before, after], options).map(|row| Row { machine: machine.clone(), ..row }),
-        );
-        if let (Some(x), Some(y)) = (&before.accuracy, &after.accuracy) {
-            let mut row = row(after, Metric::Perplexity, "", x.ppl, y.ppl, machine.clone());
-            row.seconds = y.seconds;
-            // The same text gives the same figure to the last bit, so any difference is real, unless a log rounded it.
-            let rounded = before.imported.is_some() || after.imported.is_some();
-            let alike = rounded && (x.ppl - y.ppl).abs() <= ROUNDING;
-            row.doubt = alike.then(|| "equal to the four decimals that an imported log gives".into());
-            // Whatever it is, of a record itself it is the same.
-            let other = of_other_text(after, [x, y]).filter(|_| a != b);
-            row.reason = other.clone().or_else(|| row.doubt.clone());
-            row.verdict = match y.nll.partial_cmp(&x.nll) {
-                _ if other.is_some() => Verdict::CannotTell,
-                _ if alike || x.nll_bits == y.nll_bits => Verdict::Same,
-                Some(std::cmp::Ordering::Less) => Verdict::Better,
-                Some(std::cmp::Ordering::Greater) => Verdict::Worse,
-                _ => Verdict::CannotTell,
-            };
-            result.rows.push(row);
+        let rows = [
+            speeds([a, b], [before, after], options),
+            perplexities(before, after, a == b),
+            choices(before, after),
+        ];
+        result.rows.extend(rows.into_iter().flatten().map(|row| Row { machine: machine.clone(), ..row }));
+        match energies(before, after) {
+            None => {}
+            Some(Ok(row)) => result.rows.push(Row { machine: machine.clone(), ..row }),
+            Some(Err(why)) => {
+                let name = arm_name(&after.subject, &after.test) + &on(machine.as_deref());
+                result.notes.push(format!("Energy of {name} is not compared: {why}."));
+                result.lost.push(Lost { name, test: after.test.clone(), metric: Metric::Energy, why });
+            }
         }
-        if let (Some(x), Some(y)) = (&before.choices, &after.choices) {
-            let mut row = row(after, Metric::Accuracy, "", x.acc, y.acc, machine.clone());
-            row.seconds = y.seconds;
-            // The same program answers the same questions alike each time.
-            let others =
-                x.questions_sha256.as_ref().zip(y.questions_sha256.as_ref()).is_some_and(|(x, y)| x != y);
-            row.reason = others.then(|| "not of the same questions".into());
-            row.verdict = match y.acc.partial_cmp(&x.acc) {
-                _ if others => Verdict::CannotTell,
-                Some(std::cmp::Ordering::Equal) => Verdict::Same,
-                Some(std::cmp::Ordering::Less) => Verdict::Worse,
-                Some(std::cmp::Ordering::Greater) => Verdict::Better,
-                None => Verdict::CannotTell,
-            };
-            result.rows.push(row);
-        }
-        let Some(Outcome::Measured(x)) = &before.energy_measured else { continue };
-        let why = match &after.energy_measured {
-            Some(Outcome::Measured(y)) if (&x.source, &x.domain) == (&y.source, &y.domain) => {
-                let (before, now) = (x.joules_per_token, y.joules_per_token);
-                let mut row = row(after, Metric::Energy, "J/token", before, now, machine.clone());
-                row.seconds = y.seconds;
-                if before == now {
-                    row.verdict = Verdict::Same;
-                } else {
-                    row.reason = Some("one window on each side, so chance cannot be told apart".into());
-                }
-                result.rows.push(row);
-                continue;
-            }
-            Some(Outcome::Measured(y)) => {
-                format!("it was measured by {} ({}) and {} ({})", x.source, x.domain, y.source, y.domain)
-            }
-            Some(Outcome::NotMeasured(reason)) => {
-                format!("it was measured by {} ({}) before and not after: {reason}", x.source, x.domain)
-            }
-            None => format!("it was measured by {} ({}) before and not after", x.source, x.domain),
-        };
-        let name = arm_name(&after.subject, &after.test) + &on(machine.as_deref());
-        result.notes.push(format!("Energy of {name} is not compared: {why}."));
-        result.lost.push(Lost { name, test: after.test.clone(), metric: Metric::Energy, why });
     }
     let left = a.arms.iter().enumerate().filter(|(i, _)| !partners.contains(&Some(*i)));
     result.only_a.extend(left.map(|(_, arm)| Lone::new(arm, machine.as_deref())));
+}
+
+/// The perplexities of an arm in two records, which may be one; `None` where there are none.
+fn perplexities(before: &Arm, after: &Arm, itself: bool) -> Option<Row> {
+    let [x, y] = [before.accuracy.as_ref()?, after.accuracy.as_ref()?];
+    let mut row = row(after, Metric::Perplexity, "", x.ppl, y.ppl);
+    row.seconds = y.seconds;
+    // The same text gives the same figure to the last bit, so any difference is real, unless a log rounded it.
+    let rounded = before.imported.is_some() || after.imported.is_some();
+    let alike = rounded && (x.ppl - y.ppl).abs() <= ROUNDING;
+    row.doubt = alike.then(|| "equal to the four decimals that an imported log gives".into());
+    // Whatever it is, of a record itself it is the same.
+    let other = of_other_text(after, [x, y]).filter(|_| !itself);
+    row.reason = other.clone().or_else(|| row.doubt.clone());
+    row.verdict = match y.nll.partial_cmp(&x.nll) {
+        _ if other.is_some() => Verdict::CannotTell,
+        _ if alike || x.nll_bits == y.nll_bits => Verdict::Same,
+        Some(Ordering::Less) => Verdict::Better,
+        Some(Ordering::Greater) => Verdict::Worse,
+        _ => Verdict::CannotTell,
+    };
+    Some(row)
+}
+
+/// The accuracies of an arm in two records; `None` where there are none.
+fn choices(before: &Arm, after: &Arm) -> Option<Row> {
+    let [x, y] = [before.choices.as_ref()?, after.choices.as_ref()?];
+    let mut row = row(after, Metric::Accuracy, "", x.acc, y.acc);
+    row.seconds = y.seconds;
+    // The same program answers the same questions alike each time.
+    let others = x.questions_sha256.as_ref().zip(y.questions_sha256.as_ref()).is_some_and(|(x, y)| x != y);
+    row.reason = others.then(|| "not of the same questions".into());
+    row.verdict = match y.acc.partial_cmp(&x.acc) {
+        _ if others => Verdict::CannotTell,
+        Some(Ordering::Equal) => Verdict::Same,
+        Some(Ordering::Less) => Verdict::Worse,
+        Some(Ordering::Greater) => Verdict::Better,
+        None => Verdict::CannotTell,
+    };
+    Some(row)
+}
+
+/// The measured energies of an arm in two records, or why they are not compared; `None` where the first has none.
+fn energies(before: &Arm, after: &Arm) -> Option<std::result::Result<Row, String>> {
+    let Some(Outcome::Measured(x)) = &before.energy_measured else { return None };
+    let lost =
+        |why: &str| format!("it was measured by {} ({}) before and not after{why}", x.source, x.domain);
+    Some(match &after.energy_measured {
+        Some(Outcome::Measured(y)) if (&x.source, &x.domain) == (&y.source, &y.domain) => {
+            let mut row = row(after, Metric::Energy, "J/token", x.joules_per_token, y.joules_per_token);
+            row.seconds = y.seconds;
+            if row.a == row.b {
+                row.verdict = Verdict::Same;
+            } else {
+                row.reason = Some("one window on each side, so chance cannot be told apart".into());
+            }
+            Ok(row)
+        }
+        Some(Outcome::Measured(y)) => {
+            Err(format!("it was measured by {} ({}) and {} ({})", x.source, x.domain, y.source, y.domain))
+        }
+        Some(Outcome::NotMeasured(reason)) => Err(lost(&format!(": {reason}"))),
+        None => Err(lost("")),
+    })
 }
 
 /// Why two records are not compared unless that is forced.
@@ -431,7 +463,7 @@ pub fn speeds(records: [&Record; 2], arms: [&Arm; 2], options: &Options) -> Opti
     if x.unit != y.unit {
         return None;
     }
-    let mut row = row(arms[1], Metric::Speed, &y.unit, x.median, y.median, None);
+    let mut row = row(arms[1], Metric::Speed, &y.unit, x.median, y.median);
     row.seconds = y.seconds.iter().sum();
     judge_speed(&mut row, &Sides::new(records, arms.map(|arm| arm.run), [x, y]), options);
     Some(row)
@@ -472,9 +504,9 @@ fn of_other_text(arm: &Arm, [x, y]: [&Accuracy; 2]) -> Option<String> {
     }
 }
 
-fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64, machine: Option<String>) -> Row {
+fn row(arm: &Arm, metric: Metric, unit: &str, a: f64, b: f64) -> Row {
     Row {
-        machine,
+        machine: None,
         subject: arm.subject.clone(),
         test: arm.test.clone(),
         metric,

@@ -15,9 +15,8 @@
 //! They are chosen by that speed alone, never by the figures that are compared.
 
 use super::{Options, Row, Verdict};
+use crate::record::state::{ENOUGH_ROUNDS, FASTEST, ONE_STATE, of_state};
 use crate::record::{Control, Record, Speed};
-use crate::speed::control::{ENOUGH_ROUNDS, ONE_STATE, of_state};
-use crate::speed::protocol::FASTEST;
 use crate::stats;
 use crate::words::counted;
 

@@ -9,8 +9,8 @@ use super::{
     Ranked, dedup, headline, main_model, median, model, model_name, ranking, speed_tests, speed_text,
 };
 use crate::checkpoint::config::LinearKind;
+use crate::record::state::ENOUGH_ROUNDS;
 use crate::record::{Accuracy, Arm, Divergence, Model, Outcome, Record, Test};
-use crate::speed::control::ENOUGH_ROUNDS;
 use crate::stats;
 use crate::words::counted;
 
