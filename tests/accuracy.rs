@@ -73,7 +73,19 @@ fn fewer_bits_of_a_head_cost_more() {
     let costs = ["int8", "q6_k", "q4_0"].map(kl);
     assert!(1e-9 < costs[0] && costs[0] < costs[1] && costs[1] < costs[2] && costs[2] < 0.1, "{costs:?}");
     tritmark(&["ppl", "demo", "--head", "int3"]).assert().code(2);
+    tritmark(&["ppl", "demo", "--reference=half"]).assert().code(2);
     tritmark(&["ppl", "demo", "--limit", "1", "--against", "head:int3"]).assert().code(2);
+}
+
+#[cfg(feature = "reference")]
+#[test]
+fn the_reference_is_measured_by_itself() {
+    let ppl = |option: &str| {
+        json(&["ppl", "demo", "--n-ctx", "64", "--limit", "2", option])["accuracy"]["ppl"].as_f64().unwrap()
+    };
+    let [ours, int8, full] = ["--head=as-is", "--reference", "--reference=full"].map(ppl);
+    assert!((ours / int8 - 1.0).abs() < 1e-3, "{ours} and {int8}");
+    assert!((full / int8 - 1.0).abs() < 1e-2 && full != int8, "{full} and {int8}");
 }
 
 #[test]

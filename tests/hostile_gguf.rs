@@ -203,7 +203,9 @@ fn settings_that_are_missing_or_contradict_the_tensors() {
     let architecture = ("general.architecture", Meta::Text("bitnet-b1.58".into()));
     refused(&small(&[], &[]), "general.architecture is missing");
     refused(&small(&[("general.architecture", Meta::Text("x".into()))], &[]), "unknown architecture 'x'");
-    refused(&small(&[("general.architecture", Meta::Uint(1))], &[]), "expected a string");
+    refused(&small(&[("general.architecture", Meta::Uint(1))], &[]), "expected a string, found 1");
+    let long = Meta::Floats(vec![0.5; 3]);
+    refused(&small(&[("general.architecture", long)], &[]), "expected a string, found an array of 3 floats");
     refused(&small(std::slice::from_ref(&architecture), &[]), "it has no tensors");
     refused(&small(&[architecture], &[("x", &[1], 0, 4)]), "none of its tensors");
     for (key, value, reason) in [

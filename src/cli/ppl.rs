@@ -54,8 +54,8 @@ pub struct Args {
     /// or another MODEL
     #[arg(long, value_name = "REF")]
     against: Option<String>,
-    /// Measure the candle reference instead of our kernels, with int8 activations or full ones; not with --kernel or
-    /// --head
+    /// Measure the candle reference instead of our kernels: with int8 activations, or with full ones by
+    /// --reference=full; not with --kernel or --head
     #[arg(long, value_name = "ACTIVATIONS", num_args = 0..=1, require_equals = true, default_missing_value = "int8")]
     #[arg(value_parser = ["int8", "full"], conflicts_with_all = ["kernel", "head"])]
     reference: Option<String>,

@@ -40,7 +40,8 @@ pub struct Args {
     /// Rated power of the processor: adds energy modelled as rated power times time
     #[arg(long, value_name = "WATTS", value_parser = watts)]
     tdp: Option<f64>,
-    /// Folder for record and report [default: reports/out/SUITE-TIME, a new one]
+    /// Folder for record and report [default: a new reports/out/SUITE-TIME, or that of an
+    /// interrupted run]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Put this run in the place of a finished one in --output

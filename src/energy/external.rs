@@ -8,6 +8,7 @@ use crate::stats;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use std::time::Duration;
 /// Columns stand between commas, semicolons or tabs. A line of names in front says which is the power and in what unit
 /// (`power_mW`, `P (kW)`, `watts`) and which the time; without one there are two, time and watts. Times are RFC 3339,
 /// `2026-01-31 12:00:00` in UTC, or seconds since 1970 or their thousandths, millionths or thousand-millionths. What
-/// else stands before the first sample is skipped, and so are lines that begin with `#`. Of samples of one time the
+/// stands before the names, or before the first sample where there are none, is skipped, and so are lines that begin
+/// with `#`. Numbers between semicolons or tabs may have decimal commas. Of samples of one time the
 /// mean counts, as of a meter that writes more often than its clock shows. That clock must be this machine's.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -139,6 +141,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
         .delimiter(delimiter)
         .comment(Some(b'#'))
         .from_reader(bytes);
+    let time_in = |cell: &str| time(&with_point(cell, delimiter));
     let mut samples: Vec<(f64, f64)> = Vec::new();
     // With how many are named.
     let (mut columns, mut names): (Result<_, String>, _) = (Ok(Columns::FIRST_TWO), None);
@@ -151,11 +154,11 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
         let line = row.position().map_or(0, csv::Position::line);
         let sample = match &columns {
             Ok(columns) => columns.sample(&row, delimiter).map_err(|wrong| format!("line {line} {wrong}")),
-            Err(wrong) if row.get(0).and_then(time).is_some() => return Err(wrong.clone()),
+            Err(wrong) if row.get(0).and_then(time_in).is_some() => return Err(wrong.clone()),
             Err(wrong) => Err(wrong.clone()),
         };
         let (at, watts) = match sample {
-            Ok(_) if row.iter().skip(names.unwrap_or(2)).any(|cell| time(cell).is_some()) => {
+            Ok(_) if row.iter().skip(names.unwrap_or(2)).any(|cell| time_in(cell).is_some()) => {
                 return Err(match names {
                     None => format!(
                         "line {line} has more than two columns of numbers and no line of names says which is the power"
@@ -171,7 +174,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
             Err(wrong)
                 if columns
                     .as_ref()
-                    .is_ok_and(|c| names.is_some() && row.get(c.time).and_then(time).is_some()) =>
+                    .is_ok_and(|c| names.is_some() && row.get(c.time).and_then(time_in).is_some()) =>
             {
                 return Err(wrong);
             }
@@ -179,7 +182,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(f64, f64)>, String> {
                 if index > 0 || row.len() < 2 {
                     wrong_front.get_or_insert(wrong);
                 }
-                if row.len() > 1 && row.iter().all(|cell| time(cell).is_none()) {
+                if row.len() > 1 && row.iter().all(|cell| time_in(cell).is_none()) {
                     names = Some(row.len());
                     columns = Columns::named(&row).map_err(|wrong| format!("line {line} {wrong}"));
                 }
@@ -242,15 +245,16 @@ impl Columns {
         let [Some(at), Some(power)] = [self.time, self.power].map(|i| row.get(i)) else {
             return Err(format!("has fewer than {} columns", self.time.max(self.power) + 1));
         };
-        // Where commas part columns, one within a number may part thousands.
-        let with_point = |number: &str| {
-            if delimiter == b',' { number.to_owned() } else { number.replacen(',', ".", 1) }
-        };
-        let sample = time(&with_point(at)).zip(with_point(power).parse::<f64>().ok());
+        let sample = time(&with_point(at, delimiter)).zip(with_point(power, delimiter).parse::<f64>().ok());
         let (time, number) =
             sample.ok_or_else(|| format!("holds '{at}' and '{power}', which are no time and power"))?;
         Ok((time, number * self.unit))
     }
+}
+
+/// A number with a point: where commas part columns, one within a number may part thousands.
+fn with_point(number: &str, delimiter: u8) -> Cow<'_, str> {
+    if delimiter == b',' { number.into() } else { number.replacen(',', ".", 1).into() }
 }
 
 /// Seconds since 1970.
@@ -347,8 +351,12 @@ mod tests {
         assert_eq!(parse(b"1,2.5,ok\n").unwrap(), [(1.0, 2.5)]);
         assert_eq!(parse(b"time;power\n10,5;-0,3\n").unwrap(), [(10.5, -0.3)]);
         // A first sample that is none is not passed over.
-        let error = parse(b"time;power\n10;1.234,5\n11;5\n").unwrap_err();
-        assert!(error.contains("line 2 holds '10'"), "{error}");
+        for first in ["10;1.234,5", "10,5;1.234,5"] {
+            let error = parse(format!("time;power;id\n{first};7\n11;5;8\n").as_bytes()).unwrap_err();
+            assert!(error.contains("line 2 holds '10"), "{error}");
+        }
+        let error = parse(b"10,5;230,1;50,5\n11,5;230,2;50,6\n").unwrap_err();
+        assert!(error.contains("more than two columns"), "{error}");
         // Commas within numbers.
         for (line, wrong) in [("1,4,9", "line 2 has more numbers than the 2 columns"), ("1,0,50,5", "line 2")]
         {

@@ -59,7 +59,16 @@ impl fmt::Display for Value {
             Value::Float(x) => write!(f, "{x}"),
             Value::Bool(b) => write!(f, "{b}"),
             Value::Text(text) => write!(f, "the text {text:?}"),
-            Value::Array(array) => write!(f, "an array of {}", array.len),
+            Value::Array(array) => {
+                let kind = match array.kind {
+                    kind::STRING => "texts",
+                    kind::F32 | kind::F64 => "floats",
+                    kind::BOOL => "bools",
+                    kind::ARRAY => "arrays",
+                    _ => "integers",
+                };
+                write!(f, "an array of {} {kind}", array.len)
+            }
         }
     }
 }
@@ -302,8 +311,13 @@ impl Reader {
     }
 
     fn wrong(&self, key: &str, expected: &str, found: &Value) -> Error {
-        // A text may be as long as the file.
-        let shown: String = found.to_string().chars().take(80).collect();
+        let shown = match found {
+            // It may be as long as the file.
+            Value::Text(text) if text.chars().nth(LONG).is_some() => {
+                format!("the text {:?} …", text.chars().take(LONG).collect::<String>())
+            }
+            found => found.to_string(),
+        };
         Error::input(&self.path, format!("metadata key {key}: expected {expected}, found {shown}"))
     }
 
@@ -372,7 +386,7 @@ impl Reader {
     /// If the key holds something else.
     pub fn ints(&self, key: &str) -> Result<Option<Vec<i128>>> {
         self.scalars(key, "an array of integers", |value| match value {
-            Value::Int(n) => Some(n),
+            Value::Int(n) => Some(*n),
             _ => None,
         })
     }
@@ -383,7 +397,7 @@ impl Reader {
     /// If the key holds something else.
     pub fn floats(&self, key: &str) -> Result<Option<Vec<f64>>> {
         self.scalars(key, "an array of floats", |value| match value {
-            Value::Float(x) => Some(x),
+            Value::Float(x) => Some(*x),
             _ => None,
         })
     }
@@ -392,7 +406,7 @@ impl Reader {
         &self,
         key: &str,
         expected: &str,
-        of_type: impl Fn(Value) -> Option<T>,
+        of_type: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<Vec<T>>> {
         let array = self.typed(key, expected, |value| match value {
             Value::Array(Array { kind, len, at }) if scalar_len(*kind).is_some() => Some((*kind, *len, *at)),
@@ -402,18 +416,13 @@ impl Reader {
         let mut cursor = Cursor { bytes: &self.bytes, at };
         let values: Result<Vec<Value>, Damage> = (0..len).map(|_| cursor.scalar(kind, key)).collect();
         let values = values.map_err(|damage| Error::input(&self.path, damage))?;
-        let wrong = |value: Value| {
-            let shown = value.to_string();
-            of_type(value).ok_or_else(|| {
-                Error::input(
-                    &self.path,
-                    format!("metadata key {key}: expected {expected}, found {shown} in it"),
-                )
-            })
-        };
-        values.into_iter().map(wrong).collect::<Result<_>>().map(Some)
+        let typed = |value: &Value| of_type(value).ok_or_else(|| self.wrong(key, expected, value));
+        values.iter().map(typed).collect::<Result<_>>().map(Some)
     }
 }
+
+/// Characters of a text that an error shows.
+const LONG: usize = 60;
 
 /// Magic number and version.
 const PREAMBLE: usize = 8;

@@ -362,6 +362,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
     if options.force {
         result.notes.extend(force_partners(a, b, &mut partners));
     }
+    let itself = a == b;
     for (after, found) in b.arms.iter().zip(&partners) {
         let Some(found) = *found else {
             result.only_b.push(Lone::new(after, machine.as_deref()));
@@ -370,7 +371,7 @@ fn match_arms(a: &Record, b: &Record, machine: Option<String>, options: &Options
         let before = &a.arms[found];
         let rows = [
             speeds([a, b], [before, after], options),
-            perplexities(before, after, a == b),
+            perplexities(before, after, itself),
             choices(before, after),
         ];
         result.rows.extend(rows.into_iter().flatten().map(|row| Row { machine: machine.clone(), ..row }));
@@ -429,7 +430,7 @@ fn choices(before: &Arm, after: &Arm) -> Option<Row> {
 }
 
 /// The measured energies of an arm in two records, or why they are not compared; `None` where the first has none.
-fn energies(before: &Arm, after: &Arm) -> Option<std::result::Result<Row, String>> {
+fn energies(before: &Arm, after: &Arm) -> Option<Result<Row, String>> {
     let Some(Outcome::Measured(x)) = &before.energy_measured else { return None };
     let lost =
         |why: &str| format!("it was measured by {} ({}) before and not after{why}", x.source, x.domain);
