@@ -196,7 +196,29 @@ fn merged_machines_are_read_and_compared_again() {
     assert_eq!(code, 0);
     assert!(out.contains("on Other") && out.contains("on Example CPU 3000"), "{out}");
     let contradicting = folder.record("slow.json", |r| scale_tg(r, 0.9));
-    assert_eq!(run(&["merge", "-o", merged.to_str().unwrap()], &[&a, &contradicting]).0, 4);
+    let (code, _, err) = run(&["merge", "-o", merged.to_str().unwrap()], &[&a, &contradicting]);
+    assert!(code == 4 && err.contains("slow.json"), "{err}");
+}
+
+#[test]
+fn shards_merge_in_any_order() {
+    let folder = Folder::new();
+    let shard = |arm: usize, speed: f64| {
+        folder.record(&format!("{arm}.json"), |r| {
+            r["environment"]["host"] = Value::Null;
+            r["arms"] = json!([r["arms"][arm]]);
+            let read = json!([{ "level": "RAM", "bytes": 1 << 26, "threads": 1, "gb_per_s": speed }]);
+            r["limits"] = json!({ "measured": { "read": read, "int8": [], "f32": [], "method": [] } });
+        })
+    };
+    // A machine that others use moves: the first and the last alone would be two.
+    let shards = [shard(0, 10.0), shard(1, 10.8), shard(2, 11.6)];
+    let merged = folder.path("merged.json");
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let paths = order.map(|i: usize| shards[i].as_path());
+        let (code, out, err) = run(&["merge", "-o", merged.to_str().unwrap()], &paths);
+        assert!(code == 0 && out.contains("3 records became 1"), "{order:?}: {out}{err}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `tritmark merge`.
 
 use super::common::{print_json, print_line};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::writable;
 use crate::record::{self, merge};
 use crate::words::counted;
@@ -36,17 +36,13 @@ impl Args {
     /// If a file holds no record, two records contradict each other, or the output cannot be written.
     pub fn run(self) -> Result<()> {
         writable(&[&self.output], &[])?;
-        let (mut merged, mut read) = (Vec::new(), 0);
-        // One after the other, to know which file contradicts those before it.
+        let mut records = Vec::new();
         for path in &self.records {
-            let records = record::read(path)?;
-            read += records.len();
-            merged.extend(records);
-            merged = merge::merge(merged).map_err(|e| match e {
-                Error::NotComparable(what) => Error::NotComparable(format!("{}: {what}", path.display())),
-                other => other,
-            })?;
+            let name = path.display().to_string();
+            records.extend(record::read(path)?.into_iter().map(|record| (name.clone(), record)));
         }
+        let read = records.len();
+        let merged = merge::merge(records)?;
         record::write(&self.output, &merged)?;
         if self.json {
             return print_json(&merged);

@@ -9,14 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How far the same limit may differ between shards of a machine without a name, as a share.
 const ALIKE: f64 = 0.1;
 
-/// Puts records together: those of one machine, program and protocol become one record, the others stand beside it in
-/// their order. What could be of several, since it has no limits or no tests of speed to tell it by, stands alone.
+/// Puts records together, each with the name of its file: those of one machine, program and protocol become one record,
+/// the others stand beside it in their order. What could be of several, since it has no limits or no tests of speed to
+/// tell it by, stands alone.
 ///
 /// # Errors
 /// If two records hold the same arm with different results, or the same model's name for different
-/// models.
-pub fn merge(records: Vec<Record>) -> Result<Vec<Record>> {
+/// models; it names the file of the later one.
+pub fn merge(records: Vec<(String, Record)>) -> Result<Vec<Record>> {
     type Group = Vec<(usize, Record)>;
+    let (files, records): (Vec<String>, Vec<Record>) = records.into_iter().unzip();
     let untimed = |r: &Record| r.protocol == Protocol::untimed();
     let open = |r: &Record| !named(&r.environment) && !matches!(r.limits, Outcome::Measured(_));
     let mut records: Group = records.into_iter().enumerate().collect();
@@ -42,9 +44,12 @@ pub fn merge(records: Vec<Record>) -> Result<Vec<Record>> {
     groups.iter_mut().for_each(|group| group.sort_by_key(|(at, _)| *at));
     groups.sort_by_key(|group| group[0].0);
     let whole = |group: Group| {
-        let mut shards = group.into_iter().map(|(_, record)| record);
-        let whole = shards.next().ok_or_else(|| Error::Bug("a group without a record".into()))?;
-        shards.try_fold(whole, |mut whole, shard| join(&mut whole, shard).map(|()| whole))
+        let mut shards = group.into_iter();
+        let (_, whole) = shards.next().ok_or_else(|| Error::Bug("a group without a record".into()))?;
+        shards.try_fold(whole, |mut whole, (at, shard)| match join(&mut whole, shard) {
+            Err(Error::NotComparable(what)) => Err(Error::NotComparable(format!("{}: {what}", files[at]))),
+            joined => joined.map(|()| whole),
+        })
     };
     groups.into_iter().map(whole).collect()
 }
@@ -278,6 +283,11 @@ mod tests {
     use super::*;
     use crate::machine::ReadLimit;
     use crate::record::example;
+
+    /// As [`super::merge`], of one file.
+    fn merge(records: Vec<Record>) -> Result<Vec<Record>> {
+        super::merge(records.into_iter().map(|record| ("f.json".into(), record)).collect())
+    }
 
     #[test]
     fn shards_become_one_and_machines_stay_apart() {

@@ -961,7 +961,8 @@ mod tests {
         let alone = held(&slow, &after).unwrap().rows.remove(0);
         assert_ne!(alone.verdict, Verdict::Faster);
         for shards in [[&quick, &slow], [&slow, &quick]] {
-            let merged = crate::record::merge::merge(shards.map(Record::clone).into()).unwrap();
+            let merged =
+                crate::record::merge::merge(shards.map(|r| (String::new(), r.clone())).into()).unwrap();
             let rows = held(&merged[0], &after).unwrap().rows;
             let row = rows.iter().find(|row| row.test == alone.test).unwrap();
             assert_eq!((row.verdict, &row.reason), (alone.verdict, &alone.reason));
