@@ -544,15 +544,9 @@ fn positive(field: &str, values: &[f64]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::example;
     use crate::record::file::parse;
+    use crate::record::{broken, example};
     use serde_json::Value;
-
-    fn broken(change: impl FnOnce(&mut Value)) -> String {
-        let mut value = serde_json::to_value(example()).unwrap();
-        change(&mut value);
-        parse(value.to_string().as_bytes()).expect_err("the record is broken")
-    }
 
     #[test]
     fn modelled_energy_is_that_of_the_model() {

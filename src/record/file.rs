@@ -128,14 +128,7 @@ pub fn now() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::example;
-    use serde_json::Value;
-
-    fn broken(change: impl FnOnce(&mut Value)) -> String {
-        let mut value = serde_json::to_value(example()).unwrap();
-        change(&mut value);
-        parse(value.to_string().as_bytes()).expect_err("the record is broken")
-    }
+    use crate::record::{broken, example};
 
     #[test]
     fn what_is_written_is_read_to_the_last_bit() {

@@ -645,6 +645,14 @@ pub(crate) fn example() -> Record {
     serde_json::from_str(include_str!("../../tests/fixtures/record.json")).expect("the fixture is a record")
 }
 
+/// Why that record is refused once it is changed.
+#[cfg(test)]
+pub(crate) fn broken(change: impl FnOnce(&mut serde_json::Value)) -> String {
+    let mut value = serde_json::to_value(example()).expect("a record has a JSON form");
+    change(&mut value);
+    file::parse(value.to_string().as_bytes()).expect_err("the record is broken")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
