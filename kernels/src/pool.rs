@@ -106,15 +106,16 @@ impl Pool {
             panic: Mutex::new(None),
             spin: if threads <= cpus() { SPIN } else { Duration::ZERO },
         });
-        let mut pool = Self { shared, workers: Vec::new(), turn: Mutex::new(()) };
-        for id in 1..threads {
-            let shared = Arc::clone(&pool.shared);
-            let started =
-                thread::Builder::new().name(format!("tritmark-{id}")).spawn(move || work(&shared, id));
-            // Those that are there end with the pool.
-            pool.workers.push(started.unwrap_or_else(|e| panic!("{REFUSED} a thread: {e}")));
-        }
-        pool
+        let workers = (1..threads)
+            .map(|id| {
+                let shared = Arc::clone(&shared);
+                thread::Builder::new()
+                    .name(format!("tritmark-{id}"))
+                    .spawn(move || work(&shared, id))
+                    .unwrap_or_else(|e| panic!("{REFUSED} a thread: {e}"))
+            })
+            .collect();
+        Self { shared, workers, turn: Mutex::new(()) }
     }
 
     /// The process's pool of that many threads: the same for all who ask, until the last of them drops it.
